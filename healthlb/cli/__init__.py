@@ -1,0 +1,20 @@
+"""The command line: parsing and printing only, behind the extra `cli`.
+
+The one rule: nothing outside this package may need click or rich.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the `healthlb` command; without the extra `cli` it says in one line what to install."""
+    try:
+        from healthlb.cli.app import cli
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("click", "rich"):
+            raise
+        sys.exit(f'healthlb: the command line needs {missing}: install "healthlb[cli]"')
+    cli(prog_name="healthlb")

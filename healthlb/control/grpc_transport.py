@@ -1,0 +1,155 @@
+"""The transport over grpcio: one `grpc.aio` channel per subchannel carries its Watch and Checks."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+
+from healthlb.control.options import ChannelOptions
+from healthlb.control.port import WatchEnded
+from healthlb.core.messages import Code, ConnectivityState, Endpoint
+
+_WATCH = "/grpc.health.v1.Health/Watch"
+_CHECK = "/grpc.health.v1.Health/Check"
+
+_STATES = {state: ConnectivityState(state.value[0]) for state in grpc.ChannelConnectivity}
+_GRPC_STATES = {value: key for key, value in _STATES.items()}
+_CODES = {code: Code(code.value[0]) for code in grpc.StatusCode}
+_GRPC_CODES = {value: key for key, value in _CODES.items()}
+
+
+def to_grpc_state(state: ConnectivityState) -> grpc.ChannelConnectivity:
+    """Return grpcio's name for a connectivity state."""
+    return _GRPC_STATES[state]
+
+
+def to_code(code: grpc.StatusCode) -> Code:
+    """Return the core's name for a status code."""
+    return _CODES[code]
+
+
+def to_grpc_code(code: Code) -> grpc.StatusCode:
+    """Return grpcio's name for a status code."""
+    return _GRPC_CODES[code]
+
+
+def open_aio_channel(
+    address: str,
+    credentials: grpc.ChannelCredentials | None,
+    options: ChannelOptions,
+    compression: grpc.Compression | None,
+) -> grpc.aio.Channel:
+    """Open a plain aio channel, past any instrumentation: that would trace every Watch."""
+    channel: grpc.aio.Channel
+    if credentials is None:
+        channel = inspect.unwrap(grpc.aio.insecure_channel)(address, options=options, compression=compression)
+    else:
+        secure = inspect.unwrap(grpc.aio.secure_channel)
+        channel = secure(address, credentials, options=options, compression=compression)
+    return channel
+
+
+class GrpcConnection:
+    """A control connection; in the aio face calls use it too, so it closes with its last user.
+
+    Args:
+        channel: to one address, without a load-balancing policy of its own.
+        metadata: goes with every Watch and Check.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, metadata: Sequence[tuple[str, str | bytes]]) -> None:
+        self.channel = channel
+        self.generation: int | None = None
+        self._metadata = tuple(metadata)
+        self._users = 1
+        self._watch: Any = channel.unary_stream(_WATCH)
+        self._check: Any = channel.unary_unary(_CHECK)
+
+    def state(self) -> ConnectivityState:
+        """Return the present state, and connect where it is IDLE."""
+        return _STATES[self.channel.get_state(try_to_connect=True)]
+
+    async def left(self, state: ConnectivityState) -> None:
+        """Return once the state has been another than `state`."""
+        await self.channel.wait_for_state_change(_GRPC_STATES[state])
+
+    async def watch(self, service: str) -> AsyncIterator[int]:
+        """Yield serving statuses; raise `WatchEnded` at the end of the stream."""
+        call = self._watch(_request(service), metadata=self._metadata)
+        try:
+            async for message in call:
+                yield health_pb2.HealthCheckResponse.FromString(message).status
+        except DecodeError as error:
+            raise WatchEnded(Code.INTERNAL, f"not a HealthCheckResponse: {error}") from error
+        except grpc.aio.AioRpcError as error:
+            raise WatchEnded(_CODES[error.code()], error.details() or "") from error
+        finally:
+            call.cancel()
+        raise WatchEnded(Code.OK)
+
+    async def check(self, service: str, timeout: float) -> tuple[Code, str]:
+        """Send one Check and return how it ended; `timeout` in seconds."""
+        try:
+            await self._check(_request(service), timeout=timeout, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            return _CODES[error.code()], error.details() or ""
+        return Code.OK, ""
+
+    def hold(self) -> None:
+        """Count a further user."""
+        self._users += 1
+
+    def release(self) -> None:
+        """Count a user out; the last one closes the channel."""
+        self._users -= 1
+        if self._users == 0:
+            _close_soon(self.channel)
+
+
+def _request(service: str) -> bytes:
+    message: bytes = health_pb2.HealthCheckRequest(service=service).SerializeToString()
+    return message
+
+
+_closing: set[asyncio.Task[None]] = set()
+
+
+def _close_soon(channel: grpc.aio.Channel) -> None:
+    task = asyncio.get_running_loop().create_task(channel.close())
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+
+
+class GrpcTransport:
+    """Opens control connections.
+
+    Args:
+        credentials: None is plaintext.
+        options: channel arguments, complete.
+        metadata: goes with every Watch and Check.
+        compression: of calls, where they share the connection.
+    """
+
+    def __init__(
+        self,
+        credentials: grpc.ChannelCredentials | None,
+        options: ChannelOptions,
+        metadata: Sequence[tuple[str, str | bytes]],
+        compression: grpc.Compression | None = None,
+    ) -> None:
+        self._credentials = credentials
+        self._options = options
+        self._metadata = metadata
+        self._compression = compression
+
+    def connect(self, endpoint: Endpoint) -> GrpcConnection:
+        """Open a connection; it does not wait."""
+        channel = open_aio_channel(endpoint.address, self._credentials, self._options, self._compression)
+        return GrpcConnection(channel, self._metadata)

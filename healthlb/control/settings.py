@@ -1,0 +1,123 @@
+"""What both faces make of the constructor's arguments: checked once, at construction."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import grpc
+
+from healthlb.config import HealthCheck, ServiceConfig, parse_service_config
+from healthlb.control.options import ChannelOptions, check_options, subchannel_options
+from healthlb.core.messages import Fact
+from healthlb.core.pickers import PickerFactory, PickerSource, make_factory, service_config_picker
+from healthlb.errors import ConfigError
+from healthlb.resolvers import Target, parse_target
+
+Listener = Callable[[Fact], None]
+
+_NO_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One channel's checked settings.
+
+    Attributes:
+        target: the resolver, and the authority its endpoints go by.
+        service: the service name asked for, None for no health checking.
+        credentials: None is plaintext.
+        options: complete channel arguments for a subchannel.
+        compression: the default of calls.
+        health: how health is followed.
+        factory: builds the pickers; this channel's own.
+        seed: of the core's random streams.
+        listeners: take facts from the start.
+    """
+
+    target: Target
+    service: str | None
+    credentials: grpc.ChannelCredentials | None
+    options: ChannelOptions
+    compression: grpc.Compression | None
+    health: HealthCheck
+    factory: PickerFactory
+    seed: int
+    listeners: tuple[Listener, ...]
+
+
+def make_settings(
+    target: object,
+    service: object,
+    *,
+    credentials: object,
+    options: object,
+    compression: grpc.Compression | None,
+    picker: PickerSource | None,
+    health: object,
+    service_config: str | Mapping[str, Any] | None,
+    listeners: Iterable[Listener],
+) -> Settings:
+    """Check the arguments of a channel; see `HealthAwareChannel` for what they mean.
+
+    Raises:
+        ConfigError: one of them cannot work.
+    """
+    config = parse_service_config(service_config) if service_config is not None else ServiceConfig()
+    if credentials is not None and not isinstance(credentials, grpc.ChannelCredentials):
+        raise ConfigError(f"credentials must be grpc.ChannelCredentials or None, not {credentials!r}")
+    if not isinstance(health, HealthCheck):
+        raise ConfigError(f"health must be a HealthCheck, not {health!r}")
+    parsed = parse_target(target)
+    arguments = subchannel_options(check_options(options), health.reconnect, parsed.authority)
+    return Settings(
+        target=parsed,
+        service=_check_service(config.service if service == "" and config.service is not None else service),
+        credentials=credentials,
+        options=arguments,
+        compression=compression,
+        health=health,
+        factory=make_factory(_choose_picker(picker, config), random.Random()),
+        seed=random.SystemRandom().getrandbits(64),
+        listeners=_check_listeners(listeners),
+    )
+
+
+def with_listener(settings: Settings, listener: Listener) -> Settings:
+    """Return the settings with one more listener."""
+    return replace(settings, listeners=(*settings.listeners, listener))
+
+
+def _choose_picker(picker: PickerSource | None, config: ServiceConfig) -> PickerSource:
+    if picker is not None:
+        return picker
+    return service_config_picker(config.policies) if config.policies else "round_robin"
+
+
+def _check_service(service: object) -> str | None:
+    if service is None:
+        return None
+    if not isinstance(service, str) or _NO_SURROGATES.search(service):
+        raise ConfigError(f"service must be a str (\"\" for the whole server) or None, not {service!r}")
+    return service
+
+
+def check_listener(listener: object) -> Listener:
+    """Return the listener.
+
+    Raises:
+        ConfigError: it cannot be called.
+    """
+    if not callable(listener):
+        raise ConfigError(f"listeners must be callables that take a fact, not {listener!r}")
+    return listener
+
+
+def _check_listeners(listeners: object) -> tuple[Listener, ...]:
+    try:
+        return tuple(check_listener(listener) for listener in listeners)  # type: ignore[attr-defined]
+    except TypeError:
+        raise ConfigError(f"listeners must be a sequence of callables, not {listeners!r}") from None

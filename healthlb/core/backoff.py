@@ -1,0 +1,41 @@
+"""Exponential backoff with jitter, in integer nanoseconds, on the `backoff` library's generator."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from backoff import expo
+
+from healthlb.config import Backoff
+
+
+class BackoffDelays:
+    """The successive delays of one retry loop (gRPC connection backoff).
+
+    Args:
+        policy: the bounds.
+        rng: the stream that the jitter is drawn from.
+    """
+
+    __slots__ = ("_delays", "_policy", "_rng")
+
+    def __init__(self, policy: Backoff, rng: random.Random) -> None:
+        self._policy = policy
+        self._rng = rng
+        self.reset()
+
+    def reset(self) -> None:
+        """Start again from the initial delay."""
+        policy = self._policy
+        self._delays: Iterator[float] = expo(policy.multiplier, policy.initial_ns, policy.maximum_ns)
+        next(self._delays)
+
+    def next(self) -> int:
+        """Return the next delay in nanoseconds, jittered from the first on."""
+        return jittered(next(self._delays), self._policy.jitter, self._rng)
+
+
+def jittered(delay: float, jitter: float, rng: random.Random) -> int:
+    """Return `delay` varied by up to the share `jitter` either way."""
+    return round(delay * (1 + jitter * (2 * rng.random() - 1)))

@@ -1,0 +1,86 @@
+"""The health machine of one connection, as a table one can read (gRFC A17).
+
+Theory: a subchannel has a connection, and on a READY connection one `Health/Watch` stream. Each
+says something now and then. The table maps where we are (`Phase`) and what was said (`Signal`) to
+where we go and what is to be done (`Action`). What is not in the table changes nothing: so a late
+word of an ended stream has no effect.
+
+              ┌──────────────── LOST ──────────────────┐
+              ▼                                        │
+        DISCONNECTED ──CONNECTED──▶ WATCHING ──SERVING──▶ SERVING
+                                     │  ▲  └──OTHER────▶ UNHEALTHY   (these two swap at each status)
+                                  ENDED DUE
+                                     ▼  │
+                                   RETRYING              UNIMPLEMENTED: UNCHECKED until LOST
+
+Pickers see READY in SERVING and UNCHECKED only.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Phase(enum.Enum):
+    """Where the health of the present connection stands."""
+
+    DISCONNECTED = enum.auto()
+    WATCHING = enum.auto()
+    SERVING = enum.auto()
+    UNHEALTHY = enum.auto()
+    RETRYING = enum.auto()
+    UNCHECKED = enum.auto()
+    UNSUPPORTED = enum.auto()
+
+
+class Signal(enum.Enum):
+    """What was said."""
+
+    CONNECTED = enum.auto()
+    CONNECTED_UNCHECKED = enum.auto()
+    LOST = enum.auto()
+    SERVING = enum.auto()
+    OTHER = enum.auto()
+    UNIMPLEMENTED = enum.auto()
+    UNSUPPORTED = enum.auto()
+    ENDED = enum.auto()
+    NO_RESPONSE = enum.auto()
+    DUE = enum.auto()
+
+
+class Action(enum.Enum):
+    """What is to be done."""
+
+    NOTHING = enum.auto()
+    START_WATCH = enum.auto()
+    STOP_WATCH = enum.auto()
+    RETRY_LATER = enum.auto()
+    STOP_AND_RETRY_LATER = enum.auto()
+
+
+_STREAMING = (Phase.WATCHING, Phase.SERVING, Phase.UNHEALTHY)
+
+TABLE: dict[tuple[Phase, Signal], tuple[Phase, Action]] = {
+    # A17: the Watch starts once the connection is READY, on that connection.
+    (Phase.DISCONNECTED, Signal.CONNECTED): (Phase.WATCHING, Action.START_WATCH),
+    (Phase.DISCONNECTED, Signal.CONNECTED_UNCHECKED): (Phase.UNCHECKED, Action.NOTHING),
+    # A17: SERVING is healthy, every other number is not; the stream stays open either way.
+    **{(phase, Signal.SERVING): (Phase.SERVING, Action.NOTHING) for phase in _STREAMING},
+    **{(phase, Signal.OTHER): (Phase.UNHEALTHY, Action.NOTHING) for phase in _STREAMING},
+    # A17: UNIMPLEMENTED switches health checking off for this connection.
+    **{(phase, Signal.UNIMPLEMENTED): (Phase.UNCHECKED, Action.NOTHING) for phase in _STREAMING},
+    **{(phase, Signal.UNSUPPORTED): (Phase.UNSUPPORTED, Action.NOTHING) for phase in _STREAMING},
+    # A17: any other end, OK included, is unhealthy until a new stream says SERVING.
+    **{(phase, Signal.ENDED): (Phase.RETRYING, Action.RETRY_LATER) for phase in _STREAMING},
+    # Ours: A17 would wait for the first status for ever.
+    (Phase.WATCHING, Signal.NO_RESPONSE): (Phase.RETRYING, Action.STOP_AND_RETRY_LATER),
+    (Phase.RETRYING, Signal.DUE): (Phase.WATCHING, Action.START_WATCH),
+    # A17: leaving READY for any reason forgets the health and cancels the stream.
+    **{(phase, Signal.LOST): (Phase.DISCONNECTED, Action.STOP_WATCH) for phase in _STREAMING},
+    (Phase.RETRYING, Signal.LOST): (Phase.DISCONNECTED, Action.NOTHING),
+    (Phase.UNCHECKED, Signal.LOST): (Phase.DISCONNECTED, Action.NOTHING),
+    (Phase.UNSUPPORTED, Signal.LOST): (Phase.DISCONNECTED, Action.NOTHING),
+}
+
+HEALTHY = frozenset({Phase.SERVING, Phase.UNCHECKED})
+UNHEALTHY = frozenset({Phase.UNHEALTHY, Phase.RETRYING, Phase.UNSUPPORTED})

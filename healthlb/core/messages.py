@@ -1,0 +1,400 @@
+"""The vocabulary between the core and whoever drives it: events in, effects and facts out.
+
+The one rule: everything here is an immutable value. Events are in the past tense, effects
+are imperative, facts are nouns. Times are integers of nanoseconds on one monotonic clock.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from healthlb.core.load import Subchannel
+
+SECOND = 1_000_000_000
+
+
+class ConnectivityState(enum.Enum):
+    """gRPC's connectivity states, with the integers C-core gives them."""
+
+    IDLE = 0
+    CONNECTING = 1
+    READY = 2
+    TRANSIENT_FAILURE = 3
+    SHUTDOWN = 4
+
+
+class ServingStatus(enum.IntEnum):
+    """The statuses of `grpc.health.v1`; any other number counts as not serving."""
+
+    UNKNOWN = 0
+    SERVING = 1
+    NOT_SERVING = 2
+    SERVICE_UNKNOWN = 3
+
+
+class Code(enum.IntEnum):
+    """The gRPC status codes, by the numbers of the protocol."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address that gets a subchannel of its own.
+
+    Attributes:
+        address: what grpcio can connect to: `host:port`, `[::1]:port` or `unix:/path`.
+        weight: its share relative to the others, for pickers that use weights; above 0.
+        locality: a zone name, or None.
+        attributes: anything a picker of the user's own wants to know.
+    """
+
+    address: str
+    weight: float = 1.0
+    locality: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """How a call ends that no subchannel can take: a status as a value."""
+
+    code: Code
+    details: str
+
+
+# --- Events: what the world says ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The resolver's current list, whole."""
+
+    endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveFailed:
+    """The resolver could not say; the last good list stands."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectivityChanged:
+    """The control connection of a subchannel is in a new state."""
+
+    sub: int
+    state: ConnectivityState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReported:
+    """A Watch stream delivered a status."""
+
+    sub: int
+    watch: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchClosed:
+    """A Watch stream ended, with this status."""
+
+    sub: int
+    watch: int
+    code: Code
+    details: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckEnded:
+    """A heartbeat's Check ended; DEADLINE_EXCEEDED means that nothing answered."""
+
+    sub: int
+    check: int
+    code: Code
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    """Calls on a subchannel failed with `code` (coalesced).
+
+    Attributes:
+        generation: the data connection that the calls used.
+        is_refused: whether the calls never left, since the data connection was down.
+    """
+
+    sub: int
+    generation: int
+    code: Code
+    is_refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DataReady:
+    """A connection for calls is up and warm."""
+
+    sub: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataFailed:
+    """The connection for calls could not be made, though the control connection stands."""
+
+    sub: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The last call on a retired connection ended."""
+
+    sub: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; the driver sends it when `deadline` is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The channel is being closed."""
+
+
+Event = (
+    Resolved
+    | ResolveFailed
+    | ConnectivityChanged
+    | HealthReported
+    | WatchClosed
+    | CheckEnded
+    | CallFailed
+    | DataReady
+    | DataFailed
+    | Drained
+    | Tick
+    | Closing
+)
+
+
+# --- Effects: what the core asks ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSubchannel:
+    """Open a control connection and keep it connected."""
+
+    sub: int
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareData:
+    """Have a connection for calls ready, fresh unless the present one is READY."""
+
+    sub: int
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """Race a fresh control connection against the one that is still connecting."""
+
+    sub: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Leave this subchannel's connections (calls in flight go on) and open fresh ones."""
+
+    sub: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Say `Drained` once no call is in flight on this retired connection."""
+
+    subchannel: Subchannel
+
+
+@dataclass(frozen=True, slots=True)
+class CloseConnection:
+    """Close one retired connection for calls."""
+
+    sub: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSubchannel:
+    """Close the control connection; retired connections for calls stay until drained."""
+
+    sub: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartWatch:
+    """Open `Health/Watch` for this service on the control connection."""
+
+    sub: int
+    watch: int
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopWatch:
+    """Cancel a Watch; what it still says is ignored."""
+
+    sub: int
+    watch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendCheck:
+    """Send a `Health/Check` over the control connection.
+
+    Attributes:
+        timeout: nanoseconds.
+    """
+
+    sub: int
+    check: int
+    timeout: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveNow:
+    """Ask the resolver to look again soon."""
+
+
+# --- Facts: what happened, for logs, metrics, the CLI and traces ----------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A subchannel's concluded state changed."""
+
+    at: int
+    sub: int
+    address: str
+    old: ConnectivityState
+    new: ConnectivityState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStateChange:
+    """The aggregated state of the channel changed."""
+
+    at: int
+    old: ConnectivityState
+    new: ConnectivityState
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """The resolver added an address."""
+
+    at: int
+    sub: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """The resolver dropped an address; its calls in flight drain."""
+
+    at: int
+    sub: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResolutionFailure:
+    """The resolver failed or answered nothing; the last good list is kept."""
+
+    at: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheckingUnavailable:
+    """The server has no health service; its connection alone decides (gRFC A17)."""
+
+    at: int
+    sub: int
+    address: str
+    details: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatLoss:
+    """No answer to a heartbeat.
+
+    Attributes:
+        is_excluded: False where the cap on exclusions kept the subchannel in rotation.
+    """
+
+    at: int
+    sub: int
+    address: str
+    is_excluded: bool
+
+
+Fact = (
+    StateChange
+    | ChannelStateChange
+    | Addition
+    | Removal
+    | ResolutionFailure
+    | HealthCheckingUnavailable
+    | HeartbeatLoss
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the listeners."""
+
+    fact: Fact
+
+
+Effect = (
+    OpenSubchannel
+    | PrepareData
+    | Challenge
+    | Replace
+    | Drain
+    | CloseConnection
+    | CloseSubchannel
+    | StartWatch
+    | StopWatch
+    | SendCheck
+    | ResolveNow
+    | Report
+)

@@ -1,0 +1,121 @@
+"""The Picker contract, and the registry of pickers by gRPC's policy names.
+
+The one rule: a picker is immutable and built anew at each change; what must outlive it
+(rotation, weights) lives in its factory, one per channel.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from healthlb.core.load import Subchannel
+from healthlb.core.pickers import pick_first, random_pick, round_robin
+from healthlb.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class CallInfo:
+    """What a picker may know of a call.
+
+    Attributes:
+        method: the full name, `/package.Service/Method`.
+        metadata: the caller's pairs.
+        attempt: 1 for the first.
+        exclude: ids of subchannels that this call has tried already.
+    """
+
+    method: str = ""
+    metadata: Sequence[tuple[str, str | bytes]] = ()
+    attempt: int = 1
+    exclude: Set[int] = field(default_factory=frozenset)
+
+
+ANY_CALL = CallInfo()
+
+
+class Picker(Protocol):
+    """Chooses among READY subchannels. Immutable."""
+
+    def pick(self, call: CallInfo) -> Subchannel | None:
+        """Return the subchannel for this call; never block, never raise. None: nothing to pick."""
+
+
+@runtime_checkable
+class PickerFactory(Protocol):
+    """Builds a channel's pickers; one per channel. State that outlives a picker lives here.
+
+    A factory with a method `seed(rng)` is given a `random.Random` of its own before the first
+    build. A factory whose attribute `needs_call` is False gets a blank `CallInfo` on first
+    attempts, which saves building one per call.
+    """
+
+    def build(self, ready: Sequence[Subchannel]) -> Picker:
+        """Return a picker over these subchannels, in the resolver's order; maybe none."""
+
+
+PickerSource = str | Callable[[], PickerFactory]
+
+_registry: dict[str, Callable[[], PickerFactory]] = {
+    "round_robin": round_robin.RoundRobin,
+    "pick_first": pick_first.PickFirst,
+    "random": random_pick.RandomPick,
+}
+
+
+def register_picker(name: str, factory: Callable[[], PickerFactory]) -> None:
+    """Make a picker known by name, for `picker=` and for service configs.
+
+    Args:
+        name: letters, digits and underscores, as gRPC's policy names.
+        factory: a callable without arguments that returns a `PickerFactory`; a class will do.
+
+    Raises:
+        ConfigError: the name is malformed or the factory is not callable.
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ConfigError(f"picker name must be letters, digits and underscores, not {name!r}")
+    if not callable(factory):
+        raise ConfigError(f"picker {name!r} must be registered with a callable, not {factory!r}")
+    _registry[name] = factory
+
+
+def picker_names() -> tuple[str, ...]:
+    """The registered names, sorted."""
+    return tuple(sorted(_registry))
+
+
+def make_factory(source: PickerSource, rng: random.Random) -> PickerFactory:
+    """Return a new factory for `picker=`, seeded from `rng`.
+
+    Raises:
+        ConfigError: the name is unknown, or the callable does not return a factory.
+    """
+    if isinstance(source, str):
+        if source not in _registry:
+            raise ConfigError(f"picker must be one of {', '.join(picker_names())} or a callable, not {source!r}")
+        source = _registry[source]
+    if not callable(source):
+        raise ConfigError(f"picker must be a name or a callable that returns a PickerFactory, not {source!r}")
+    factory = source()
+    if not isinstance(factory, PickerFactory):
+        raise ConfigError(f"picker must return a PickerFactory (an object with build), not {factory!r}")
+    seed = getattr(factory, "seed", None)
+    if seed is not None:
+        seed(rng)
+    return factory
+
+
+def service_config_picker(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return the first policy of a `loadBalancingConfig` that is known here.
+
+    Raises:
+        ConfigError: none is known.
+    """
+    names = [name for entry in entries for name in entry]
+    for name in names:
+        if name in _registry:
+            return name
+    raise ConfigError(f"loadBalancingConfig names none of {', '.join(picker_names())}: {names!r}")

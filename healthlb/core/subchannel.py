@@ -1,0 +1,357 @@
+"""ONE subchannel's machine: transport state x health x a connection for calls -> concluded state.
+
+The one rule: READY means that the last status is SERVING (or the server has no health service), that
+the connection which said so is READY, and that a connection for calls is up. Once in
+TRANSIENT_FAILURE it stays there until READY, through every attempt (gRFC A62, grpc-java): else some
+subchannel is always CONNECTING, and calls hang instead of failing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from healthlb.config import HealthCheck
+from healthlb.core import health
+from healthlb.core.backoff import BackoffDelays, jittered
+from healthlb.core.health import Action, Phase, Signal
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import (
+    SECOND,
+    Challenge,
+    Code,
+    ConnectivityState,
+    Drain,
+    Effect,
+    Endpoint,
+    HealthCheckingUnavailable,
+    PrepareData,
+    Replace,
+    Report,
+    ServingStatus,
+    StartWatch,
+    StateChange,
+    StopWatch,
+)
+from healthlb.core.snapshot import SubchannelView
+from healthlb.core.streams import Streams
+from healthlb.core.timers import Timers
+
+TimerKey = tuple[int, str, int]
+
+_STABLE_AFTER = 10 * SECOND
+
+_CONNECTING = ConnectivityState.CONNECTING
+_READY = ConnectivityState.READY
+_FAILURE = ConnectivityState.TRANSIENT_FAILURE
+
+
+@dataclass(slots=True)
+class Turn:
+    """One `handle` in progress: when it is, what it asks for so far, and what it has changed.
+
+    Attributes:
+        tally: how many subchannels are in which concluded state.
+        is_changed: whether there is something new to publish.
+    """
+
+    now: int
+    timers: Timers[TimerKey]
+    tally: Counter[ConnectivityState] = field(default_factory=Counter)
+    effects: list[Effect] = field(default_factory=list)
+    is_changed: bool = False
+
+
+class SubchannelMachine:
+    """Follows one endpoint.
+
+    Args:
+        id: its number in the channel.
+        endpoint: the address.
+        policy: how its health is followed.
+        service: the service name asked for, None for no health checking.
+        streams: where its jitter comes from.
+        now: nanoseconds.
+    """
+
+    def __init__(
+        self, id: int, endpoint: Endpoint, policy: HealthCheck, service: str | None, streams: Streams, now: int
+    ) -> None:
+        self.id = id
+        self.endpoint = endpoint
+        self.concluded_state = _CONNECTING
+        self.reason = "connecting"
+        self.since = now
+        self.raw_state = _CONNECTING
+        self.handle: Subchannel | None = None
+        self.is_silent = False
+        self.draining: dict[int, Subchannel] = {}
+        self._past = (0, 0, 0)
+        self._policy = policy
+        self._service = service
+        self._jitter = streams.stream("health", id)
+        self._backoff = BackoffDelays(policy.backoff, self._jitter)
+        self._data_backoff = BackoffDelays(policy.reconnect, self._jitter)
+        self._phase = Phase.DISCONNECTED
+        self._is_data_ready = False
+        self._is_data_failed = False
+        self._serving: int | None = None
+        self._watch = 0
+        self._watch_started_at = 0
+        self._has_answered = False
+        self._quick_ends = 0
+        self._view: SubchannelView | None = None
+
+    # --- the transport -------------------------------------------------------------------
+
+    def connectivity_changed(self, state: ConnectivityState, reason: str, turn: Turn) -> None:
+        """Take in the state of the control connection."""
+        was_ready = self.raw_state is _READY
+        if state is _READY:
+            if not was_ready:
+                self._connected(turn)
+            return
+        if was_ready:
+            self._disconnected(turn)
+        self.raw_state = state
+        if state is _FAILURE:
+            turn.timers.cancel((self.id, "challenge", 0))
+        elif not turn.timers.is_set((self.id, "challenge", 0)):
+            self._arm_challenge(turn)
+        self._conclude(turn, reason or ("connection lost" if was_ready else "connecting"))
+
+    def _connected(self, turn: Turn) -> None:
+        self.raw_state = _READY
+        self.is_silent = False
+        self._backoff.reset()
+        self._data_backoff.reset()
+        self._quick_ends = 0
+        turn.timers.cancel((self.id, "challenge", 0))
+        turn.effects.append(PrepareData(self.id))
+        self._signal(Signal.CONNECTED if self._service is not None else Signal.CONNECTED_UNCHECKED, turn)
+        self._conclude(turn, "waiting for the first health status" if self._service is not None else "connected")
+
+    def _disconnected(self, turn: Turn) -> None:
+        self._signal(Signal.LOST, turn)
+        self._serving = None
+        self._is_data_ready = self._is_data_failed = False
+        for kind in ("response", "retry", "data"):
+            turn.timers.cancel((self.id, kind, 0))
+
+    def _arm_challenge(self, turn: Turn) -> None:
+        delay = jittered(self._policy.reconnect.maximum_ns, self._policy.reconnect.jitter, self._jitter)
+        turn.timers.set((self.id, "challenge", 0), turn.now + delay)
+
+    def challenge_due(self, turn: Turn) -> None:
+        """Race a fresh connection against one whose handshake may be lost (TCP's own retries back off)."""
+        turn.effects.append(Challenge(self.id))
+        self._arm_challenge(turn)
+
+    def fall_silent(self, turn: Turn) -> None:
+        """Leave connections that answer nothing; calls in flight on them go on."""
+        self.is_silent = True
+        self._disconnected(turn)
+        self.raw_state = _CONNECTING
+        self._retire_handle(turn)
+        turn.effects.append(Replace(self.id))
+        self._arm_challenge(turn)
+        self._become(_FAILURE, "no heartbeat", turn)
+
+    # --- the connection for calls ------------------------------------------------------------
+
+    def data_ready(self, generation: int, turn: Turn) -> None:
+        """A connection for calls is up; each one ends with a CloseConnection."""
+        if self.handle is None or self.handle.generation != generation:
+            self._retire_handle(turn)
+            self.handle = Subchannel(self.id, generation, self.endpoint)
+            self._changed(turn)
+        if self.raw_state is not _READY:
+            return
+        self._is_data_ready = True
+        self._is_data_failed = False
+        self._data_backoff.reset()
+        self._conclude(turn, self._health_reason)
+
+    def data_failed(self, reason: str, turn: Turn) -> None:
+        """The control connection stands, but none for calls could be made."""
+        if self.raw_state is _READY and not self._is_data_ready:
+            self._is_data_failed = True
+            turn.timers.set((self.id, "data", 0), turn.now + self._data_backoff.next())
+            self._conclude(turn, f"no connection for calls: {reason}")
+
+    def data_due(self, turn: Turn) -> None:
+        """Try for a connection for calls again."""
+        turn.effects.append(PrepareData(self.id))
+
+    def data_refused(self, generation: int, turn: Turn) -> None:
+        """Calls found their connection down: no picks until there is a fresh one."""
+        if self._is_data_ready and self.handle is not None and self.handle.generation == generation:
+            self._is_data_ready = False
+            turn.effects.append(PrepareData(self.id))
+            self._conclude(turn, "connection for calls lost")
+
+    def _retire_handle(self, turn: Turn) -> None:
+        if self.handle is not None:
+            self.draining[self.handle.generation] = self.handle
+            turn.effects.append(Drain(self.handle))
+            self.handle = None
+            self._changed(turn)
+
+    def retire(self, turn: Turn) -> None:
+        """Stop everything but the calls in flight: the address is gone."""
+        self._disconnected(turn)
+        for kind in ("challenge", "heartbeat", "check"):
+            turn.timers.cancel((self.id, kind, 0))
+        self._retire_handle(turn)
+
+    def drained(self, generation: int, turn: Turn) -> None:
+        """Forget a retired connection, but for its counts."""
+        load = self.draining.pop(generation).load
+        picks, successes, failures = self._past
+        self._past = (picks + load.picks, successes + load.successes, failures + load.failures)
+        self._changed(turn)
+
+    def update_endpoint(self, endpoint: Endpoint, turn: Turn) -> bool:
+        """Take over what the resolver now says of this address; True where that is news."""
+        if endpoint == self.endpoint:
+            return False
+        self.endpoint = endpoint
+        if self.handle is not None:
+            self.handle.endpoint = endpoint
+        self._changed(turn)
+        return True
+
+    # --- health ----------------------------------------------------------------------------
+
+    def health_reported(self, watch: int, status: int, turn: Turn) -> None:
+        """A status arrived on Watch number `watch`."""
+        if watch != self._watch:
+            return
+        turn.timers.cancel((self.id, "response", 0))
+        if not self._has_answered:
+            self._has_answered = True
+            self._backoff.reset()
+        if status != self._serving:
+            self._serving = status
+            self._changed(turn)
+        is_serving = status == ServingStatus.SERVING
+        self._signal(Signal.SERVING if is_serving else Signal.OTHER, turn)
+        self._conclude(turn, _status_name(status))
+
+    def watch_closed(self, watch: int, code: Code, details: str, turn: Turn) -> None:
+        """Watch number `watch` ended."""
+        if watch != self._watch:
+            return
+        turn.timers.cancel((self.id, "response", 0))
+        if code is Code.UNIMPLEMENTED:
+            self._unimplemented(details, turn)
+            return
+        self._signal(Signal.ENDED, turn)
+        text = f"health watch ended with {code.name}"
+        self._conclude(turn, f"{text}: {details}" if details else text)
+
+    def _unimplemented(self, details: str, turn: Turn) -> None:
+        turn.effects.append(Report(HealthCheckingUnavailable(turn.now, self.id, self.endpoint.address, details)))
+        is_healthy = self._policy.on_unimplemented == "healthy"
+        self._signal(Signal.UNIMPLEMENTED if is_healthy else Signal.UNSUPPORTED, turn)
+        self._serving = None
+        self._conclude(turn, "no health service")
+
+    def response_due(self, turn: Turn) -> None:
+        """The Watch has said nothing for too long."""
+        self._signal(Signal.NO_RESPONSE, turn)
+        self._conclude(turn, "no health response")
+
+    def retry_due(self, turn: Turn) -> None:
+        """Open the next Watch."""
+        self._signal(Signal.DUE, turn)
+
+    def _signal(self, signal: Signal, turn: Turn) -> None:
+        entry = health.TABLE.get((self._phase, signal))
+        if entry is None:
+            return
+        self._phase, action = entry
+        if action in (Action.STOP_WATCH, Action.STOP_AND_RETRY_LATER):
+            turn.effects.append(StopWatch(self.id, self._watch))
+            self._watch += 1
+        if action in (Action.RETRY_LATER, Action.STOP_AND_RETRY_LATER):
+            turn.timers.set((self.id, "retry", 0), turn.now + self._restart_delay(turn.now))
+        elif action is Action.START_WATCH:
+            self._start_watch(turn)
+
+    def _start_watch(self, turn: Turn) -> None:
+        assert self._service is not None
+        self._watch += 1
+        self._watch_started_at = turn.now
+        self._has_answered = False
+        turn.effects.append(StartWatch(self.id, self._watch, self._service))
+        turn.timers.set((self.id, "response", 0), turn.now + self._policy.first_response_timeout_ns)
+
+    def _restart_delay(self, now: int) -> int:
+        if not self._has_answered:
+            return self._backoff.next()
+        if now - self._watch_started_at >= _STABLE_AFTER:
+            self._quick_ends = 0
+            return 0
+        # A17 would restart at once: against a server that answers and closes, 1,000 times a second.
+        backoff = self._policy.backoff
+        floor = self._policy.min_restart_interval_ns * backoff.multiplier ** min(self._quick_ends, 100)
+        self._quick_ends += 1
+        return jittered(min(floor, backoff.maximum_ns), backoff.jitter, self._jitter)
+
+    # --- the conclusion ----------------------------------------------------------------------
+
+    def _conclude(self, turn: Turn, reason: str) -> None:
+        new = self._conclusion()
+        if self.concluded_state is _FAILURE and new is _CONNECTING:
+            return
+        self._become(new, reason, turn)
+
+    def _conclusion(self) -> ConnectivityState:
+        if self._is_data_failed or self._phase in health.UNHEALTHY:
+            return _FAILURE
+        if self._phase in health.HEALTHY and self._is_data_ready:
+            return _READY
+        is_down = self._phase is Phase.DISCONNECTED and self.raw_state is _FAILURE
+        return _FAILURE if is_down else _CONNECTING
+
+    @property
+    def _health_reason(self) -> str:
+        if self._phase is Phase.UNCHECKED:
+            return "connected" if self._service is None else "no health service"
+        return self.reason if self._serving is None else _status_name(self._serving)
+
+    def _become(self, new: ConnectivityState, reason: str, turn: Turn) -> None:
+        old = self.concluded_state
+        if new is old and reason == self.reason:
+            return
+        self.reason = reason
+        self._changed(turn)
+        if new is not old:
+            turn.tally[old] -= 1
+            turn.tally[new] += 1
+            self.concluded_state = new
+            self.since = turn.now
+            turn.effects.append(Report(StateChange(turn.now, self.id, self.endpoint.address, old, new, reason)))
+
+    def _changed(self, turn: Turn) -> None:
+        self._view = None
+        turn.is_changed = True
+
+    @property
+    def view(self) -> SubchannelView:
+        """What is published of this subchannel."""
+        if self._view is None:
+            handles = [*self.draining.values(), *([self.handle] if self.handle else [])]
+            loads = tuple(handle.load for handle in handles)
+            self._view = SubchannelView(
+                self.id, self.endpoint, self.concluded_state, self._serving, self.reason, self.since, loads, self._past
+            )
+        return self._view
+
+
+def _status_name(status: int) -> str:
+    try:
+        return ServingStatus(status).name
+    except ValueError:
+        return f"serving status {status}"

@@ -1,0 +1,1 @@
+"""The sync face: a `grpc.Channel` over the pool of subchannels."""

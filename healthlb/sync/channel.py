@@ -1,0 +1,181 @@
+"""The sync channel: a drop-in `grpc.Channel`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from healthlb.config import HealthCheck
+from healthlb.control.grpc_transport import to_grpc_state
+from healthlb.control.settings import Listener, check_listener, make_settings
+from healthlb.control.status import SubchannelStatus, check_wait, has_ready, lacking, statuses
+from healthlb.core.messages import Endpoint, Fact
+from healthlb.core.pickers import PickerSource
+from healthlb.resolvers import Resolver
+from healthlb.sync.attempts import Method
+from healthlb.sync.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
+from healthlb.sync.pool import Pool
+from healthlb.sync.subscriptions import Subscriptions
+
+_DEFAULT_HEALTH = HealthCheck()
+
+
+class HealthAwareChannel(grpc.Channel):
+    """A `grpc.Channel` that calls healthy backends only.
+
+    It opens one subchannel per resolved address, follows each backend's `Health/Watch` (gRFC A17) and
+    its heartbeat, and picks a READY one for each call. The constructor does no I/O and starts no thread:
+    the channel is IDLE until its first use.
+
+    Args:
+        target: a sequence of addresses (`"host:1"`, `"10.0.0.1:2"`, `"[::1]:3"`, `"unix:/run/s.sock"` or
+            `Endpoint` objects), a URI (`dns:///host:port`, `ipv4:...`, `ipv6:...`, `unix:...`; a bare
+            `host:port` means `dns:///`), or a `Resolver`.
+        service: the name asked for in `Watch`; `""` is the whole server, None switches health
+            checking off.
+        credentials: `grpc.ChannelCredentials`; None is plaintext.
+        options: gRPC channel arguments for every subchannel.
+        compression: the default of calls.
+        picker: a registered name or a callable that returns a `PickerFactory`; default `round_robin`.
+        health: how health is followed.
+        service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
+        listeners: called with each fact, in order, on a thread of their own.
+
+    Raises:
+        ConfigError: an argument cannot work; the text names it, its value and its bound.
+    """
+
+    def __init__(
+        self,
+        target: str | Sequence[str | Endpoint] | Resolver,
+        service: str | None = "",
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: Sequence[tuple[str, Any]] = (),
+        compression: grpc.Compression | None = None,
+        picker: PickerSource | None = None,
+        health: HealthCheck = _DEFAULT_HEALTH,
+        service_config: str | Mapping[str, Any] | None = None,
+        listeners: Iterable[Listener] = (),
+    ) -> None:
+        settings = make_settings(
+            target,
+            service,
+            credentials=credentials,
+            options=options,
+            compression=compression,
+            picker=picker,
+            health=health,
+            service_config=service_config,
+            listeners=listeners,
+        )
+        self._pool = Pool(settings)
+        self._subscriptions = Subscriptions(self._pool.board.snapshot.state)
+        self._pool.board.observe = self._subscriptions.observe
+
+    # --- grpc.Channel ------------------------------------------------------------------------------
+
+    def unary_unary(
+        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+    ) -> UnaryUnary:
+        """Return a multi-callable; see `grpc.Channel.unary_unary`."""
+        return UnaryUnary(self._method("unary_unary", method, request_serializer, response_deserializer, kwargs))
+
+    def unary_stream(
+        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+    ) -> UnaryStream:
+        """Return a multi-callable; see `grpc.Channel.unary_stream`."""
+        return UnaryStream(self._method("unary_stream", method, request_serializer, response_deserializer, kwargs))
+
+    def stream_unary(
+        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+    ) -> StreamUnary:
+        """Return a multi-callable; see `grpc.Channel.stream_unary`."""
+        return StreamUnary(self._method("stream_unary", method, request_serializer, response_deserializer, kwargs))
+
+    def stream_stream(
+        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+    ) -> StreamStream:
+        """Return a multi-callable; see `grpc.Channel.stream_stream`."""
+        return StreamStream(self._method("stream_stream", method, request_serializer, response_deserializer, kwargs))
+
+    def _method(self, arity: str, name: str, serializer: Any, deserializer: Any, more: dict[str, Any]) -> Method:
+        arguments = {"request_serializer": serializer, "response_deserializer": deserializer, **more}
+        return Method(self._pool, arity, name, arguments)
+
+    def subscribe(
+        self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool | None = False
+    ) -> None:
+        """Call `callback` with the aggregated state now and at each change; see `grpc.Channel.subscribe`."""
+        self._subscriptions.add(callback)
+        if try_to_connect:
+            self._pool.start()
+
+    def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
+        """Call `callback` no more."""
+        self._subscriptions.remove(callback)
+
+    def close(self) -> None:
+        """End calls in flight with CANCELLED and close every subchannel; a second time does nothing."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- what grpcio's channel has not -----------------------------------------------------------------
+
+    def subchannels(self) -> tuple[SubchannelStatus, ...]:
+        """Return who is in, who is out, since when and why, in the resolver's order."""
+        return statuses(self._pool.board.snapshot, time.monotonic_ns())
+
+    def state(self) -> grpc.ChannelConnectivity:
+        """Return the aggregated state: READY, else CONNECTING, else TRANSIENT_FAILURE; IDLE before use."""
+        return to_grpc_state(self._pool.board.snapshot.state)
+
+    def wait_until_ready(self, timeout: float | None = None, min_ready: int = 1) -> None:
+        """Block until at least `min_ready` subchannels are READY.
+
+        Args:
+            timeout: seconds, None for no end.
+            min_ready: at least 1.
+
+        Raises:
+            TimeoutError: not in time; the text says what each subchannel lacks.
+            ChannelClosed: the channel is closed.
+            ConfigError: an argument is out of its bounds.
+        """
+        check_wait(timeout, min_ready)
+        self._pool.start()
+        board = self._pool.board
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            snapshot = board.snapshot
+            if has_ready(snapshot, min_ready):
+                return
+            if not board.wait(snapshot.generation, deadline):
+                raise TimeoutError(lacking(snapshot, timeout, min_ready))
+
+    def add_listener(self, fn: Callable[[Fact], None]) -> None:
+        """Call `fn` with each fact from now on, in order, on a thread of its own.
+
+        Raises:
+            ConfigError: `fn` cannot be called.
+        """
+        self._pool.listeners.append(check_listener(fn))
+
+    def remove_listener(self, fn: Callable[[Fact], None]) -> None:
+        """Call `fn` no more; nothing happens where it was not added."""
+        if fn in self._pool.listeners:
+            self._pool.listeners.remove(fn)
+
+    def __repr__(self) -> str:
+        return f"<HealthAwareChannel {self._pool.settings.target.text} {self.state().name}>"

@@ -1,0 +1,59 @@
+"""Connectivity callbacks of a sync channel: the state now, then each change, in order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import grpc
+
+from healthlb.control.delivery import Deliverer
+from healthlb.control.grpc_transport import to_grpc_state
+from healthlb.core.messages import ConnectivityState
+
+Callback = Callable[[grpc.ChannelConnectivity], object]
+
+
+class Subscriptions:
+    """The callbacks of one channel; they run on a thread of their own.
+
+    Args:
+        state: what the channel is in.
+    """
+
+    def __init__(self, state: ConnectivityState) -> None:
+        self._state = state
+        self._lock = threading.Lock()
+        self._callbacks: list[Callback] = []
+        self._deliverer = Deliverer()
+
+    def add(self, callback: Callback) -> None:
+        """Call `callback` with the present state, and with each change."""
+        with self._lock:
+            self._callbacks.append(callback)
+            self._deliver(callback)
+
+    def remove(self, callback: Callback) -> None:
+        """Call `callback` no more; nothing happens where it was not added."""
+        with self._lock:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+    def observe(self, state: ConnectivityState) -> None:
+        """Take in the state of a new snapshot."""
+        with self._lock:
+            if state is self._state:
+                return
+            self._state = state
+            for callback in self._callbacks:
+                self._deliver(callback)
+
+    def _deliver(self, callback: Callback) -> None:
+        self._deliverer.submit(partial(self._call, callback, to_grpc_state(self._state)))
+
+    def _call(self, callback: Callback, state: grpc.ChannelConnectivity) -> None:
+        with self._lock:
+            is_wanted = callback in self._callbacks
+        if is_wanted:
+            callback(state)
