@@ -6,6 +6,7 @@ which can also be told to fail. Both count the queries they see.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import shutil
@@ -137,6 +138,7 @@ class Dnsmasq(DnsServer):
                         self._changed.notify_all()
                 else:
                     self._stderr_lines.append(line.strip())
+        self._process.wait()
         with self._changed:
             self._changed.notify_all()
 
@@ -213,11 +215,15 @@ def _dnsmasq_path() -> str | None:
 
 
 def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-        udp.bind((_LOOPBACK, 0))
-        port: int = udp.getsockname()[1]
-        tcp.bind((_LOOPBACK, port))
-        return port
+    """Return a port that is free for UDP and TCP alike."""
+    for _ in range(20):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind((_LOOPBACK, 0))
+            port: int = udp.getsockname()[1]
+            with contextlib.suppress(OSError):
+                tcp.bind((_LOOPBACK, port))
+                return port
+    raise RuntimeError("no port is free for both UDP and TCP")
 
 
 def _hosts_text(records: Records) -> str:

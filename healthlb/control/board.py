@@ -5,6 +5,7 @@ The one rule: publishing is one attribute store; a call that reads it once needs
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from healthlb.control.delivery import run_callback
 from healthlb.core.messages import ConnectivityState
 from healthlb.core.snapshot import Snapshot
+
+_LONGEST_WAIT = 3600.0
 
 
 class Board:
@@ -24,35 +27,46 @@ class Board:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self._changed = threading.Condition()
-        self._watchers: list[Callable[[], None]] = []
         self.observe: Callable[[ConnectivityState], None] = lambda state: None
+        self._changed = threading.Condition()
+        self._watchers: dict[int, Callable[[], None]] = {}
+        self._numbers = itertools.count()
 
     def publish(self, snapshot: Snapshot) -> None:
         """Replace the snapshot, wake who waits and call back who asked."""
         self.snapshot = snapshot
         with self._changed:
             self._changed.notify_all()
-            watchers, self._watchers = self._watchers, []
+            watchers, self._watchers = self._watchers, {}
         self.observe(snapshot.state)
-        for watcher in watchers:
+        for watcher in watchers.values():
             run_callback(watcher)
 
     def wait(self, generation: int, deadline: float | None) -> bool:
         """Block until there is another generation; False if `deadline` (monotonic seconds) came first."""
         with self._changed:
             while self.snapshot.generation == generation:
-                remaining = None if deadline is None else deadline - time.monotonic()
-                if remaining is not None and remaining <= 0:
+                remaining = _LONGEST_WAIT if deadline is None else deadline - time.monotonic()
+                if remaining <= 0:
                     return False
-                # A wait that is too long for the platform is cut up.
-                self._changed.wait(min(remaining, 3600.0) if remaining is not None else 3600.0)
+                self._changed.wait(min(remaining, _LONGEST_WAIT))
         return True
 
-    def when_changed(self, generation: int, watcher: Callable[[], None]) -> None:
-        """Call `watcher` once, at the first generation other than this; maybe at once."""
+    def when_changed(self, generation: int, watcher: Callable[[], None]) -> int:
+        """Call `watcher` once, at the first generation other than this, maybe at once.
+
+        Returns:
+            A number for `forget`.
+        """
+        number = next(self._numbers)
         with self._changed:
             if self.snapshot.generation == generation:
-                self._watchers.append(watcher)
-                return
+                self._watchers[number] = watcher
+                return number
         watcher()
+        return number
+
+    def forget(self, number: int) -> None:
+        """Do not call that watcher any more."""
+        with self._changed:
+            self._watchers.pop(number, None)

@@ -100,6 +100,11 @@ class Driver:
         self._failures: dict[tuple[int, int, Code, bool], None] = {}
         self._failures_lock = threading.Lock()
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """What was published last, or is to be first."""
+        return self._published
+
     def start(self) -> None:
         """Begin to resolve; on the loop."""
         self._resolve()

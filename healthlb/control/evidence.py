@@ -9,10 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import grpc
-
 _REFUSAL = "failed to connect to all addresses; last error: "
-_READY = grpc.ChannelConnectivity.READY.value[0]
 _IP_ADDRESS = re.compile(r"^(\[?[0-9a-fA-F:.]+\]?):(\d+)$")
 
 
@@ -32,11 +29,6 @@ def names_refusal(details: str | None, address: str) -> bool:
         return False
     escaped = address.replace("[", "%5B").replace("]", "%5D")
     return f"ipv4:{address}: " in details or f"ipv6:{escaped}: " in details
-
-
-def is_sync_channel_ready(channel: grpc.Channel) -> bool:
-    """Whether a plain sync channel is READY now, without the polling thread of `subscribe`."""
-    return connectivity(channel, connect=False) == _READY
 
 
 def connectivity(channel: Any, *, connect: bool) -> int:

@@ -56,6 +56,12 @@ def open_aio_channel(
     return channel
 
 
+def open_intercepted_channel(interceptors: Sequence[grpc.aio.ClientInterceptor]) -> grpc.aio.Channel:
+    """Open an aio channel that runs interceptors and never connects."""
+    channel: grpc.aio.Channel = inspect.unwrap(grpc.aio.insecure_channel)("ipv4:127.0.0.1:1", interceptors=interceptors)
+    return channel
+
+
 class GrpcConnection:
     """A control connection; in the aio face calls use it too, so it closes with its last user.
 

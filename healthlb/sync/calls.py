@@ -7,12 +7,12 @@ counter; everything else is off that path.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
 
-from healthlb.sync.attempts import Attempts, Method
+from healthlb.control.attempts import Attempts, Method
+from healthlb.sync.attempts import outcome_of, pick
 from healthlb.sync.ongoing import OngoingCall
 
 
@@ -51,13 +51,13 @@ class _UnaryResponse(_MultiCallable):
     ) -> Any:
         attempts = Attempts(self._method, timeout, metadata, wait_for_ready)
         while True:
-            sub = attempts.pick()
+            sub = pick(attempts)
             try:
                 call = getattr(self._method.on(sub), form)
                 # wait_for_ready stays here: below, the call would wait for this one subchannel.
                 result = call(request, attempts.timeout, metadata, credentials, None, compression)
             except grpc.RpcError as error:
-                if attempts.failed(sub, error):
+                if attempts.failed(sub, outcome_of(error)):
                     error.attempts = attempts.history  # type: ignore[attr-defined]
                     raise
             except ValueError:
@@ -140,5 +140,3 @@ class StreamUnary(_UnaryResponse, grpc.StreamUnaryMultiCallable):  # type: ignor
 
 class StreamStream(_StreamResponse, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]
     """A stream of requests, a stream of responses."""
-
-

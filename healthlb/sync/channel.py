@@ -10,13 +10,13 @@ from typing import Any, Self
 import grpc
 
 from healthlb.config import HealthCheck
+from healthlb.control.attempts import Method
 from healthlb.control.grpc_transport import to_grpc_state
 from healthlb.control.settings import Listener, check_listener, make_settings
 from healthlb.control.status import SubchannelStatus, check_wait, has_ready, lacking, statuses
 from healthlb.core.messages import Endpoint, Fact
 from healthlb.core.pickers import PickerSource
 from healthlb.resolvers import Resolver
-from healthlb.sync.attempts import Method
 from healthlb.sync.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from healthlb.sync.pool import Pool
 from healthlb.sync.subscriptions import Subscriptions

@@ -67,6 +67,11 @@ class SyncData:
         """Return the channel of what was picked, None where it is closed already. Any thread."""
         return self._channels.get((sub.id, sub.generation))
 
+    def is_ready(self, sub: Subchannel) -> bool:
+        """Whether the channel of what was picked is connected now. Any thread."""
+        channel = self.channel(sub)
+        return channel is not None and connectivity(channel, connect=False) == _READY
+
     def prepare(self, sub: int, endpoint: Endpoint, control: Connection, done: DataDone) -> None:
         """Have a READY channel, fresh unless the present one is READY."""
         current = self._current.get(sub)

@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One attempt of a call.
-
-    Attributes:
-        address: where it went.
-        code: how it ended.
-        details: the text that came with it.
-        seconds: how long it took.
-    """
-
-    address: str
-    code: grpc.StatusCode
-    details: str
-    seconds: float
+from healthlb.control.attempts import Attempt
+from healthlb.control.grpc_transport import to_grpc_code
+from healthlb.core.messages import Fail
 
 
 class CallError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
     """A call that ended before it reached a backend.
 
     Args:
-        code: the status.
-        details: its text.
+        fail: the status.
         attempts: what was tried before.
     """
 
-    def __init__(self, code: grpc.StatusCode, details: str, attempts: tuple[Attempt, ...] = ()) -> None:
-        super().__init__(code, details)
-        self._code = code
-        self._details = details
+    def __init__(self, fail: Fail, attempts: tuple[Attempt, ...] = ()) -> None:
+        super().__init__(fail)
+        self._code = to_grpc_code(fail.code)
+        self._details = fail.details
         self.attempts = attempts
 
     def code(self) -> grpc.StatusCode:

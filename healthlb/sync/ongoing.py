@@ -15,10 +15,13 @@ from typing import Any, Self
 
 import grpc
 
+from healthlb.control.attempts import Attempt, Attempts
 from healthlb.control.delivery import run_callback
+from healthlb.control.pool import failure, too_late
 from healthlb.core.load import Subchannel
-from healthlb.sync.attempts import Attempts
-from healthlb.sync.errors import Attempt, CallError
+from healthlb.core.messages import Code, Fail
+from healthlb.sync.attempts import outcome_of
+from healthlb.sync.errors import CallError
 
 _CANCELLED = "Locally cancelled by application!"
 
@@ -43,7 +46,8 @@ class OngoingCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-a
         self._inner: Any = None
         self._error: CallError | None = None
         self._is_over = False
-        self._is_waiting = False
+        self._stop_timer: Callable[[], object] | None = None
+        self._watcher = -1
         self._callbacks: list[Callable[[], None]] = []
 
     def begin(self) -> Self:
@@ -65,28 +69,30 @@ class OngoingCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-a
             snapshot = pool.board.snapshot
             sub = attempts.try_pick()
             if sub is None:
-                error = pool.failure(snapshot, attempts)
-                if error is not None:
-                    self._finish(error)
+                fail = failure(snapshot, wait_for_ready=attempts.wait_for_ready)
+                if fail is not None:
+                    self._end(fail)
                 else:
                     self._wait(snapshot.generation)
                 return
-            attempts.tick()
+            attempts.waited()
             if self._open(sub):
                 return
 
     def _wait(self, generation: int) -> None:
         pool = self._attempts.method.pool
         reference = weakref.ref(self)
-        if not self._is_waiting and self._attempts.deadline is not None:
-            delay = max(0.0, self._attempts.deadline - time.monotonic())
-            pool.call_later(delay, lambda: _on(reference, OngoingCall._expire))
-        self._is_waiting = True
-        pool.board.when_changed(generation, lambda: _on(reference, OngoingCall._advance))
+        delay = self._attempts.time_remaining
+        if delay is not None and self._stop_timer is None:
+            self._stop_timer = pool.call_later(delay, lambda: _on(reference, OngoingCall._expire))
+        self._watcher = pool.board.when_changed(generation, lambda: _on(reference, OngoingCall._advance))
 
     def _expire(self) -> None:
         if self._inner is None:
-            self._finish(self._attempts.method.pool.too_late(self._attempts))
+            self._end(too_late(self._attempts.method.pool.board.snapshot))
+
+    def _end(self, fail: Fail) -> None:
+        self._finish(CallError(fail, self._attempts.history))
 
     def _open(self, sub: Subchannel) -> bool:
         try:
@@ -114,7 +120,7 @@ class OngoingCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-a
         inner = self._inner
         if inner.code() is grpc.StatusCode.OK:
             sub.load.succeed(time.monotonic_ns())
-        elif not self._attempts.failed(sub, inner):
+        elif not self._attempts.failed(sub, outcome_of(inner)):
             with self._changed:
                 self._inner = None
             self._advance()
@@ -129,6 +135,9 @@ class OngoingCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-a
             self._error = error
             callbacks, self._callbacks = self._callbacks, []
             self._changed.notify_all()
+        if self._stop_timer is not None:
+            self._stop_timer()
+            self._attempts.method.pool.board.forget(self._watcher)
         for callback in callbacks:
             run_callback(callback)
 
@@ -136,17 +145,18 @@ class OngoingCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-a
 
     def _started(self) -> Any:
         """Return the attempt under way, or the error of a call that has none; wait for either."""
-        if self._inner is not None:
-            return self._inner
+        inner = self._inner
+        if inner is not None and self._error is None:
+            return inner
         with self._changed:
             self._changed.wait_for(lambda: self._inner is not None or self._error is not None)
-            return self._error if self._inner is None else self._inner
+            return self._inner if self._error is None else self._error
 
     def _is_final(self, inner: Any) -> bool:
         """Whether an attempt that has ended was the last; wait until that is decided."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_over or self._inner is not inner)
-            return self._inner is inner or self._inner is None
+            return self._inner is inner
 
     def _ask(self, name: str) -> Any:
         while True:
@@ -208,8 +218,7 @@ class OngoingCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-a
 
     def time_remaining(self) -> float | None:  # type: ignore[override]
         """Seconds to the deadline, None without one."""
-        deadline = self._attempts.deadline
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
+        return self._attempts.time_remaining
 
     def cancel(self) -> bool:
         """End the call with CANCELLED; False where it is over."""
@@ -219,7 +228,7 @@ class OngoingCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-a
             inner = self._inner
         if inner is not None:
             return bool(inner.cancel())
-        self._finish(CallError(grpc.StatusCode.CANCELLED, _CANCELLED))
+        self._end(Fail(Code.CANCELLED, _CANCELLED))
         return True
 
     def cancelled(self) -> bool:

@@ -1,48 +1,33 @@
-"""What a channel, its views and its multi-callables share: the snapshot and the way to a pick.
-
-The one rule: nothing happens before first use. No thread, no I/O; so a channel that was made before a
-fork works in the child.
-"""
+"""The subchannels of one sync channel, and their part on the control thread."""
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-import grpc
+from functools import partial
 
 from healthlb.control.board import Board
 from healthlb.control.delivery import Deliverer
 from healthlb.control.driver import Driver
 from healthlb.control.grpc_transport import GrpcTransport
+from healthlb.control.pool import PoolBase
 from healthlb.control.settings import Listener, Settings
 from healthlb.control.thread import ControlThread
 from healthlb.core.balancer import Balancer
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Fact
-from healthlb.core.pickers import CallInfo
 from healthlb.core.snapshot import Snapshot
-from healthlb.errors import ChannelClosed, ChannelUnusable
+from healthlb.errors import ChannelClosed
 from healthlb.sync.data import SyncData
-from healthlb.sync.errors import CallError
 
-if TYPE_CHECKING:
-    from healthlb.sync.attempts import Attempts
-
-_FORKED = (
-    "this channel was used before the process forked, and gRPC does not survive that: "
-    "make the channel in the child, or use it there first"
-)
-_GEVENT = "healthlb does not work under gevent's monkey patching: its control loop needs real threads"
+_CLOSE_TIMEOUT = 5.0
 
 
 class Control:
-    """A pool's part on the control thread; it holds no reference to the pool."""
+    """A pool's part on the control thread. It holds no reference to the pool, which so can be collected."""
 
     def __init__(self, settings: Settings, data: SyncData, board: Board, listeners: list[Listener]) -> None:
         self._settings = settings
@@ -73,7 +58,7 @@ class Control:
 
     def _report(self, fact: Fact) -> None:
         for listener in tuple(self._listeners):
-            self._deliverer.submit(lambda listener=listener: listener(fact))  # type: ignore[misc]
+            self._deliverer.submit(partial(listener, fact))
 
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
         """Tell the core of a failed call."""
@@ -84,13 +69,12 @@ class Control:
         """End the control plane's part and wait for it, a moment at most."""
         if os.getpid() != self._pid:
             return
-        if self.thread.is_current:
-            self._close(threading.Event())
-            self.thread.release()
-            return
         closed = threading.Event()
-        self.thread.run_soon(lambda: self._close(closed))
-        closed.wait(5.0)
+        if self.thread.is_current:
+            self._close(closed)
+        else:
+            self.thread.run_soon(lambda: self._close(closed))
+            closed.wait(_CLOSE_TIMEOUT)
         self.thread.release()
 
     def _close(self, closed: threading.Event) -> None:
@@ -101,7 +85,7 @@ class Control:
             closed.set()
 
 
-class Pool:
+class Pool(PoolBase):
     """The subchannels of one sync channel.
 
     Args:
@@ -109,32 +93,11 @@ class Pool:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.board = Board(Snapshot(-1, ConnectivityState.IDLE, service=settings.service))
-        self.data = SyncData(settings.credentials, settings.options, settings.compression)
-        self.listeners = list(settings.listeners)
+        super().__init__(settings)
+        self.channels = SyncData(settings.credentials, settings.options, settings.compression)
+        self._data = self.channels
         self._lock = threading.Lock()
         self._control: Control | None = None
-        self._finalizer: Callable[[], object] = lambda: None
-        self._is_closed = False
-        self._is_forked = False
-        _pools.add(self)
-
-    @property
-    def is_started(self) -> bool:
-        """Whether the channel left IDLE."""
-        return self._control is not None
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._is_closed
-
-    def call_later(self, delay: float, work: Callable[[], object]) -> None:
-        """Have `work` run on the control loop in `delay` seconds."""
-        if self._control is not None:
-            loop = self._control.thread.loop
-            self._control.thread.run_soon(lambda: loop.call_later(delay, work))
 
     def start(self) -> None:
         """Begin to connect, once.
@@ -143,26 +106,21 @@ class Pool:
             ChannelClosed: the channel is closed.
             ChannelUnusable: it was used before a fork, or gevent has patched threads away.
         """
-        if self._is_forked:
-            raise ChannelUnusable(_FORKED)
-        if self._control is not None and not self._is_closed:
-            return
+        self.check_usable()
         with self._lock:
-            if self._is_closed:
+            if self.is_closed:
                 raise ChannelClosed("Cannot invoke RPC on closed channel!")
             if self._control is None:
-                _refuse_gevent()
-                self._control = Control(self.settings, self.data, self.board, self.listeners)
+                self._is_started = True
+                self._control = Control(self.settings, self._data, self.board, self.listeners)
                 self._finalizer = weakref.finalize(self, self._control.close)
 
     def close(self) -> None:
         """End calls in flight with CANCELLED and give everything back; a second time does nothing."""
         with self._lock:
-            if self._is_closed:
+            if self.is_closed:
                 return
-            self._is_closed = True
-        if self._is_forked:
-            return
+            self.is_closed = True
         if self._control is None:
             self.board.publish(Snapshot(0, ConnectivityState.SHUTDOWN, service=self.settings.service))
         self._finalizer()
@@ -170,55 +128,17 @@ class Pool:
     def forget_after_fork(self) -> None:
         """In a forked child nothing of the control plane is alive."""
         self._lock = threading.Lock()
-        if self._control is not None:
-            self._is_forked = True
-            self.board = Board(Snapshot(-1, ConnectivityState.IDLE, service=self.settings.service))
+        super().forget_after_fork()
+
+    def call_later(self, delay: float, work: Callable[[], object]) -> Callable[[], object]:
+        """Have `work` run on the control loop in `delay` seconds; return what takes that back."""
+        assert self._control is not None
+        thread = self._control.thread
+        timer: list[Callable[[], object]] = []
+        thread.run_soon(lambda: timer.append(thread.loop.call_later(delay, work).cancel))
+        return lambda: thread.run_soon(lambda: timer[0]())
 
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
         """Tell the core of a failed call."""
         if self._control is not None:
             self._control.call_failed(sub, code, is_refused=is_refused)
-
-    def try_pick(self, call: CallInfo) -> Subchannel | None:
-        """Return a subchannel with the call counted in, or None if it must wait or fail."""
-        snapshot = self.board.snapshot
-        while True:
-            sub = snapshot.picker.pick(call)
-            if sub is None:
-                return None
-            if sub.load.start():
-                return sub
-            if self.board.snapshot is snapshot:
-                return None
-            snapshot = self.board.snapshot
-
-    def failure(self, snapshot: Snapshot, attempts: Attempts) -> CallError | None:
-        """Return the error that ends a call which found nothing to pick, or None if it waits."""
-        if snapshot.state is ConnectivityState.SHUTDOWN:
-            return CallError(grpc.StatusCode.CANCELLED, "Channel closed!", attempts.history)
-        failure = snapshot.failure
-        if failure is None or attempts.wait_for_ready:
-            return None
-        return CallError(grpc.StatusCode.UNAVAILABLE, failure.details, attempts.history)
-
-    def too_late(self, attempts: Attempts) -> CallError:
-        """Return the error of a call whose deadline came while it waited."""
-        details = f"Deadline Exceeded: {self.board.snapshot.describe()}"
-        return CallError(grpc.StatusCode.DEADLINE_EXCEEDED, details, attempts.history)
-
-
-def _refuse_gevent() -> None:
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
-        raise ChannelUnusable(_GEVENT)
-
-
-_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
-
-
-def _forget_after_fork() -> None:
-    for pool in tuple(_pools):
-        pool.forget_after_fork()
-
-
-os.register_at_fork(after_in_child=_forget_after_fork)

@@ -14,12 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-import healthlb
-
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "healthlb.cli"]
-
-needs_channel = pytest.mark.skipif(not hasattr(healthlb, "HealthAwareChannel"), reason="there is no channel yet")
 
 
 def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -75,7 +71,6 @@ def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
     assert result.stderr == f'healthlb: the command line needs {missing}: install "healthlb[cli]"\n'
 
 
-@needs_channel
 def test_plain_tells_faults_reactions_and_the_end() -> None:
     result = ran("demo", "--plain", "--duration", "6")
 
@@ -87,7 +82,6 @@ def test_plain_tells_faults_reactions_and_the_end() -> None:
     assert result.stdout.splitlines()[-1] == "OK no call was lost that should not have been"
 
 
-@needs_channel
 def test_json_is_one_document() -> None:
     result = ran("demo", "--json", "--duration", "6", "--rate", "50", "--backends", "2", "--seed", "3")
     document = json.loads(result.stdout)
@@ -101,7 +95,6 @@ def test_json_is_one_document() -> None:
     assert sum(backend["share"] for backend in document["backends"]) == pytest.approx(1, abs=1e-3)
 
 
-@needs_channel
 def test_a_terminal_gets_the_live_view() -> None:
     parent, child = pty.openpty()
     process = subprocess.Popen(
@@ -125,7 +118,6 @@ def test_a_terminal_gets_the_live_view() -> None:
     assert b"no call was lost that should not have been" in output
 
 
-@needs_channel
 def test_nothing_is_left_at_the_end() -> None:
     with started("--json", "--duration", "5") as process:
         backends = backends_of(process)
@@ -134,7 +126,6 @@ def test_nothing_is_left_at_the_end() -> None:
     assert not [backend for backend in backends if backend.is_running()]
 
 
-@needs_channel
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_sums_up_and_leaves_nothing(number: signal.Signals) -> None:
     with started("--plain", "--duration", "30") as process:
@@ -151,7 +142,6 @@ def test_an_interrupted_demo_sums_up_and_leaves_nothing(number: signal.Signals) 
     assert not [backend for backend in backends if backend.is_running()]
 
 
-@needs_channel
 def test_a_killed_demo_leaves_nothing() -> None:
     with started("--plain", "--duration", "30") as process:
         assert process.stdout is not None

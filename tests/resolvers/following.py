@@ -48,6 +48,8 @@ class Following:
     async def stop(self) -> None:
         assert self._task is not None
         self._task.cancel()
+        done, _ = await asyncio.wait({self._task}, timeout=PATIENCE)
+        assert done, f"resolve goes on although it was cancelled: {self._task!r} {self._task.get_stack()}"
         with suppress(asyncio.CancelledError, OSError):
             await self._task
 

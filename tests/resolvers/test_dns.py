@@ -240,6 +240,15 @@ async def test_cancelling_does_not_wait_for_a_silent_server(scripted: ScriptedSe
     assert time.monotonic() - started < 3.0  # a query is given up after 5 s
 
 
+async def test_cancelling_right_after_a_refresh_ends_it(serve: Serve) -> None:
+    server = serve({"svc.test": ["10.0.0.1"]}, ttl=3600)
+    resolver = _resolver(server, interval=_LONG, min_interval=0.01)
+    async with follow(resolver) as following:
+        await following.updated(1)
+        await asyncio.sleep(0.01)  # into its wait
+        resolver.refresh()
+
+
 async def test_second_channel_is_refused(scripted: ScriptedServer) -> None:
     resolver = _resolver(scripted, **_QUICK)
     async with follow(resolver) as following:

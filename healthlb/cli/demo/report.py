@@ -82,7 +82,9 @@ def _fault_entry(fault: FaultFigures) -> dict[str, Any]:
 
 
 def _table(title: str, style: box.Box, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
-    table = Table(box=style, title=title, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
+    # No padding on the left but within frames, so that it fits 80 columns.
+    padding = (0, 1) if style is box.ASCII else (0, 1, 0, 0)
+    table = Table(box=style, title=title, title_justify="left", title_style="bold", padding=padding)
     for heading in texts:
         table.add_column(heading, no_wrap=True)
     for heading in numbers:

@@ -1,0 +1,30 @@
+"""The asyncio face: the names of `healthlb`, with a channel that is a `grpc.aio.Channel`."""
+
+from healthlb.aio.channel import HealthAwareChannel
+from healthlb.config import Backoff, HealthCheck, Heartbeat
+from healthlb.control.status import SubchannelStatus
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import Endpoint
+from healthlb.core.pickers import CallInfo, Picker, PickerFactory, register_picker
+from healthlb.errors import ChannelClosed, ChannelUnusable, ConfigError, HealthLBError
+from healthlb.resolvers import Resolver, register_resolver
+
+__all__ = [
+    "Backoff",
+    "CallInfo",
+    "ChannelClosed",
+    "ChannelUnusable",
+    "ConfigError",
+    "Endpoint",
+    "HealthAwareChannel",
+    "HealthCheck",
+    "HealthLBError",
+    "Heartbeat",
+    "Picker",
+    "PickerFactory",
+    "Resolver",
+    "Subchannel",
+    "SubchannelStatus",
+    "register_picker",
+    "register_resolver",
+]

@@ -1,0 +1,217 @@
+"""The aio channel: a drop-in `grpc.aio.Channel`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+
+from healthlb.aio.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
+from healthlb.aio.interceptors import InterceptedMethods, check_interceptors
+from healthlb.aio.pool import Pool, resolve
+from healthlb.config import HealthCheck
+from healthlb.control.attempts import Method
+from healthlb.control.board import Board
+from healthlb.control.grpc_transport import to_grpc_state
+from healthlb.control.settings import Listener, check_listener, make_settings
+from healthlb.control.status import SubchannelStatus, check_wait, has_ready, lacking, statuses
+from healthlb.core.messages import Endpoint, Fact
+from healthlb.core.pickers import PickerSource
+from healthlb.resolvers import Resolver
+
+_DEFAULT_HEALTH = HealthCheck()
+
+
+class HealthAwareChannel(grpc.aio.Channel):
+    """A `grpc.aio.Channel` that calls healthy backends only; see `healthlb.HealthAwareChannel`.
+
+    It binds to the event loop of its first use, and may be constructed outside of any.
+
+    Args:
+        target: addresses, a URI or a `Resolver`, as in `healthlb.HealthAwareChannel`.
+        service: the name asked for in `Watch`; `""` is the whole server, None switches health
+            checking off.
+        credentials: `grpc.ChannelCredentials`; None is plaintext.
+        options: gRPC channel arguments for every subchannel.
+        compression: the default of calls.
+        interceptors: `grpc.aio` client interceptors; they see calls, never the Watch.
+        picker: a registered name or a callable that returns a `PickerFactory`; default `round_robin`.
+        health: how health is followed.
+        service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
+        listeners: called on the loop with each fact, in order.
+
+    Raises:
+        ConfigError: an argument cannot work; the text names it, its value and its bound.
+        ValueError: an interceptor is none.
+    """
+
+    def __init__(
+        self,
+        target: str | Sequence[str | Endpoint] | Resolver,
+        service: str | None = "",
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: Sequence[tuple[str, Any]] = (),
+        compression: grpc.Compression | None = None,
+        interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+        picker: PickerSource | None = None,
+        health: HealthCheck = _DEFAULT_HEALTH,
+        service_config: str | Mapping[str, Any] | None = None,
+        listeners: Iterable[Listener] = (),
+    ) -> None:
+        check_interceptors(interceptors)
+        settings = make_settings(
+            target,
+            service,
+            credentials=credentials,
+            options=options,
+            compression=compression,
+            picker=picker,
+            health=health,
+            service_config=service_config,
+            listeners=listeners,
+        )
+        self._pool = Pool(settings)
+        self._intercepted = InterceptedMethods(interceptors) if interceptors else None
+
+    # --- grpc.aio.Channel ------------------------------------------------------------------------------
+
+    def unary_unary(
+        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+    ) -> Any:
+        """Return a multi-callable; see `grpc.aio.Channel.unary_unary`."""
+        return self._multi_callable(UnaryUnary, "unary_unary", method, request_serializer, response_deserializer, kwargs)
+
+    def unary_stream(
+        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+    ) -> Any:
+        """Return a multi-callable; see `grpc.aio.Channel.unary_stream`."""
+        return self._multi_callable(
+            UnaryStream, "unary_stream", method, request_serializer, response_deserializer, kwargs
+        )
+
+    def stream_unary(
+        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+    ) -> Any:
+        """Return a multi-callable; see `grpc.aio.Channel.stream_unary`."""
+        return self._multi_callable(
+            StreamUnary, "stream_unary", method, request_serializer, response_deserializer, kwargs
+        )
+
+    def stream_stream(
+        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+    ) -> Any:
+        """Return a multi-callable; see `grpc.aio.Channel.stream_stream`."""
+        return self._multi_callable(
+            StreamStream, "stream_stream", method, request_serializer, response_deserializer, kwargs
+        )
+
+    def _multi_callable(
+        self, kind: Callable[[Method], Any], arity: str, name: str, serializer: Any, deserializer: Any, more: Any
+    ) -> Any:
+        arguments = {"request_serializer": serializer, "response_deserializer": deserializer, **more}
+        multi_callable = kind(Method(self._pool, arity, name, arguments))
+        if self._intercepted is not None:
+            return self._intercepted.wrap(arity, name, multi_callable)
+        return multi_callable
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """Return the aggregated state; connect where asked to and IDLE."""
+        if try_to_connect and not self._pool.is_closed:
+            self._pool.start()
+        return to_grpc_state(self._pool.board.snapshot.state)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Return once the aggregated state is another than `last_observed_state`."""
+        while self.get_state() is last_observed_state:
+            await _next(self._pool.board, None)
+
+    async def channel_ready(self) -> None:
+        """Connect, and return once the channel is READY.
+
+        Raises:
+            grpc.aio.UsageError: it was closed.
+        """
+        while (state := self.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+            if state is grpc.ChannelConnectivity.SHUTDOWN:
+                raise grpc.aio.UsageError("Channel is closed.")
+            await self.wait_for_state_change(state)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Take no more calls, wait up to `grace` seconds for those in flight, end the rest with CANCELLED."""
+        await self._pool.close(grace)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # --- what grpcio's channel has not -----------------------------------------------------------------
+
+    def subchannels(self) -> tuple[SubchannelStatus, ...]:
+        """Return who is in, who is out, since when and why, in the resolver's order."""
+        return statuses(self._pool.board.snapshot, time.monotonic_ns())
+
+    def state(self) -> grpc.ChannelConnectivity:
+        """Return the aggregated state: READY, else CONNECTING, else TRANSIENT_FAILURE; IDLE before use."""
+        return self.get_state()
+
+    async def wait_until_ready(self, timeout: float | None = None, min_ready: int = 1) -> None:
+        """Wait until at least `min_ready` subchannels are READY.
+
+        Args:
+            timeout: seconds, None for no end.
+            min_ready: at least 1.
+
+        Raises:
+            TimeoutError: not in time; the text says what each subchannel lacks.
+            ChannelClosed: the channel is closed.
+            ConfigError: an argument is out of its bounds.
+        """
+        check_wait(timeout, min_ready)
+        self._pool.start()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not has_ready(self._pool.board.snapshot, min_ready):
+            if self._pool.is_closed:
+                self._pool.start()
+            if not await _next(self._pool.board, deadline):
+                raise TimeoutError(lacking(self._pool.board.snapshot, timeout, min_ready))
+
+    def add_listener(self, fn: Callable[[Fact], None]) -> None:
+        """Call `fn` on the loop with each fact from now on, in order.
+
+        Raises:
+            ConfigError: `fn` cannot be called.
+        """
+        self._pool.listeners.append(check_listener(fn))
+
+    def remove_listener(self, fn: Callable[[Fact], None]) -> None:
+        """Call `fn` no more; nothing happens where it was not added."""
+        if fn in self._pool.listeners:
+            self._pool.listeners.remove(fn)
+
+    def __repr__(self) -> str:
+        return f"<HealthAwareChannel {self._pool.settings.target.text} {self.state().name}>"
+
+
+async def _next(board: Board, deadline: float | None) -> bool:
+    """Wait for the next snapshot; False if `deadline` came first."""
+    changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    number = board.when_changed(board.snapshot.generation, partial(resolve, changed))
+    try:
+        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+        await asyncio.wait_for(changed, remaining)
+    except TimeoutError:
+        return False
+    finally:
+        board.forget(number)
+    return True

@@ -1,0 +1,147 @@
+"""The subchannels of one aio channel, on the loop of its first use."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections.abc import Callable
+from functools import partial
+from weakref import WeakKeyDictionary
+
+from healthlb.aio.data import AioData
+from healthlb.aio.errors import AioChannelClosed
+from healthlb.control.delivery import run_callback
+from healthlb.control.driver import Driver
+from healthlb.control.grpc_transport import GrpcTransport
+from healthlb.control.pool import PoolBase
+from healthlb.control.settings import Listener, Settings
+from healthlb.core.balancer import Balancer
+from healthlb.core.heartbeat import Pace
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import Code, ConnectivityState, Fact
+from healthlb.core.snapshot import Snapshot
+from healthlb.errors import ChannelUnusable
+
+_CLOSED = "Cannot invoke RPC on closed channel!"
+_NO_LOOP = "an aio channel must be used inside a running event loop"
+_OTHER_LOOP = "this channel is bound to the event loop of its first use: make one channel for each loop"
+
+_paces: WeakKeyDictionary[asyncio.AbstractEventLoop, Pace] = WeakKeyDictionary()
+
+
+class Pool(PoolBase):
+    """The subchannels of one aio channel.
+
+    Args:
+        settings: checked.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.channels = AioData()
+        self._data = self.channels
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._driver: Driver | None = None
+
+    def start(self) -> None:
+        """Begin to connect, once.
+
+        Raises:
+            AioChannelClosed: the channel is closed.
+            ChannelUnusable: another loop runs than that of first use, or none; it was used before a
+                fork; or gevent has patched threads away.
+        """
+        self.check_loop()
+        self.check_usable()
+        if self.is_closed:
+            raise AioChannelClosed(_CLOSED)
+        if self._driver is None:
+            self._is_started = True
+            self._driver = self._make_driver()
+            self.board.publish(self._driver.snapshot)
+            self._driver.start()
+
+    def check_loop(self) -> None:
+        """Bind to the running loop, or check that it is the one.
+
+        Raises:
+            ChannelUnusable: no loop runs, or another than that of first use.
+        """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ChannelUnusable(_NO_LOOP) from None
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise ChannelUnusable(_OTHER_LOOP)
+
+    def _make_driver(self) -> Driver:
+        settings = self.settings
+        assert self._loop is not None
+        pace = _paces.setdefault(self._loop, Pace())
+        driver = Driver(
+            balancer=Balancer(settings.service, settings.health, settings.seed, pace),
+            transport=GrpcTransport(
+                settings.credentials, settings.options, settings.health.metadata, settings.compression
+            ),
+            data=self._data,
+            resolver=settings.target.resolver,
+            factory=settings.factory,
+            publish=self.board.publish,
+            report=partial(_report, self._loop, self.listeners),
+            clock=time.monotonic_ns,
+        )
+        finalizer = weakref.finalize(self, _close_later, self._loop, driver)
+        finalizer.atexit = False
+        return driver
+
+    async def close(self, grace: float | None) -> None:
+        """Take no more calls, wait up to `grace` seconds for those in flight, and give all back."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        if self._driver is None:
+            self.board.publish(Snapshot(0, ConnectivityState.SHUTDOWN, service=self.settings.service))
+            return
+        self.check_loop()
+        if grace:
+            await self._idle(grace)
+        self._driver.close()
+        # One round for what was cancelled to end.
+        await asyncio.sleep(0)
+
+    async def _idle(self, grace: float) -> None:
+        loads = [load for view in self.board.snapshot.views for load in view.loads]
+        idle = [asyncio.get_running_loop().create_future() for _ in loads]
+        for load, future in zip(loads, idle, strict=True):
+            load.retire(partial(resolve, future))
+        if idle:
+            await asyncio.wait(idle, timeout=grace)
+
+    def call_later(self, delay: float, work: Callable[[], object]) -> Callable[[], object]:
+        """Have `work` run on the loop in `delay` seconds; return what takes that back."""
+        assert self._loop is not None
+        return self._loop.call_later(delay, work).cancel
+
+    def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
+        """Tell the core of a failed call."""
+        if self._driver is not None:
+            self._driver.call_failed(sub.id, sub.generation, code, is_refused=is_refused)
+
+
+def resolve(future: asyncio.Future[None]) -> None:
+    """Let whoever awaits `future` go on."""
+    if not future.done():
+        future.set_result(None)
+
+
+def _report(loop: asyncio.AbstractEventLoop, listeners: list[Listener], fact: Fact) -> None:
+    for listener in tuple(listeners):
+        loop.call_soon(run_callback, partial(listener, fact))
+
+
+def _close_later(loop: asyncio.AbstractEventLoop, driver: Driver) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(driver.close)

@@ -1,0 +1,131 @@
+"""What a channel, its views and its multi-callables share, the same in both faces.
+
+The one rule: nothing happens before first use. No thread, no I/O, no loop; so a channel that was made
+before a fork works in the child.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+import grpc
+
+from healthlb.control.board import Board
+from healthlb.control.settings import Settings
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import Code, ConnectivityState, Fail
+from healthlb.core.pickers import CallInfo
+from healthlb.core.snapshot import Snapshot
+from healthlb.errors import ChannelUnusable
+
+_FORKED = (
+    "this channel was used before the process forked, and gRPC does not survive that: "
+    "make the channel in the child, or use it there first"
+)
+_GEVENT = "healthlb does not work under gevent's monkey patching: its control loop needs real threads"
+
+
+class Channels(Protocol):
+    """Finds the plain grpcio channel of what was picked."""
+
+    def channel(self, sub: Subchannel) -> grpc.Channel | grpc.aio.Channel | None:
+        """Return it, None where it is closed already. From any thread."""
+
+    def is_ready(self, sub: Subchannel) -> bool:
+        """Whether it is connected now. From any thread."""
+
+
+class PoolBase:
+    """The subchannels of one channel, as calls see them.
+
+    Args:
+        settings: checked.
+
+    Attributes:
+        settings: the channel's settings.
+        board: where the driver publishes.
+        listeners: take the facts.
+        is_closed: whether the channel was closed.
+    """
+
+    channels: Channels
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.board = Board(Snapshot(-1, ConnectivityState.IDLE, service=settings.service))
+        self.listeners = list(settings.listeners)
+        self.is_closed = False
+        self._is_started = False
+        self._is_forked = False
+        self._finalizer: Callable[[], object] = lambda: None
+        _pools.add(self)
+
+    def start(self) -> None:
+        """Begin to connect, once."""
+        raise NotImplementedError
+
+    def call_later(self, delay: float, work: Callable[[], object]) -> Callable[[], object]:
+        """Have `work` run on the control loop in `delay` seconds; return what takes that back."""
+        raise NotImplementedError
+
+    def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
+        """Tell the core of a failed call."""
+        raise NotImplementedError
+
+    def check_usable(self) -> None:
+        """Raise where the channel cannot work.
+
+        Raises:
+            ChannelUnusable: it was used before a fork, or gevent has patched threads away.
+        """
+        if self._is_forked:
+            raise ChannelUnusable(_FORKED)
+        monkey = sys.modules.get("gevent.monkey")
+        if monkey is not None and monkey.is_module_patched("threading"):
+            raise ChannelUnusable(_GEVENT)
+
+    def forget_after_fork(self) -> None:
+        """In a forked child nothing of the control plane is alive."""
+        if self._is_started:
+            self._is_forked = True
+            self.board = Board(Snapshot(-1, ConnectivityState.IDLE, service=self.settings.service))
+
+    def try_pick(self, call: CallInfo) -> Subchannel | None:
+        """Return a subchannel with the call counted in, or None if it must wait or fail."""
+        snapshot = self.board.snapshot
+        while True:
+            sub = snapshot.picker.pick(call)
+            if sub is None:
+                return None
+            if sub.load.start():
+                return sub
+            if self.board.snapshot is snapshot:
+                return None
+            snapshot = self.board.snapshot
+
+
+def failure(snapshot: Snapshot, *, wait_for_ready: bool) -> Fail | None:
+    """Return how a call ends that found nothing to pick, or None if it waits."""
+    if snapshot.state is ConnectivityState.SHUTDOWN:
+        return Fail(Code.CANCELLED, "Channel closed!")
+    return None if wait_for_ready else snapshot.failure
+
+
+def too_late(snapshot: Snapshot) -> Fail:
+    """Return how a call ends whose deadline came while it waited."""
+    return Fail(Code.DEADLINE_EXCEEDED, f"Deadline Exceeded: {snapshot.describe()}")
+
+
+_pools: weakref.WeakSet[PoolBase] = weakref.WeakSet()
+
+
+def _forget_after_fork() -> None:
+    for pool in tuple(_pools):
+        pool.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
