@@ -6,9 +6,8 @@ and the bound. Seconds are floats here; the `*_ns` properties are what the core 
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +36,13 @@ def check_number(option: str, value: object, *, above: float | None = None, low:
     too_low = (above is not None and value <= above) or (low is not None and value < low)
     if too_low or (high is not None and value > high):
         raise ConfigError(f"{option} must be {wanted}, not {value!r}")
+
+
+def check_count(option: str, value: object, *, low: int, high: int | None = None) -> None:
+    """Raise ConfigError unless `value` is a whole number within the bounds."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{option} must be a whole number, not {value!r}")
+    check_number(option, value, low=low, high=high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,55 +186,144 @@ def _checked_metadata(metadata: Sequence[tuple[str, str | bytes]]) -> tuple[tupl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceConfig:
-    """What a gRPC service config says that healthlb knows.
+class RetryBudget:
+    """How many attempts after the first a channel may make (Finagle's RetryBudget).
 
     Attributes:
-        policies: the entries of `loadBalancingConfig`, in order.
-        service: `healthCheckConfig.serviceName`, None where it is not set.
-    """
-
-    policies: tuple[Mapping[str, Any], ...] = ()
-    service: str | None = None
-
-
-def parse_service_config(text: str | Mapping[str, Any]) -> ServiceConfig:
-    """Read a gRPC service config.
-
-    Args:
-        text: JSON text, or the mapping it stands for. `loadBalancingConfig` and
-            `healthCheckConfig` are known.
+        ratio: attempts per call of the last `ttl` seconds; 0 to 1000.
+        min_per_second: attempts per second that are allowed in any case; at least 0.
+        ttl: seconds for which a call counts; above 0.
 
     Raises:
-        ConfigError: malformed, or it names what is not known: nothing is silently ignored.
+        ConfigError: a value is out of its bounds.
     """
-    try:
-        config = json.loads(text) if isinstance(text, str) else text
-    except ValueError as error:
-        raise ConfigError(f"service_config must be JSON: {error}") from error
-    if not isinstance(config, Mapping):
-        raise ConfigError(f"service_config must be a JSON object, not {config!r}")
-    known = ("loadBalancingConfig", "healthCheckConfig")
-    for key in config:
-        if key not in known:
-            raise ConfigError(f"service_config may hold {' and '.join(known)}, not {key!r}")
-    return ServiceConfig(
-        policies=_parse_policies(config.get("loadBalancingConfig", [])),
-        service=_parse_health(config.get("healthCheckConfig", {})),
-    )
+
+    ratio: float = 0.2
+    min_per_second: float = 10.0
+    ttl: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_number("RetryBudget.ratio", self.ratio, low=0, high=1000)
+        check_number("RetryBudget.min_per_second", self.min_per_second, low=0)
+        check_number("RetryBudget.ttl", self.ttl, above=0)
+
+    @property
+    def ttl_ns(self) -> int:
+        """The ttl in nanoseconds."""
+        return _ns(self.ttl)
 
 
-def _parse_policies(value: object) -> tuple[Mapping[str, Any], ...]:
-    is_list = isinstance(value, list | tuple)
-    if not is_list or not all(isinstance(entry, Mapping) and len(entry) == 1 for entry in value):  # type: ignore[attr-defined]
-        raise ConfigError(f"loadBalancingConfig must be a list of objects with one policy each, not {value!r}")
-    return tuple(value)  # type: ignore[arg-type]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryThrottle:
+    """gRPC's own budget (gRFC A6, `retryThrottling`): attempts are made while more than half of the tokens are left.
+
+    Attributes:
+        max_tokens: above 0, at most 1000. Each failed attempt takes one.
+        token_ratio: what a successful call gives back; above 0.
+
+    Raises:
+        ConfigError: a value is out of its bounds.
+    """
+
+    max_tokens: int
+    token_ratio: float
+
+    def __post_init__(self) -> None:
+        check_number("RetryThrottle.max_tokens", self.max_tokens, above=0, high=1000)
+        check_number("RetryThrottle.token_ratio", self.token_ratio, low=0.001)
 
 
-def _parse_health(value: object) -> str | None:
-    if not isinstance(value, Mapping) or set(value) - {"serviceName"}:
-        raise ConfigError(f"healthCheckConfig must be an object with serviceName, not {value!r}")
-    service = value.get("serviceName")
-    if service is not None and not isinstance(service, str):
-        raise ConfigError(f"healthCheckConfig.serviceName must be a string, not {service!r}")
-    return service
+Idempotent = bool | Collection[str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failover:
+    """What happens to a call whose attempt fails.
+
+    An attempt that reached no server goes to another subchannel whatever the method is. Any other may have been
+    executed, and is made again only where the method is idempotent.
+
+    Attributes:
+        max_attempts: attempts that may have reached a server, the first included; 1 to 20.
+        codes: statuses that another attempt might mend, as names or `grpc.StatusCode`.
+        idempotent: True for all methods; a collection of full method names or `fnmatch` patterns
+            (`"/shop.Cart/Get*"`); False for none; None for what each method's protobuf option
+            `idempotency_level` says.
+        strict: take only proof that an attempt never left, not C-core's text of a refused connection.
+        budget: `RetryBudget` or `RetryThrottle`, None for no limit but `max_attempts`.
+        backoff: waits between attempts, None to go elsewhere at once.
+        attempt_timeout: seconds for each attempt, None for the call's deadline only; above 0.
+        hedging_delay: seconds after which an idempotent unary call is sent to another subchannel as well,
+            None for never; at least 0 (gRFC A6).
+        buffer_limit: bytes of a stream of requests that are kept to be sent again; at least 0.
+
+    Raises:
+        ConfigError: a value is out of its bounds.
+    """
+
+    max_attempts: int = 3
+    codes: Collection[Any] = ("UNAVAILABLE", "CANCELLED")
+    idempotent: Idempotent = None
+    strict: bool = False
+    budget: RetryBudget | RetryThrottle | None = field(default_factory=RetryBudget)
+    backoff: Backoff | None = None
+    attempt_timeout: float | None = None
+    hedging_delay: float | None = None
+    buffer_limit: int = 262144
+
+    def __post_init__(self) -> None:
+        check_count("Failover.max_attempts", self.max_attempts, low=1, high=20)
+        check_count("Failover.buffer_limit", self.buffer_limit, low=0)
+        object.__setattr__(self, "codes", frozenset(_code_name("Failover.codes", code) for code in self.codes))
+        if not isinstance(self.idempotent, bool | None):
+            object.__setattr__(self, "idempotent", _check_patterns(self.idempotent))
+        if not isinstance(self.budget, RetryBudget | RetryThrottle | None):
+            raise ConfigError(f"Failover.budget must be a RetryBudget, a RetryThrottle or None, not {self.budget!r}")
+        if not isinstance(self.backoff, Backoff | None):
+            raise ConfigError(f"Failover.backoff must be a Backoff or None, not {self.backoff!r}")
+        if self.attempt_timeout is not None:
+            check_number("Failover.attempt_timeout", self.attempt_timeout, above=0)
+        if self.hedging_delay is not None:
+            check_number("Failover.hedging_delay", self.hedging_delay, low=0)
+
+
+_CODES = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+
+
+def _code_name(option: str, code: object) -> str:
+    if isinstance(code, int) and not isinstance(code, bool) and 0 < code < len(_CODES):
+        return _CODES[code]
+    name = code.upper() if isinstance(code, str) else getattr(code, "name", None)
+    if name not in _CODES[1:]:
+        raise ConfigError(f"{option} must hold names of gRPC status codes other than OK, not {code!r}")
+    return str(name)
+
+
+def _check_patterns(patterns: object) -> tuple[str, ...]:
+    is_collection = isinstance(patterns, Collection) and not isinstance(patterns, str | bytes)
+    if not is_collection or not all(isinstance(pattern, str) for pattern in patterns):  # type: ignore[attr-defined]
+        raise ConfigError(f"Failover.idempotent must be a bool, None or a collection of method names, not {patterns!r}")
+    for pattern in patterns:  # type: ignore[attr-defined]
+        if not pattern.startswith(("/", "*")):
+            raise ConfigError(
+                f"Failover.idempotent must hold full method names like '/package.Service/Method', not {pattern!r}"
+            )
+    return tuple(patterns)  # type: ignore[arg-type]

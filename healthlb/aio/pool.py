@@ -22,6 +22,7 @@ from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Fact
 from healthlb.core.snapshot import Snapshot
 from healthlb.errors import ChannelUnusable
+from healthlb.telemetry.logs import is_logged, log_fact
 
 _CLOSED = "Cannot invoke RPC on closed channel!"
 _NO_LOOP = "an aio channel must be used inside a running event loop"
@@ -138,6 +139,8 @@ def resolve(future: asyncio.Future[None]) -> None:
 
 
 def _report(loop: asyncio.AbstractEventLoop, listeners: list[Listener], fact: Fact) -> None:
+    if is_logged(fact):
+        log_fact(fact)
     for listener in tuple(listeners):
         loop.call_soon(run_callback, partial(listener, fact))
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import grpc
 
-from healthlb.config import HealthCheck, ServiceConfig, parse_service_config
+from healthlb.config import HealthCheck
 from healthlb.control.options import ChannelOptions, check_options, subchannel_options
 from healthlb.core.messages import Fact
 from healthlb.core.pickers import PickerFactory, PickerSource, make_factory, service_config_picker
 from healthlb.errors import ConfigError
 from healthlb.resolvers import Target, parse_target
+from healthlb.service_config import ServiceConfig, parse_service_config
 
 Listener = Callable[[Fact], None]
 

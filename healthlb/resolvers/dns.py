@@ -137,8 +137,10 @@ class DnsResolver:
             if endpoints != known:
                 known = endpoints
                 update(endpoints)
+            # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(wake.wait(), self._until_next(answer.ttl))
+                async with asyncio.timeout(self._until_next(answer.ttl)):
+                    await wake.wait()
 
     async def _look(self) -> Answer:
         if is_ip(self._host):

@@ -22,6 +22,7 @@ from healthlb.core.messages import Code, ConnectivityState, Fact
 from healthlb.core.snapshot import Snapshot
 from healthlb.errors import ChannelClosed
 from healthlb.sync.data import SyncData
+from healthlb.telemetry.logs import is_logged, log_fact
 
 _CLOSE_TIMEOUT = 5.0
 
@@ -57,6 +58,8 @@ class Control:
         self._driver.start()
 
     def _report(self, fact: Fact) -> None:
+        if is_logged(fact):
+            self._deliverer.submit(partial(log_fact, fact))
         for listener in tuple(self._listeners):
             self._deliverer.submit(partial(listener, fact))
 

@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from healthlb.core.streams import Streams
+
 if TYPE_CHECKING:
     from healthlb.core.load import Subchannel
     from healthlb.core.pickers import CallInfo
@@ -17,7 +19,7 @@ class RandomPick:
     needs_call = False
 
     def __init__(self) -> None:
-        self._rng = random.Random()
+        self._rng = Streams(0).stream("random")
 
     def seed(self, rng: random.Random) -> None:
         """Draw from this stream from now on."""

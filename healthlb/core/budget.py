@@ -1,0 +1,144 @@
+"""What keeps failover from turning a brown-out into an outage: budgets for attempts after the first.
+
+The one rule: a budget belongs to a channel, not to a backend or a method, and every attempt after the
+first is paid from it, but for those whose predecessor certainly never left.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Protocol
+
+from healthlb.config import RetryBudget, RetryThrottle
+
+_SLICES = 10
+
+
+class Budget(Protocol):
+    """Says whether one more attempt may be made. Any thread."""
+
+    def call_started(self, now: int) -> None:
+        """A call began."""
+
+    def call_succeeded(self) -> None:
+        """A call ended with OK."""
+
+    def attempt_failed(self) -> None:
+        """An attempt ended with a status that another attempt might mend."""
+
+    def withdraw(self, now: int) -> bool:
+        """Pay for one more attempt; False where that is too much."""
+
+
+class RatioBudget:
+    """A share of the calls of the last seconds, and a few per second in any case (Finagle's RetryBudget).
+
+    With the ratio 0.2, 10 a second and a ttl of 10 s: 100 calls in the last 10 s allow 20 + 100 more attempts
+    in those 10 s, 10,000 calls allow 2,100.
+
+    Args:
+        policy: the numbers.
+    """
+
+    def __init__(self, policy: RetryBudget) -> None:
+        self._lock = threading.Lock()
+        self._ratio = policy.ratio
+        self._reserve = policy.min_per_second * policy.ttl
+        self._slice = max(1, policy.ttl_ns // _SLICES)
+        self._ttl = policy.ttl_ns
+        self._slices: deque[tuple[int, float]] = deque()
+        self._balance = self._reserve
+        self._current = 0.0
+        self._current_ends_at = 0
+
+    def call_started(self, now: int) -> None:
+        """Add the share of one call; it is forgotten after the ttl."""
+        with self._lock:
+            if now >= self._current_ends_at:
+                self._turn(now)
+            self._current += self._ratio
+
+    def call_succeeded(self) -> None:
+        """Nothing: calls count when they begin."""
+
+    def attempt_failed(self) -> None:
+        """Nothing: attempts count when they are paid for."""
+
+    def withdraw(self, now: int) -> bool:
+        """Take 1; False where less is left."""
+        with self._lock:
+            if now >= self._current_ends_at:
+                self._turn(now)
+            if self._balance + self._current < 1:
+                return False
+            self._current -= 1
+            return True
+
+    def _turn(self, now: int) -> None:
+        self._slices.append((self._current_ends_at, self._current))
+        self._balance += self._current
+        self._current = 0.0
+        self._current_ends_at = now + self._slice
+        while self._slices and self._slices[0][0] + self._ttl <= now:
+            self._balance -= self._slices.popleft()[1]
+
+
+class Throttle:
+    """gRPC's own form (gRFC A6): tokens that failures take and successes slowly give back.
+
+    Args:
+        policy: the numbers.
+    """
+
+    def __init__(self, policy: RetryThrottle) -> None:
+        self._lock = threading.Lock()
+        self._maximum = policy.max_tokens * 1000
+        self._gain = round(policy.token_ratio * 1000)
+        self._tokens = self._maximum
+
+    def call_started(self, now: int) -> None:
+        """Nothing: only results count."""
+
+    def call_succeeded(self) -> None:
+        """Give `token_ratio` back."""
+        if self._tokens < self._maximum:
+            with self._lock:
+                self._tokens = min(self._maximum, self._tokens + self._gain)
+
+    def attempt_failed(self) -> None:
+        """Take one token."""
+        with self._lock:
+            self._tokens = max(0, self._tokens - 1000)
+
+    def withdraw(self, now: int) -> bool:
+        """Whether more than half of the tokens are there; they are counted in thousandths."""
+        return self._tokens * 2 > self._maximum
+
+
+class NoBudget:
+    """Every attempt is allowed."""
+
+    def call_started(self, now: int) -> None:
+        """Nothing."""
+
+    def call_succeeded(self) -> None:
+        """Nothing."""
+
+    def attempt_failed(self) -> None:
+        """Nothing."""
+
+    def withdraw(self, now: int) -> bool:
+        """Always."""
+        return True
+
+
+def make_budget(policy: RetryBudget | RetryThrottle | None) -> Budget:
+    """Return a channel's budget; None is no limit but `max_attempts`."""
+    match policy:
+        case RetryBudget():
+            return RatioBudget(policy)
+        case RetryThrottle():
+            return Throttle(policy)
+        case None:
+            return NoBudget()

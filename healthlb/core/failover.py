@@ -1,0 +1,235 @@
+"""CallPlan: what becomes of a call whose attempt failed. Pure.
+
+The one rule: a call is never executed twice behind its caller's back. An attempt that certainly never left is
+made again elsewhere, unlimited but by the deadline (gRFC A6, transparent retries); any other only where the
+method is idempotent, the status is worth it, and budget, deadline and server allow it.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from healthlb.config import Backoff
+from healthlb.core.backoff import BackoffDelays
+from healthlb.core.budget import Budget
+from healthlb.core.messages import Code
+
+
+@dataclass(frozen=True, slots=True)
+class CallPolicy:
+    """How the calls of one method are tried.
+
+    Attributes:
+        max_attempts: attempts that may have reached a server.
+        codes: statuses that another attempt might mend.
+        is_idempotent: whether it may be executed twice.
+        backoff: between attempts, None for at once.
+        attempt_timeout: nanoseconds for each attempt, None for the deadline only.
+        hedging_delay: nanoseconds until the next hedge, None for no hedging.
+    """
+
+    max_attempts: int = 1
+    codes: frozenset[Code] = frozenset()
+    is_idempotent: bool = False
+    backoff: Backoff | None = None
+    attempt_timeout: int | None = None
+    hedging_delay: int | None = None
+
+    @property
+    def is_hedged(self) -> bool:
+        """Whether calls are sent to more than one subchannel."""
+        return self.hedging_delay is not None and self.is_idempotent and self.max_attempts > 1
+
+
+# --- Events ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """An attempt is over.
+
+    Attributes:
+        attempt: its number.
+        sub: where it went.
+        code: its status.
+        is_unsent: whether it certainly never left.
+        is_cut_off: whether its own timeout ended it, before the call's deadline.
+        pushback: the server's wish in nanoseconds, negative for "never", None for none (gRFC A6).
+    """
+
+    attempt: int
+    sub: int
+    code: Code
+    is_unsent: bool = False
+    is_cut_off: bool = False
+    pushback: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The time of a WakeAt has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The caller has seen something of the response: no other attempt can take over."""
+
+
+PlanEvent = AttemptEnded | Woke | Committed
+
+
+# --- Actions -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Make an attempt, on none of these subchannels while there are others.
+
+    Attributes:
+        attempt: its number.
+        exclude: subchannels that were tried.
+        previous: attempts before it that may have reached a server.
+    """
+
+    attempt: int
+    exclude: frozenset[int]
+    previous: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Cancel an attempt: another one won."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Send `Woke` at this time, in nanoseconds; a later WakeAt replaces it."""
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The call ends as this attempt did."""
+
+    attempt: int
+
+
+Action = Start | Cancel | WakeAt | Finish
+
+
+class CallPlan:
+    """One call's attempts, from the first failure on; a hedged call's from the beginning.
+
+    Args:
+        policy: the method's.
+        budget: the channel's.
+        deadline: nanoseconds, None for none.
+        rng: the stream for jitter.
+    """
+
+    def __init__(self, policy: CallPolicy, budget: Budget, deadline: int | None, rng: random.Random) -> None:
+        self._policy = policy
+        self._budget = budget
+        self._deadline = deadline
+        self._delays = BackoffDelays(policy.backoff, rng) if policy.backoff is not None else None
+        self._live = {1}
+        self._last = 1
+        self._counted = 1
+        self._tried: frozenset[int] = frozenset()
+        self._is_committed = False
+        self._is_over = False
+        self._is_waiting = False
+        self._is_told_to_stop = False
+
+    def begin(self, now: int) -> list[Action]:
+        """Return what is to be done beside the first attempt, number 1."""
+        return self._next_hedge(now)
+
+    def picked(self, sub: int) -> None:
+        """An attempt went to this subchannel."""
+        self._tried |= {sub}
+
+    def step(self, event: PlanEvent, now: int) -> list[Action]:
+        """Take in what happened at `now` and return what is to be done."""
+        if self._is_over:
+            return []
+        match event:
+            case Committed():
+                self._is_committed = True
+                return []
+            case Woke():
+                return self._woke(now)
+            case AttemptEnded():
+                return self._ended(event, now)
+
+    def _ended(self, event: AttemptEnded, now: int) -> list[Action]:
+        self._live.discard(event.attempt)
+        self._tried |= {event.sub}
+        if event.code is Code.OK or self._is_committed:
+            return self._finish(event.attempt)
+        if event.is_unsent:
+            return [self._start()]
+        is_retryable = event.is_cut_off or event.code in self._policy.codes
+        if is_retryable or (event.pushback is not None and event.pushback < 0):
+            self._budget.attempt_failed()
+        if not is_retryable or not self._policy.is_idempotent:
+            return self._finish(event.attempt)
+        return self._again(event, now) or self._wait_or_finish(event.attempt)
+
+    def _again(self, event: AttemptEnded, now: int) -> list[Action]:
+        """Return how the next attempt comes about, nothing where there is none."""
+        if event.pushback is not None and event.pushback < 0:
+            self._is_told_to_stop = True
+        if self._is_told_to_stop or self._is_waiting or self._counted >= self._policy.max_attempts:
+            return []
+        delay = self._delay(event)
+        if self._deadline is not None and now + delay >= self._deadline:
+            return []
+        if not self._budget.withdraw(now):
+            return []
+        self._counted += 1
+        if delay:
+            self._is_waiting = True
+            return [WakeAt(now + delay)]
+        return [self._start()]
+
+    def _delay(self, event: AttemptEnded) -> int:
+        if event.pushback is not None:
+            # A6: the server's wish counts once, and the backoff begins anew.
+            if self._delays is not None:
+                self._delays.reset()
+            return event.pushback
+        if self._delays is None or self._policy.is_hedged:
+            return 0
+        return self._delays.next()
+
+    def _wait_or_finish(self, attempt: int) -> list[Action]:
+        return [] if self._live or self._is_waiting else self._finish(attempt)
+
+    def _woke(self, now: int) -> list[Action]:
+        if self._is_waiting:
+            self._is_waiting = False
+            return [self._start(), *self._next_hedge(now)]
+        if self._is_told_to_stop or self._counted >= self._policy.max_attempts or not self._budget.withdraw(now):
+            return []
+        self._counted += 1
+        return [self._start(), *self._next_hedge(now)]
+
+    def _next_hedge(self, now: int) -> list[Action]:
+        if not self._policy.is_hedged or self._counted >= self._policy.max_attempts:
+            return []
+        assert self._policy.hedging_delay is not None
+        return [WakeAt(now + self._policy.hedging_delay)]
+
+    def _start(self) -> Start:
+        self._last += 1
+        self._live.add(self._last)
+        return Start(self._last, self._tried, self._counted - 1)
+
+    def _finish(self, attempt: int) -> list[Action]:
+        self._is_over = True
+        return [*(Cancel(other) for other in sorted(self._live)), Finish(attempt)]

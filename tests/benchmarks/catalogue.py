@@ -1,0 +1,103 @@
+"""What each figure is, and what it has to reach.
+
+The one rule: a target stands here and nowhere else, and no figure is left out because it misses one.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Samples = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A bound.
+
+    Attributes:
+        of: what is bound: healthlb's ratio to native, or its value.
+        sense: whether the bound is the most or the least.
+        bound: the number.
+    """
+
+    of: Literal["ratio", "value"]
+    sense: Literal["<=", ">="]
+    bound: float
+
+    def is_met(self, number: float) -> bool:
+        """Whether `number` is within the bound."""
+        return number <= self.bound if self.sense == "<=" else number >= self.bound
+
+    def __str__(self) -> str:
+        return f"{'ratio ' if self.of == 'ratio' else ''}{self.sense} {self.bound:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One kind of row.
+
+    Attributes:
+        title: what is measured.
+        unit: of the samples.
+        summary: makes one number of a contestant's samples; the name of the summary if it is not the median.
+        target: what to reach, None where there is nothing to reach.
+        is_paired: whether samples with the same index were taken side by side.
+    """
+
+    title: str
+    unit: str
+    summary: Literal["median", "best", "worst"] = "median"
+    target: Target | None = None
+    is_paired: bool = False
+
+    def summarize(self, samples: Sequence[float]) -> float:
+        """Return the one number; "best" and "worst" are of figures where less is better."""
+        return _SUMMARIES[self.summary](samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The samples of one row.
+
+    Attributes:
+        figure: the figure's name in `FIGURES`.
+        samples: by contestant.
+        detail: what tells the row from others of the same figure.
+    """
+
+    figure: str
+    samples: Samples
+    detail: str = ""
+
+
+_SUMMARIES: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "median": statistics.median,
+    "best": min,
+    "worst": max,
+}
+
+_AS_FAST = Target("ratio", "<=", 1.05)
+_AS_MUCH = Target("ratio", ">=", 0.95)
+
+FIGURES: Mapping[str, Figure] = {
+    "sync_latency": Figure("sync unary p50, 1 thread", "µs", target=_AS_FAST, is_paired=True),
+    "sync_throughput": Figure("sync unary, 8 threads", "calls/s", target=_AS_MUCH, is_paired=True),
+    "aio_latency": Figure("aio unary p50, sequential", "µs", target=_AS_FAST, is_paired=True),
+    "aio_throughput": Figure("aio unary, 32 concurrent", "calls/s", target=_AS_MUCH, is_paired=True),
+    "pick": Figure("pick", "µs", "best", Target("value", "<=", 1.5)),
+    "pick_growth": Figure("pick, cost at", "x", target=Target("value", "<=", 1.25)),
+    "pick_other": Figure("pick", "µs", "best"),
+    "sync_path": Figure("sync call path without grpcio's call", "µs", "best"),
+    "aio_path": Figure("aio call path without grpcio's call", "µs", "best"),
+    "scale_threads": Figure("threads, most ever", "", "worst", Target("value", "<=", 20)),
+    "scale_cpu": Figure("idle CPU", "% of a core", target=Target("value", "<=", 3.0)),
+    "scale_out": Figure("all go out", "s", "worst", Target("value", "<=", 1.0)),
+    "scale_in": Figure("all come back", "s", "worst", Target("value", "<=", 1.0)),
+    "scale_memory": Figure("memory (USS) per subchannel", "KiB", target=Target("value", "<=", 150)),
+    "scale_rss": Figure("memory (RSS) per subchannel", "KiB", target=Target("value", "<=", 150)),
+    "scale_up": Figure("all READY after", "s"),
+    "scale_opening_cpu": Figure("CPU time until all READY", "s"),
+}

@@ -1,0 +1,55 @@
+"""The channels that are compared.
+
+The one rule: each has the options a user would give it, and nothing is tuned for the benchmark.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+import healthlb
+import healthlb.aio
+
+HEALTHLB, NATIVE, PLAIN = "healthlb", "native", "plain"
+CONTESTANTS = (HEALTHLB, NATIVE, PLAIN)
+UNARY = "/test.Echo/Unary"
+
+# Where the environment names a proxy, healthlb ignores it: so must the others.
+_NO_PROXY = ("grpc.enable_http_proxy", 0)
+_ROUND_ROBIN = (
+    "grpc.service_config",
+    json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}),
+)
+
+
+def native_target(addresses: Sequence[str]) -> str:
+    """Return the target that makes grpcio open a subchannel for each of these IPv4 addresses."""
+    return f"ipv4:{','.join(addresses)}"
+
+
+def open_sync(contestant: str, addresses: Sequence[str]) -> grpc.Channel:
+    """Open a contestant's sync channel."""
+    match contestant:
+        case "healthlb":
+            return healthlb.HealthAwareChannel(addresses)
+        case "native":
+            return grpc.insecure_channel(native_target(addresses), options=[_ROUND_ROBIN, _NO_PROXY])
+        case _:
+            return grpc.insecure_channel(addresses[0], options=[_NO_PROXY])
+
+
+def open_aio(contestant: str, addresses: Sequence[str]) -> grpc.aio.Channel:
+    """Open a contestant's aio channel; on the loop."""
+    match contestant:
+        case "healthlb":
+            channel: Any = healthlb.aio.HealthAwareChannel(addresses)  # type: ignore[attr-defined]
+            return channel
+        case "native":
+            return grpc.aio.insecure_channel(native_target(addresses), options=[_ROUND_ROBIN, _NO_PROXY])
+        case _:
+            return grpc.aio.insecure_channel(addresses[0], options=[_NO_PROXY])

@@ -1,0 +1,49 @@
+"""How much a run measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much a run measures; the defaults are those of the published table.
+
+    Attributes:
+        rounds: ratios per latency figure; each contestant has one block in each round.
+        calls: unary calls in a block of a latency figure.
+        throughput_rounds: ratios per throughput figure.
+        seconds: length of a block of a throughput figure.
+        threads: callers of the sync throughput figure.
+        tasks: callers of the aio throughput figure.
+        picks: picks in a block of the pick figures.
+        pick_rounds: blocks per picker and size.
+        pick_sizes: how many subchannels are picked from.
+        subchannels: of the scale figures.
+        idle_seconds: how long the scale figures watch a channel without calls.
+        flips: how often all subchannels go out and come back.
+    """
+
+    rounds: int = 240
+    calls: int = 20
+    throughput_rounds: int = 60
+    seconds: float = 0.25
+    threads: int = 8
+    tasks: int = 32
+    picks: int = 2_000
+    pick_rounds: int = 150
+    pick_sizes: tuple[int, ...] = (10, 1_000, 10_000)
+    subchannels: int = 1_000
+    idle_seconds: float = 30.0
+    flips: int = 3
+
+
+QUICK = Effort(
+    rounds=30,
+    throughput_rounds=12,
+    seconds=0.15,
+    pick_rounds=30,
+    subchannels=200,
+    idle_seconds=5.0,
+    flips=2,
+)

@@ -1,0 +1,112 @@
+"""The table and the JSON of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tests.benchmarks.catalogue import FIGURES, Figure, Measurement
+from tests.benchmarks.contestants import CONTESTANTS, HEALTHLB, NATIVE
+from tests.benchmarks.statistics import Ratio, pairwise_ratio
+
+_HEADER = ("figure", "healthlb", "native (b)", "plain (a)", "ratio to (b) [95 %]", "target", "met?")
+_NULL_HEADER = ("figure", "healthlb", "healthlb again", "and again", "ratio [95 %]", "target", "met?")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of a run.
+
+    Attributes:
+        measurement: its samples.
+        figure: what it is.
+        numbers: one per contestant that took part.
+        ratio: healthlb's to native; None where they were not measured side by side.
+    """
+
+    measurement: Measurement
+    figure: Figure
+    numbers: dict[str, float]
+    ratio: Ratio | None
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the target is met, None without one."""
+        target = self.figure.target
+        if target is None or HEALTHLB not in self.numbers:
+            return None
+        if target.of == "value":
+            return target.is_met(self.numbers[HEALTHLB])
+        return None if self.ratio is None else target.is_met(self.ratio.median)
+
+    @property
+    def verdict(self) -> str:
+        """The last column; "?" where the interval reaches over the bound."""
+        if self.is_met is None or self.figure.target is None:
+            return ""
+        word = "yes" if self.is_met else "no"
+        if self.figure.target.of == "value" or self.ratio is None:
+            return word
+        is_sure = self.figure.target.is_met(self.ratio.low) == self.figure.target.is_met(self.ratio.high)
+        return word if is_sure else f"{word}?"
+
+    def cells(self) -> tuple[str, ...]:
+        """The row as text."""
+        title = " ".join(filter(None, (self.figure.title, self.measurement.detail)))
+        shown = (_number(self.numbers.get(name), self.figure.unit) for name in CONTESTANTS)
+        return (title, *shown, str(self.ratio or ""), str(self.figure.target or ""), self.verdict)
+
+
+def rows(measurements: Iterable[Measurement]) -> list[Row]:
+    """Return a row for each figure; contestants that were measured apart come together."""
+    merged: dict[tuple[str, str], dict[str, Sequence[float]]] = {}
+    for one in measurements:
+        merged.setdefault((one.figure, one.detail), {}).update(one.samples)
+    return [_row(Measurement(figure, samples, detail)) for (figure, detail), samples in merged.items()]
+
+
+def _row(measurement: Measurement) -> Row:
+    figure, samples = FIGURES[measurement.figure], measurement.samples
+    numbers = {name: figure.summarize(values) for name, values in samples.items()}
+    ratio = pairwise_ratio(samples[HEALTHLB], samples[NATIVE]) if figure.is_paired else None
+    return Row(measurement, figure, numbers, ratio)
+
+
+def table(rows: Sequence[Row], *, is_null: bool = False) -> str:
+    """Return the run as a Markdown table."""
+    lines = [_NULL_HEADER if is_null else _HEADER, *(row.cells() for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER))]
+    texts = [_line(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join([texts[0], _line("-" * width for width in widths), *texts[1:]])
+
+
+def document(rows: Sequence[Row], **about: Any) -> dict[str, Any]:
+    """Return everything there is to say of a run, for JSON."""
+    return {**about, "figures": [_record(row) for row in rows]}
+
+
+def _record(row: Row) -> dict[str, Any]:
+    return {
+        "figure": row.measurement.figure,
+        "title": row.figure.title,
+        "detail": row.measurement.detail,
+        "unit": row.figure.unit,
+        "summary": row.figure.summary,
+        "numbers": row.numbers,
+        "ratio": dataclasses.asdict(row.ratio) if row.ratio else None,
+        "target": dataclasses.asdict(row.figure.target) if row.figure.target else None,
+        "is_met": row.is_met,
+        "samples": row.measurement.samples,
+    }
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(number: float | None, unit: str) -> str:
+    if number is None:
+        return ""
+    digits = 0 if number >= 100 or number == int(number) else 2
+    return f"{number:,.{digits}f} {unit}".rstrip()

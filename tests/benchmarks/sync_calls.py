@@ -1,0 +1,124 @@
+"""Unary calls of the sync face, beside native grpcio's."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import grpc
+
+from tests.backends import start_backends
+from tests.benchmarks.catalogue import Measurement
+from tests.benchmarks.contestants import CONTESTANTS, HEALTHLB, PLAIN, UNARY, open_sync
+from tests.benchmarks.effort import Effort
+from tests.benchmarks.pairing import alternate
+
+_BACKENDS = 3
+_WARM_UP_CALLS = 300
+_PATIENCE = 30.0
+
+Call = Callable[[bytes], Any]
+
+
+def latency(effort: Effort, *, is_null: bool = False) -> list[Measurement]:
+    """Measure the median latency of calls one after the other, in microseconds."""
+    with _calls(is_null) as contestants:
+        blocks = {name: lambda call=call: _median_latency(call, effort.calls) for name, call in contestants.items()}
+        return [Measurement("sync_latency", alternate(blocks, effort.rounds))]
+
+
+def throughput(effort: Effort, *, is_null: bool = False) -> list[Measurement]:
+    """Measure the calls per second of many threads."""
+    with _calls(is_null) as contestants:
+        blocks = {name: lambda call=call: _rate(call, effort) for name, call in contestants.items()}
+        return [Measurement("sync_throughput", alternate(blocks, effort.throughput_rounds))]
+
+
+@contextlib.contextmanager
+def _calls(is_null: bool) -> Iterator[dict[str, Call]]:
+    """Yield each contestant's unary call, connected to every backend; with `is_null` all are healthlb's."""
+    with contextlib.ExitStack() as stack:
+        backends = start_backends(_BACKENDS)
+        for backend in backends:
+            stack.callback(backend.close)
+        addresses = [backend.address for backend in backends]
+        contestants: dict[str, Call] = {}
+        for name in CONTESTANTS:
+            channel = stack.enter_context(open_sync(HEALTHLB if is_null else name, addresses))
+            wanted = 1 if name == PLAIN and not is_null else _BACKENDS
+            contestants[name] = _warm(channel, wanted)
+        yield contestants
+
+
+def _warm(channel: grpc.Channel, wanted: int) -> Call:
+    call: Any = channel.unary_unary(UNARY)
+    deadline = time.monotonic() + _PATIENCE
+    answers: set[bytes] = set()
+    while len(answers) < wanted:
+        answers.add(call(b"", timeout=_PATIENCE, wait_for_ready=True))
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"only {sorted(answers)} of {wanted} backends answer")
+    for _ in range(_WARM_UP_CALLS):
+        call(b"")
+    return call  # type: ignore[no-any-return]
+
+
+def _median_latency(call: Call, count: int) -> float:
+    clock = time.perf_counter_ns
+    durations = []
+    for _ in range(count):
+        began_at = clock()
+        call(b"")
+        durations.append(clock() - began_at)
+    return statistics.median(durations) / 1e3
+
+
+def _rate(call: Call, effort: Effort) -> float:
+    crew = _Crew(call, effort.seconds, effort.threads)
+    threads = [threading.Thread(target=crew.work) for _ in range(effort.threads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return crew.rate(effort.threads)
+
+
+class _Crew:
+    """Threads that begin together and call until the time is up."""
+
+    def __init__(self, call: Call, seconds: float, size: int) -> None:
+        self._call = call
+        self._seconds = seconds
+        self._start = threading.Barrier(size, self._begin)
+        self._began_at = self._ends_at = 0.0
+        self._done: list[tuple[int, float]] = []
+
+    def work(self) -> None:
+        """Call until the time is up."""
+        self._start.wait()
+        clock, call, ends_at = time.perf_counter, self._call, self._ends_at
+        count = 0
+        while clock() < ends_at:
+            call(b"")
+            count += 1
+        self._done.append((count, clock()))
+
+    def rate(self, size: int) -> float:
+        """Return the calls per second of all together."""
+        counts, ends = _columns(self._done, size)
+        return sum(counts) / (max(ends) - self._began_at)
+
+    def _begin(self) -> None:
+        self._began_at = time.perf_counter()
+        self._ends_at = self._began_at + self._seconds
+
+
+def _columns(done: Sequence[tuple[int, float]], size: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    if len(done) != size:
+        raise RuntimeError("a caller failed; see the traceback above")
+    counts, ends = zip(*done, strict=True)
+    return counts, ends

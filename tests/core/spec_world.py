@@ -1,0 +1,207 @@
+"""Plays a spec file on a Balancer; see tests/specs/README.md for the format.
+
+The one rule: a spec says all that counts. Time runs to a phase with a Tick at each deadline, as a driver
+would send it; Watches and Checks go by their place (the first, the second ...), not by their number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from healthlb.config import Backoff, HealthCheck, Heartbeat
+from healthlb.core import messages
+from healthlb.core.balancer import Balancer
+from healthlb.core.messages import (
+    SECOND,
+    Code,
+    ConnectivityState,
+    Endpoint,
+    Event,
+    Report,
+    SendCheck,
+    ServingStatus,
+    StartWatch,
+    Tick,
+)
+from healthlb.core.pickers import ANY_CALL
+from healthlb.core.pickers.round_robin import RoundRobin
+
+SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.toml"))
+
+_START = 1_000 * SECOND  # so that no time is 0 by chance
+_HEADER = {"title", "source", "service", "is_checked", "health", "phases"}
+_INPUTS = {"title", "at", "events"}
+_EXPECTATIONS = {
+    "states", "state", "reasons", "serving", "ready", "picks", "failure", "effects", "facts", "is_rebuilt", "deadline",
+    "absent",
+}  # fmt: skip
+_NUMBERED = {"watch": StartWatch, "check": SendCheck}
+
+
+class SpecError(Exception):
+    """The spec file itself is wrong."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a spec; a key that means nothing is an error, since it would check nothing."""
+    spec = tomllib.loads(path.read_text())
+    _refuse_unknown(spec, _HEADER)
+    for phase in spec["phases"]:
+        _refuse_unknown(phase, _INPUTS | _EXPECTATIONS)
+    if not all(_EXPECTATIONS & phase.keys() for phase in (spec["phases"][0], spec["phases"][-1])):
+        raise SpecError("the first and the last phase must expect something")
+    return spec
+
+
+def _refuse_unknown(table: dict[str, Any], known: set[str]) -> None:
+    if unknown := table.keys() - known:
+        raise SpecError(f"unknown keys: {sorted(unknown)}")
+
+
+class World:
+    """One spec's balancer, and what it has asked for."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        service = spec.get("service", "svc") if spec.get("is_checked", True) else None
+        self.balancer = Balancer(service, _policy(spec.get("health", {})), seed=1)
+        self._now = _START
+        self._numbers: dict[tuple[type, int], list[int]] = defaultdict(list)
+        self._generations: dict[int, int] = {}
+        self._is_rebuilt = False
+
+    def play(self, phase: dict[str, Any]) -> None:
+        """Let time run to the phase, then tell its events; check what it expects."""
+        before = self.balancer.snapshot.ready
+        effects = self._run_to(_START + _ns(phase["at"])) if "at" in phase else []
+        for name, *values in phase.get("events", []):
+            effects += self._tell(name, values)
+        is_rebuilt = self.balancer.snapshot.ready is not before
+        names = [type(effect).__name__ for effect in effects]
+
+        expected = {key: phase[key] for key in _EXPECTATIONS & phase.keys() if key not in ("deadline", "absent")}
+        observed = {
+            "effects": [self._plain(effect) for effect in effects if not isinstance(effect, Report)],
+            "facts": [self._plain(effect.fact) for effect in effects if isinstance(effect, Report)],
+            "is_rebuilt": is_rebuilt,
+            **self._picture(),
+        }
+        for key in ("reasons", "serving"):  # these may name some addresses only
+            observed[key] = {address: observed[key].get(address) for address in phase.get(key, {})}
+        assert {key: observed[key] for key in expected} == expected
+        assert [name for name in phase.get("absent", []) if name in names] == []
+        if "deadline" in phase:
+            self._check_deadline(phase["deadline"])
+
+    def _run_to(self, end: int) -> list[Any]:
+        if end < self._now:
+            raise SpecError("time goes back")
+        effects = []
+        while (deadline := self.balancer.deadline) is not None and deadline <= end:
+            self._now = max(self._now, deadline)
+            effects += self._handle(Tick())
+        self._now = end
+        return effects
+
+    def _tell(self, name: str, values: list[Any]) -> list[Any]:
+        if name == "call_succeeded":
+            self._handle_of(*values).load.start()
+            self._handle_of(*values).load.succeed(self._now)
+            return []
+        kind = getattr(messages, name)
+        names = [field.name for field in dataclasses.fields(kind)]
+        arguments = {field: self._value(field, value, values) for field, value in zip(names, values, strict=False)}
+        return self._handle(kind(**arguments))
+
+    def _handle_of(self, sub: int) -> Any:
+        return next(handle for handle in self.balancer.snapshot.ready if handle.id == sub)
+
+    def _handle(self, event: Event) -> list[Any]:
+        effects = self.balancer.handle(event, self._now)
+        for effect in effects:
+            for field, kind in _NUMBERED.items():
+                if isinstance(effect, kind):
+                    self._numbers[kind, effect.sub].append(getattr(effect, field))
+        return effects
+
+    def _value(self, field: str, value: Any, values: list[Any]) -> Any:
+        match field:
+            case "endpoints":
+                return tuple(Endpoint(one) if isinstance(one, str) else Endpoint(**one) for one in value)
+            case "state":
+                return ConnectivityState[value]
+            case "status":
+                return ServingStatus[value] if isinstance(value, str) else value
+            case "code":
+                return Code[value]
+            case "watch" | "check":
+                # A number that was never given out stands for nonsense.
+                numbers = self._numbers[_NUMBERED[field], values[0]]
+                return numbers[value - 1] if value <= len(numbers) else 10_000 + value
+        return value
+
+    def _plain(self, message: Any) -> list[Any]:
+        names = [field.name for field in dataclasses.fields(message) if field.name != "at"]
+        fields = {name: getattr(message, name) for name in names}
+        for field, kind in _NUMBERED.items():
+            if field in fields:
+                fields[field] = self._numbers[kind, message.sub].index(fields[field]) + 1
+        if "subchannel" in fields:
+            handle = fields.pop("subchannel")
+            fields = {"sub": handle.id, "generation": handle.generation}
+        if "timeout" in fields:
+            fields["timeout"] /= SECOND
+        return [type(message).__name__, *(_plain_value(value) for value in fields.values())]
+
+    def _picture(self) -> dict[str, Any]:
+        snapshot = self.balancer.snapshot
+        views = {view.endpoint.address: view for view in snapshot.views}
+        picker = RoundRobin().build(snapshot.ready)
+        picks = [picker.pick(ANY_CALL) for _ in range(2 * len(snapshot.ready))]
+        return {
+            "states": {address: view.state.name for address, view in views.items()},
+            "state": snapshot.state.name,
+            "reasons": {address: view.reason for address, view in views.items()},
+            "serving": {address: _serving_name(view.serving) for address, view in views.items()},
+            "ready": [handle.address for handle in snapshot.ready],
+            "picks": sorted({handle.address for handle in picks if handle is not None}),
+            "failure": snapshot.failure.details if snapshot.failure else "",
+        }
+
+    def _check_deadline(self, expected: float | str | list[float]) -> None:
+        deadline = self.balancer.deadline
+        if expected == "none":
+            assert deadline is None
+            return
+        assert deadline is not None
+        low, high = expected if isinstance(expected, list) else (expected, expected)
+        assert _START + _ns(low) <= deadline <= _START + _ns(high), (deadline - _START) / SECOND
+
+
+def _policy(table: dict[str, Any]) -> HealthCheck:
+    fields = dict(table)
+    for name, defaults in (("backoff", {}), ("reconnect", {"initial": 0.2, "maximum": 1.0})):
+        fields[name] = Backoff(**{"jitter": 0.0, **defaults, **fields.get(name, {})})
+    fields["heartbeat"] = Heartbeat(**fields["heartbeat"]) if "heartbeat" in fields else None
+    return HealthCheck(**fields)
+
+
+def _ns(seconds: float | str) -> int:
+    return round(float(seconds) * SECOND)
+
+
+def _serving_name(status: int | None) -> str:
+    return "" if status is None else ServingStatus(status).name if status in set(ServingStatus) else str(status)
+
+
+def _plain_value(value: Any) -> Any:
+    match value:
+        case Endpoint(address):
+            return address
+        case enum.Enum():
+            return value.name
+    return value

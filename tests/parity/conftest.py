@@ -1,0 +1,56 @@
+"""What the scenarios run on: borrowed backends, and one face after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.parity.aio_face import AioFace
+from tests.parity.face import Face
+from tests.parity.fleet import Fleet
+from tests.parity.sync_face import SyncFace
+
+
+@pytest.fixture(scope="session")
+def _session_fleet() -> Iterator[Fleet]:
+    fleet = Fleet()
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture
+def fleet(_session_fleet: Fleet) -> Iterator[Fleet]:
+    """Lend backends; at the end nothing may be open on them."""
+    yield _session_fleet
+    _session_fleet.take_back()
+
+
+# Both after `fleet`, so that they are closed before the backends are looked at.
+@pytest.fixture
+def sync_face(fleet: Fleet) -> Iterator[Face]:
+    """`healthlb`, for scenarios that the other face has no part in."""
+    face = SyncFace()
+    yield face
+    face.close()
+
+
+@pytest.fixture
+def aio_face(fleet: Fleet) -> Iterator[AioFace]:
+    """`healthlb.aio`, likewise."""
+    face = AioFace()
+    yield face
+    face.close()
+
+
+@pytest.fixture(params=["sync", "aio"])
+def face(request: pytest.FixtureRequest) -> Face:
+    """Each face in turn."""
+    face: Face = request.getfixturevalue(f"{request.param}_face")
+    return face
+
+
+@pytest.fixture
+def faces(sync_face: Face, aio_face: Face) -> tuple[Face, Face]:
+    """Both at once, for scenarios that take long."""
+    return sync_face, aio_face

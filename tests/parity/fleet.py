@@ -1,0 +1,83 @@
+"""Backends that tests borrow, since starting one costs more than most tests do.
+
+One rule: a backend is returned as it was lent. It says SERVING, answers at once, and no call and no Watch is left on it,
+which is also how every test sees that nothing leaks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tests.backends import Backend
+from tests.backends.clients import eventually
+
+_STEERED = ("sync", "aio", "max_age", "hung_check")
+_SERVICES = ("svc", "other")
+
+
+class Fleet:
+    """The backends of a test run."""
+
+    def __init__(self) -> None:
+        """Start none yet."""
+        self._idle: dict[str, list[Backend]] = {}
+        self._lent: list[tuple[str, Backend]] = []
+
+    def lend(self, count: int = 1, kind: str = "sync", **settings: Any) -> list[Backend]:
+        """Return `count` backends of a kind, named b0 and so on; `settings` are those of `Backend`."""
+        key = json.dumps([kind, settings], sort_keys=True)
+        idle = self._idle.setdefault(key, [])
+        taken = sum(other == key for other, _ in self._lent)
+        backends = idle[:count]
+        del idle[:count]
+        for index in range(len(backends), count):
+            settings = {"services": _SERVICES, **settings}
+            backends.append(Backend(kind, name=f"b{taken + index}", wait=False, **settings))
+        self._lent.extend((key, backend) for backend in backends)
+        for backend in backends:
+            backend.wait_ready()
+        return backends
+
+    def take_back(self) -> None:
+        """Put all that were lent back as they were; those that were killed are replaced when next asked for."""
+        lent, self._lent = self._lent, []
+        for key, backend in lent:
+            if not backend.is_running():
+                backend.close()
+                continue
+            backend.resume()
+            self._idle[key].append(backend)
+            _restore(backend)
+        for idle in self._idle.values():
+            idle.sort(key=lambda backend: backend.name)
+
+    def close(self) -> None:
+        """End all of them."""
+        for backend in [*(backend for _, backend in self._lent), *sum(self._idle.values(), [])]:
+            backend.close()
+
+
+def _restore(backend: Backend) -> None:
+    backend.behave()
+    if backend.kind in _STEERED:
+        for service in ("", *_SERVICES):
+            backend.set("SERVING", service)
+    eventually(lambda: is_idle(backend))
+
+
+def is_idle(backend: Backend) -> bool:
+    """Whether no call and no Watch is open on it."""
+    stats = backend.stats()
+    return stats.watches_open == 0 and stats.in_flight == 0
+
+
+def executed(backend: Backend) -> int:
+    """How many calls of /test.Echo it has begun in its present life."""
+    return sum(backend.stats().executions.values())
+
+
+def addresses(backends: Sequence[Backend]) -> list[str]:
+    """Return the first address of each."""
+    return [backend.address for backend in backends]
