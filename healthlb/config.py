@@ -6,7 +6,7 @@ and the bound. Seconds are floats here; the `*_ns` properties are what the core 
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,11 @@ from typing import Any
 from healthlb.errors import ConfigError
 
 _SECOND = 1_000_000_000
+# Of any number: beyond it seconds do not become nanoseconds that a float or a timer can hold.
+_LARGEST = 1e15
+# What C-core takes; it refuses anything else when the Watch is to start.
+_METADATA_KEY = re.compile(r"[0-9a-z_.-]+")
+_METADATA_VALUE = re.compile(rb"[ -~]*")
 
 
 def _ns(seconds: float) -> int:
@@ -23,6 +28,9 @@ def _ns(seconds: float) -> int:
 def check_number(option: str, value: object, *, above: float | None = None, low: float | None = None,
                  high: float | None = None) -> None:
     """Raise ConfigError unless `value` is a finite number within the bounds."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if high is None and is_number and value > _LARGEST:  # type: ignore[operator]
+        high = _LARGEST
     bounds = []
     if above is not None:
         bounds.append(f"above {above:g}")
@@ -31,7 +39,7 @@ def check_number(option: str, value: object, *, above: float | None = None, low:
     if high is not None:
         bounds.append(f"at most {high:g}")
     wanted = "a number " + " and ".join(bounds)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or not is_number or not -_LARGEST <= value <= _LARGEST:
         raise ConfigError(f"{option} must be {wanted}, not {value!r}")
     too_low = (above is not None and value <= above) or (low is not None and value < low)
     if too_low or (high is not None and value > high):
@@ -175,14 +183,20 @@ def _checked_metadata(metadata: Sequence[tuple[str, str | bytes]]) -> tuple[tupl
     pairs = []
     try:
         for key, value in metadata:
-            if not isinstance(key, str) or not isinstance(value, str | bytes):
+            if not isinstance(key, str) or not isinstance(value, str | bytes) or not _is_metadata(key, value):
                 raise TypeError
             pairs.append((key, value))
     except (TypeError, ValueError):
         raise ConfigError(
-            f"HealthCheck.metadata must be pairs of a name and a str or bytes value, not {metadata!r}"
+            "HealthCheck.metadata must be pairs of a lower-case name (letters, digits, '_', '.', '-') and a value "
+            f"(printable ASCII; bytes of any kind where the name ends in '-bin'), not {metadata!r}"
         ) from None
     return tuple(pairs)
+
+
+def _is_metadata(key: str, value: str | bytes) -> bool:
+    content = value.encode() if isinstance(value, str) else value
+    return bool(_METADATA_KEY.fullmatch(key) and (key.endswith("-bin") or _METADATA_VALUE.fullmatch(content)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

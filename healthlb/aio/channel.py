@@ -48,7 +48,6 @@ class HealthAwareChannel(grpc.aio.Channel):
 
     Raises:
         ConfigError: an argument cannot work; the text names it, its value and its bound.
-        ValueError: an interceptor is none.
     """
 
     def __init__(
@@ -59,13 +58,13 @@ class HealthAwareChannel(grpc.aio.Channel):
         credentials: grpc.ChannelCredentials | None = None,
         options: Sequence[tuple[str, Any]] = (),
         compression: grpc.Compression | None = None,
-        interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+        interceptors: Sequence[grpc.aio.ClientInterceptor] | None = (),
         picker: PickerSource | None = None,
         health: HealthCheck = _DEFAULT_HEALTH,
         service_config: str | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
-        check_interceptors(interceptors)
+        checked = check_interceptors(interceptors)
         settings = make_settings(
             target,
             service,
@@ -78,7 +77,7 @@ class HealthAwareChannel(grpc.aio.Channel):
             listeners=listeners,
         )
         self._pool = Pool(settings)
-        self._intercepted = InterceptedMethods(interceptors) if interceptors else None
+        self._intercepted = InterceptedMethods(checked) if checked else None
 
     # --- grpc.aio.Channel ------------------------------------------------------------------------------
 

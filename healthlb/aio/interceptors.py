@@ -13,6 +13,7 @@ from typing import Any
 import grpc.aio
 
 from healthlb.control.grpc_transport import open_intercepted_channel
+from healthlb.errors import ConfigError
 
 _KINDS = (
     grpc.aio.UnaryUnaryClientInterceptor,
@@ -24,15 +25,21 @@ _KINDS = (
 _real_call: ContextVar[Callable[..., Any]] = ContextVar("healthlb_real_call")
 
 
-def check_interceptors(interceptors: Sequence[object]) -> None:
-    """Raise for what is no interceptor, as grpcio does at construction.
+def check_interceptors(interceptors: object) -> tuple[grpc.aio.ClientInterceptor, ...]:
+    """Return the interceptors; None stands for none, as in grpcio.
 
     Raises:
-        ValueError: names the culprit.
+        ConfigError: names the culprit (a ValueError, as grpcio raises at construction).
     """
-    for interceptor in interceptors:
+    try:
+        checked: tuple[Any, ...] = tuple(interceptors or ())  # type: ignore[arg-type]
+    except TypeError:
+        raise ConfigError(f"interceptors must be a sequence of interceptors, not {interceptors!r}") from None
+    for interceptor in checked:
         if not isinstance(interceptor, _KINDS):
-            raise ValueError(f"Interceptor {interceptor!r} must be {', or '.join(kind.__name__ for kind in _KINDS)}")
+            kinds = ", or ".join(kind.__name__ for kind in _KINDS)
+            raise ConfigError(f"interceptors: Interceptor {interceptor!r} must be {kinds}")
+    return checked
 
 
 def _call(details: Any, request: Any) -> Any:

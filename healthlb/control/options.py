@@ -6,6 +6,7 @@ The one rule: what the caller gave wins, except for what would switch off what h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Number
 from typing import Any
 
 from healthlb.config import Backoff
@@ -13,6 +14,7 @@ from healthlb.errors import ConfigError
 
 ChannelOptions = tuple[tuple[str, Any], ...]
 
+_INT_LIMIT = 2**31
 _CONNECT_TIMEOUT_MS = 20_000
 _DNS_MIN_TIME_MS = 5_000
 
@@ -27,12 +29,21 @@ def check_options(options: object) -> ChannelOptions:
         pairs = tuple((key, value) for key, value in options or ())  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         raise ConfigError(f"options must be pairs of a name and a value, not {options!r}") from None
-    for key, _ in pairs:
+    for key, value in pairs:
         if not isinstance(key, str):
             raise ConfigError(f"options must have names that are str, not {key!r}")
+        if not _is_value(value):
+            raise ConfigError(f"options: {key!r} must be a str, bytes or an int of 32 bits, not {value!r}")
         if key == "grpc.service_config":
             raise ConfigError("options must not hold 'grpc.service_config': pass it as service_config=")
     return pairs
+
+
+def _is_value(value: object) -> bool:
+    if isinstance(value, int):
+        return -_INT_LIMIT <= value < _INT_LIMIT
+    # grpcio takes any object with __int__ for a pointer: its own wrappers are, a float is not.
+    return isinstance(value, str | bytes) or (hasattr(value, "__int__") and not isinstance(value, Number))
 
 
 def subchannel_options(options: ChannelOptions, reconnect: Backoff, authority: str | None) -> ChannelOptions:

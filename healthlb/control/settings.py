@@ -56,7 +56,7 @@ def make_settings(
     *,
     credentials: object,
     options: object,
-    compression: grpc.Compression | None,
+    compression: object,
     picker: PickerSource | None,
     health: object,
     service_config: str | Mapping[str, Any] | None,
@@ -79,7 +79,7 @@ def make_settings(
         service=_check_service(config.service if service == "" and config.service is not None else service),
         credentials=credentials,
         options=arguments,
-        compression=compression,
+        compression=_check_compression(compression),
         health=health,
         factory=make_factory(_choose_picker(picker, config), random.Random()),
         seed=random.SystemRandom().getrandbits(64),
@@ -96,6 +96,12 @@ def _choose_picker(picker: PickerSource | None, config: ServiceConfig) -> Picker
     if picker is not None:
         return picker
     return service_config_picker(config.policies) if config.policies else "round_robin"
+
+
+def _check_compression(compression: object) -> grpc.Compression | None:
+    if compression is None or isinstance(compression, grpc.Compression):
+        return compression
+    raise ConfigError(f"compression must be a grpc.Compression or None, not {compression!r}")
 
 
 def _check_service(service: object) -> str | None:

@@ -100,7 +100,7 @@ class Balancer:
     def handle(self, event: Event, now: int) -> list[Effect]:
         """Take in what happened at `now` and return what is to be done, in order."""
         if self._is_closed:
-            return []
+            return [CloseConnection(event.sub, event.generation)] if isinstance(event, DataReady) else []
         turn = Turn(now, self._timers, self._tally)
         old = self._aggregate()
         self._dispatch(event, turn)
@@ -303,6 +303,7 @@ class Balancer:
         for machine in list(self._leaving.values()):
             for generation in list(machine.draining):
                 self._close_drained(machine.id, generation, turn)
+        turn.timers.cancel((_RESOLVER, "resolve", 0))
         self._is_closed = True
         turn.is_changed = True
 

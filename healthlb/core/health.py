@@ -58,25 +58,25 @@ class Action(enum.Enum):
     STOP_AND_RETRY_LATER = enum.auto()
 
 
-_STREAMING = (Phase.WATCHING, Phase.SERVING, Phase.UNHEALTHY)
+STREAMING = (Phase.WATCHING, Phase.SERVING, Phase.UNHEALTHY)
 
 TABLE: dict[tuple[Phase, Signal], tuple[Phase, Action]] = {
     # A17: the Watch starts once the connection is READY, on that connection.
     (Phase.DISCONNECTED, Signal.CONNECTED): (Phase.WATCHING, Action.START_WATCH),
     (Phase.DISCONNECTED, Signal.CONNECTED_UNCHECKED): (Phase.UNCHECKED, Action.NOTHING),
     # A17: SERVING is healthy, every other number is not; the stream stays open either way.
-    **{(phase, Signal.SERVING): (Phase.SERVING, Action.NOTHING) for phase in _STREAMING},
-    **{(phase, Signal.OTHER): (Phase.UNHEALTHY, Action.NOTHING) for phase in _STREAMING},
+    **{(phase, Signal.SERVING): (Phase.SERVING, Action.NOTHING) for phase in STREAMING},
+    **{(phase, Signal.OTHER): (Phase.UNHEALTHY, Action.NOTHING) for phase in STREAMING},
     # A17: UNIMPLEMENTED switches health checking off for this connection.
-    **{(phase, Signal.UNIMPLEMENTED): (Phase.UNCHECKED, Action.NOTHING) for phase in _STREAMING},
-    **{(phase, Signal.UNSUPPORTED): (Phase.UNSUPPORTED, Action.NOTHING) for phase in _STREAMING},
+    **{(phase, Signal.UNIMPLEMENTED): (Phase.UNCHECKED, Action.NOTHING) for phase in STREAMING},
+    **{(phase, Signal.UNSUPPORTED): (Phase.UNSUPPORTED, Action.NOTHING) for phase in STREAMING},
     # A17: any other end, OK included, is unhealthy until a new stream says SERVING.
-    **{(phase, Signal.ENDED): (Phase.RETRYING, Action.RETRY_LATER) for phase in _STREAMING},
+    **{(phase, Signal.ENDED): (Phase.RETRYING, Action.RETRY_LATER) for phase in STREAMING},
     # Ours: A17 would wait for the first status for ever.
     (Phase.WATCHING, Signal.NO_RESPONSE): (Phase.RETRYING, Action.STOP_AND_RETRY_LATER),
     (Phase.RETRYING, Signal.DUE): (Phase.WATCHING, Action.START_WATCH),
     # A17: leaving READY for any reason forgets the health and cancels the stream.
-    **{(phase, Signal.LOST): (Phase.DISCONNECTED, Action.STOP_WATCH) for phase in _STREAMING},
+    **{(phase, Signal.LOST): (Phase.DISCONNECTED, Action.STOP_WATCH) for phase in STREAMING},
     (Phase.RETRYING, Signal.LOST): (Phase.DISCONNECTED, Action.NOTHING),
     (Phase.UNCHECKED, Signal.LOST): (Phase.DISCONNECTED, Action.NOTHING),
     (Phase.UNSUPPORTED, Signal.LOST): (Phase.DISCONNECTED, Action.NOTHING),

@@ -46,7 +46,7 @@ class HeartbeatMachine:
         rng: the stream for jitter.
     """
 
-    __slots__ = ("_check", "_checked_at", "_is_open", "_pace", "_policy", "_rng", "_sub", "_suspected_at")
+    __slots__ = ("_check", "_is_open", "_pace", "_policy", "_rng", "_since", "_sub", "_suspected_at")
 
     def __init__(self, sub: int, policy: Heartbeat, pace: Pace, rng: random.Random) -> None:
         self._sub = sub
@@ -54,13 +54,13 @@ class HeartbeatMachine:
         self._pace = pace
         self._rng = rng
         self._check = 0
-        self._checked_at = 0
+        self._since = 0
         self._suspected_at = -_SUSPICION_GAP
         self._is_open = False
 
     def start(self, turn: Turn) -> None:
         """The connection is READY; the first Check comes at any time within the interval."""
-        self._checked_at = turn.now
+        self._since = turn.now
         self._arm(turn, self._next_at(turn.now, jitter=1.0))
 
     def stop(self, turn: Turn) -> None:
@@ -73,8 +73,8 @@ class HeartbeatMachine:
     def due(self, handle: Subchannel | None, turn: Turn) -> None:
         """Send a Check, unless a call has succeeded of late."""
         seen_at = handle.load.last_success_at if handle else 0
-        next_at = self._next_at(max(seen_at, self._checked_at))
-        if next_at > turn.now:
+        if seen_at > self._since and (next_at := self._next_at(seen_at)) > turn.now:
+            self._since = seen_at
             self._arm(turn, next_at)
         else:
             self._send(turn)
@@ -100,6 +100,7 @@ class HeartbeatMachine:
         if not self._is_open or check != self._check:
             return False
         self._is_open = False
+        self._since = turn.now
         turn.timers.cancel((self._sub, "check", 0))
         self._arm(turn, self._next_at(turn.now))
         return code is Code.DEADLINE_EXCEEDED
@@ -110,7 +111,6 @@ class HeartbeatMachine:
 
     def _send(self, turn: Turn) -> None:
         self._check += 1
-        self._checked_at = turn.now
         self._is_open = True
         turn.timers.cancel((self._sub, "heartbeat", 0))
         turn.timers.cancel((self._sub, "heartbeat", 1))

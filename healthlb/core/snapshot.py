@@ -88,4 +88,5 @@ class Snapshot:
         if len(lacking) > _MOST_REASONS:
             reasons.append(f"and {len(lacking) - _MOST_REASONS} more")
         resolver = f"; resolver: {self.error}" if self.error else ""
-        return f"{len(self.views)} subchannels{service}: {states}; {'; '.join(reasons)}{resolver}"
+        plural = "" if len(self.views) == 1 else "s"
+        return f"{len(self.views)} subchannel{plural}{service}: {states}; {'; '.join(reasons)}{resolver}"

@@ -95,6 +95,9 @@ class SubchannelMachine:
         self._phase = Phase.DISCONNECTED
         self._is_data_ready = False
         self._is_data_failed = False
+        self._link_reason = "connecting"
+        self._health_reason = ""
+        self._data_reason = ""
         self._serving: int | None = None
         self._watch = 0
         self._watch_started_at = 0
@@ -118,22 +121,25 @@ class SubchannelMachine:
             turn.timers.cancel((self.id, "challenge", 0))
         elif not turn.timers.is_set((self.id, "challenge", 0)):
             self._arm_challenge(turn)
-        self._conclude(turn, reason or ("connection lost" if was_ready else "connecting"))
+        silent = "cannot connect" if state is _FAILURE else "connecting"
+        self._link_reason = reason or ("connection lost" if was_ready else silent)
+        self._conclude(turn)
 
     def _connected(self, turn: Turn) -> None:
         self.raw_state = _READY
-        self.is_silent = False
+        self._health_reason = "connected" if self._service is None else "waiting for the first health status"
+        self._data_reason = "waiting for a connection for calls"
         self._backoff.reset()
         self._data_backoff.reset()
         self._quick_ends = 0
         turn.timers.cancel((self.id, "challenge", 0))
         turn.effects.append(PrepareData(self.id))
         self._signal(Signal.CONNECTED if self._service is not None else Signal.CONNECTED_UNCHECKED, turn)
-        self._conclude(turn, "waiting for the first health status" if self._service is not None else "connected")
+        self._conclude(turn)
 
     def _disconnected(self, turn: Turn) -> None:
         self._signal(Signal.LOST, turn)
-        self._serving = None
+        self._heard(None, turn)
         self._is_data_ready = self._is_data_failed = False
         for kind in ("response", "retry", "data"):
             turn.timers.cancel((self.id, kind, 0))
@@ -170,14 +176,15 @@ class SubchannelMachine:
         self._is_data_ready = True
         self._is_data_failed = False
         self._data_backoff.reset()
-        self._conclude(turn, self._health_reason)
+        self._conclude(turn)
 
     def data_failed(self, reason: str, turn: Turn) -> None:
         """The control connection stands, but none for calls could be made."""
         if self.raw_state is _READY and not self._is_data_ready:
             self._is_data_failed = True
+            self._data_reason = f"no connection for calls: {reason}"
             turn.timers.set((self.id, "data", 0), turn.now + self._data_backoff.next())
-            self._conclude(turn, f"no connection for calls: {reason}")
+            self._conclude(turn)
 
     def data_due(self, turn: Turn) -> None:
         """Try for a connection for calls again."""
@@ -187,8 +194,9 @@ class SubchannelMachine:
         """Calls found their connection down: no picks until there is a fresh one."""
         if self._is_data_ready and self.handle is not None and self.handle.generation == generation:
             self._is_data_ready = False
+            self._data_reason = "connection for calls lost"
             turn.effects.append(PrepareData(self.id))
-            self._conclude(turn, "connection for calls lost")
+            self._conclude(turn)
 
     def _retire_handle(self, turn: Turn) -> None:
         if self.handle is not None:
@@ -225,42 +233,57 @@ class SubchannelMachine:
 
     def health_reported(self, watch: int, status: int, turn: Turn) -> None:
         """A status arrived on Watch number `watch`."""
-        if watch != self._watch:
+        if not self._is_present(watch):
             return
-        turn.timers.cancel((self.id, "response", 0))
+        self._answered(turn)
         if not self._has_answered:
             self._has_answered = True
             self._backoff.reset()
-        if status != self._serving:
-            self._serving = status
-            self._changed(turn)
+        self._heard(status, turn)
+        self._health_reason = _status_name(status)
         is_serving = status == ServingStatus.SERVING
         self._signal(Signal.SERVING if is_serving else Signal.OTHER, turn)
-        self._conclude(turn, _status_name(status))
+        self._conclude(turn)
 
     def watch_closed(self, watch: int, code: Code, details: str, turn: Turn) -> None:
         """Watch number `watch` ended."""
-        if watch != self._watch:
+        if not self._is_present(watch):
             return
-        turn.timers.cancel((self.id, "response", 0))
+        self._answered(turn)
         if code is Code.UNIMPLEMENTED:
             self._unimplemented(details, turn)
             return
         self._signal(Signal.ENDED, turn)
         text = f"health watch ended with {code.name}"
-        self._conclude(turn, f"{text}: {details}" if details else text)
+        self._health_reason = f"{text}: {details}" if details else text
+        self._conclude(turn)
+
+    def _is_present(self, watch: int) -> bool:
+        return watch == self._watch and self._phase in health.STREAMING
+
+    def _answered(self, turn: Turn) -> None:
+        # A connection alone is no sign of life: a hung backend's kernel accepts it.
+        self.is_silent = False
+        turn.timers.cancel((self.id, "response", 0))
+
+    def _heard(self, status: int | None, turn: Turn) -> None:
+        if status != self._serving:
+            self._serving = status
+            self._changed(turn)
 
     def _unimplemented(self, details: str, turn: Turn) -> None:
         turn.effects.append(Report(HealthCheckingUnavailable(turn.now, self.id, self.endpoint.address, details)))
         is_healthy = self._policy.on_unimplemented == "healthy"
         self._signal(Signal.UNIMPLEMENTED if is_healthy else Signal.UNSUPPORTED, turn)
-        self._serving = None
-        self._conclude(turn, "no health service")
+        self._heard(None, turn)
+        self._health_reason = "no health service"
+        self._conclude(turn)
 
     def response_due(self, turn: Turn) -> None:
         """The Watch has said nothing for too long."""
         self._signal(Signal.NO_RESPONSE, turn)
-        self._conclude(turn, "no health response")
+        self._health_reason = "no health response"
+        self._conclude(turn)
 
     def retry_due(self, turn: Turn) -> None:
         """Open the next Watch."""
@@ -301,11 +324,11 @@ class SubchannelMachine:
 
     # --- the conclusion ----------------------------------------------------------------------
 
-    def _conclude(self, turn: Turn, reason: str) -> None:
+    def _conclude(self, turn: Turn) -> None:
         new = self._conclusion()
         if self.concluded_state is _FAILURE and new is _CONNECTING:
             return
-        self._become(new, reason, turn)
+        self._become(new, self._present_reason(), turn)
 
     def _conclusion(self) -> ConnectivityState:
         if self._is_data_failed or self._phase in health.UNHEALTHY:
@@ -315,11 +338,13 @@ class SubchannelMachine:
         is_down = self._phase is Phase.DISCONNECTED and self.raw_state is _FAILURE
         return _FAILURE if is_down else _CONNECTING
 
-    @property
-    def _health_reason(self) -> str:
-        if self._phase is Phase.UNCHECKED:
-            return "connected" if self._service is None else "no health service"
-        return self.reason if self._serving is None else _status_name(self._serving)
+    def _present_reason(self) -> str:
+        if self._phase is Phase.DISCONNECTED:
+            return self._link_reason
+        is_data_lacking = self._phase in health.HEALTHY and not self._is_data_ready
+        if is_data_lacking or (self._is_data_failed and self._phase is Phase.WATCHING):
+            return self._data_reason
+        return self._health_reason
 
     def _become(self, new: ConnectivityState, reason: str, turn: Turn) -> None:
         old = self.concluded_state

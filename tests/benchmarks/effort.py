@@ -24,10 +24,10 @@ class Effort:
         flips: how often all subchannels go out and come back.
     """
 
-    rounds: int = 240
+    rounds: int = 480
     calls: int = 20
-    throughput_rounds: int = 60
-    seconds: float = 0.25
+    throughput_rounds: int = 150
+    seconds: float = 0.12
     threads: int = 8
     tasks: int = 32
     picks: int = 2_000

@@ -39,7 +39,7 @@ def injected(kind: FaultKind, backend: int = 1, began: float = 2.0, effective: f
 
 def summary_of(calls: Sequence[CallRecord], *injections: Injection, still_out: tuple[str, ...] = (),
                is_interrupted: bool = False) -> Summary:
-    return summarize(Run(ADDRESSES, calls, injections, ns(0), ns(10), still_out, is_interrupted))
+    return summarize(Run(ADDRESSES, calls, injections, ns(0), ns(10), 0.1, still_out, is_interrupted))
 
 
 def test_a_run_without_calls_is_fine() -> None:
@@ -159,6 +159,14 @@ def test_a_backend_that_is_not_back_at_the_end_is_a_problem() -> None:
 
 def test_after_an_interruption_a_backend_may_be_out() -> None:
     assert summary_of([], still_out=("127.0.0.1:2 is CONNECTING: ",), is_interrupted=True).is_fine
+
+
+@pytest.mark.parametrize(("how_many", "is_overloaded"), [(80, True), (81, False)])
+def test_a_machine_that_makes_too_few_calls_is_overloaded(how_many: int, is_overloaded: bool) -> None:
+    calls = [answered(1, 0)] * how_many
+    summary = summarize(Run(ADDRESSES, calls, (), ns(0), ns(10), asked_rate=10))
+
+    assert summary.is_overloaded is is_overloaded
 
 
 def test_quantiles() -> None:

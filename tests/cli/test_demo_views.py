@@ -44,6 +44,7 @@ SUMMARY = Summary(
     p99=0.004,
     backends=(BackendFigures("127.0.0.1:40001", 2200, 0, 0.55), BackendFigures("127.0.0.1:40002", 1800, 1, 0.45)),
     faults=(FaultFigures(FaultKind.KILL, "127.0.0.1:40002", 2.0, 1.26, 1, 0.004, 0.2321, 1),),
+    is_overloaded=False,
     problems=(),
 )
 
@@ -54,7 +55,8 @@ def printed(picture: Picture, width: int, height: int) -> list[str]:
     return console.export_text().splitlines()
 
 
-def shown(summary: Summary, is_plain: bool, width: int = 80) -> str:
+def shown(summary: Summary, is_plain: bool) -> str:
+    width = 100 if is_plain else 80
     console = Console(file=io.StringIO(), width=width, record=True, color_system=None, highlight=False)
     report.show(summary, console, is_plain)
     return console.export_text()

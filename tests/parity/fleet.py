@@ -32,11 +32,11 @@ class Fleet:
         taken = sum(other == key for other, _ in self._lent)
         backends = idle[:count]
         del idle[:count]
-        for index in range(len(backends), count):
-            settings = {"services": _SERVICES, **settings}
-            backends.append(Backend(kind, name=f"b{taken + index}", wait=False, **settings))
+        names = sorted({f"b{taken + index}" for index in range(count)} - {backend.name for backend in backends})
+        fresh = [Backend(kind, name=name, wait=False, **{"services": _SERVICES, **settings}) for name in names]
+        backends = sorted([*backends, *fresh], key=lambda backend: backend.name)
         self._lent.extend((key, backend) for backend in backends)
-        for backend in backends:
+        for backend in fresh:
             backend.wait_ready()
         return backends
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -19,6 +20,8 @@ from healthlb.cli.demo.plain import PlainView, SilentView
 from healthlb.cli.demo.runner import Settings, run_demo
 
 _MOST_CALLS = 1_000_000
+# A log has no width of its own, and must not lose the ends of addresses.
+_PLAIN_WIDTH = 100
 
 
 @click.command()
@@ -41,7 +44,9 @@ def demo(duration: float, backends: int, rate: float, seed: int, plain: bool, is
     console = Console(highlight=False)
     is_plain = plain or not live.is_possible(console)
     if is_plain:
-        console = Console(highlight=False, force_terminal=False, color_system=None)
+        console = Console(highlight=False, force_terminal=False, color_system=None, width=_PLAIN_WIDTH)
+    # The demo shows what healthlb's log says; its lines would only cut through the picture.
+    logging.getLogger("healthlb").addHandler(logging.NullHandler())
     try:
         with _stopping_on_signals() as stop, closing(_view(console, is_plain, is_json)) as view:
             summary = run_demo(settings, view, stop)

@@ -14,6 +14,9 @@ from healthlb.cli.demo.records import CallRecord, Injection
 from healthlb.cli.demo.schedule import FaultKind
 from healthlb.core.messages import SECOND
 
+# Of the calls that were asked for; a machine that makes fewer cannot be trusted to time them.
+_ENOUGH = 0.9
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -25,6 +28,7 @@ class Run:
         injections: every fault, in order.
         started_at: when the traffic began, in nanoseconds.
         ended_at: when it ended, in nanoseconds.
+        asked_rate: how many calls per second there should have been.
         still_out: "address: reason" of each backend that healthlb had not taken back at the end.
         is_interrupted: whether it was cut short.
     """
@@ -34,6 +38,7 @@ class Run:
     injections: Sequence[Injection]
     started_at: int
     ended_at: int
+    asked_rate: float
     still_out: tuple[str, ...] = ()
     is_interrupted: bool = False
 
@@ -87,6 +92,7 @@ class Summary:
         p99: 99 of 100 answered calls took less, or None without any.
         backends: by index.
         faults: in order.
+        is_overloaded: whether this machine could not make as many calls as were asked for.
         problems: what should not have happened; none is a good run.
     """
 
@@ -99,6 +105,7 @@ class Summary:
     p99: float | None
     backends: tuple[BackendFigures, ...]
     faults: tuple[FaultFigures, ...]
+    is_overloaded: bool
     problems: tuple[str, ...]
 
     @property
@@ -112,9 +119,10 @@ def summarize(run: Run) -> Summary:
     calls = [blamed(call, run.injections) for call in run.calls]
     failed = [call for call in calls if not call.is_ok]
     lost = [call for call in failed if not any(is_excused(call, injection) for injection in run.injections)]
+    elapsed = (run.ended_at - run.started_at) / SECOND
     times = sorted(call.ended_at - call.started_at for call in calls if call.is_ok)
     return Summary(
-        elapsed=(run.ended_at - run.started_at) / SECOND,
+        elapsed=elapsed,
         is_interrupted=run.is_interrupted,
         calls=len(calls),
         errors=len(failed),
@@ -123,6 +131,7 @@ def summarize(run: Run) -> Summary:
         p99=quantile(times, 0.99),
         backends=tuple(_backend(address, index, calls) for index, address in enumerate(run.addresses)),
         faults=tuple(_fault(run, injection, calls) for injection in run.injections),
+        is_overloaded=len(calls) < _ENOUGH * run.asked_rate * (elapsed - 1.0),
         problems=(*_losses(run, lost), *_late_calls(run, calls), *_still_out(run)),
     )
 

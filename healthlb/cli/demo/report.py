@@ -14,17 +14,15 @@ from healthlb.cli.demo.ledger import BackendFigures, FaultFigures, Summary
 from healthlb.cli.demo.picture import FAULT_NAMES, spelled
 from healthlb.cli.demo.runner import Settings
 
-_PLAIN_WIDTH = 100
-
 
 def show(summary: Summary, console: Console, is_plain: bool) -> None:
     """Print the tables and the verdict."""
     style = box.ASCII if is_plain else box.SIMPLE_HEAD
     console.print()
-    # A log has no width of its own, and must not lose the ends of addresses.
-    width = _PLAIN_WIDTH if is_plain else None
-    console.print(_backends(summary, style), _faults(summary, style), sep="\n", width=width)
+    console.print(_backends(summary, style), _faults(summary, style), sep="\n")
     console.print(_totals(summary), soft_wrap=True)
+    if summary.is_overloaded:
+        console.print("this machine is too slow for that rate: calls waited for their turn, and may have failed for it")
     for problem in summary.problems:
         console.print(f"[bold red]{'X' if is_plain else '✖'}[/] {escape(problem)}", soft_wrap=True)
     console.print(_verdict(summary, is_plain), soft_wrap=True)
@@ -44,6 +42,7 @@ def to_json(summary: Summary, settings: Settings) -> str:
             "interrupted": summary.is_interrupted,
             "calls": summary.calls,
             "errors": summary.errors,
+            "overloaded": summary.is_overloaded,
             "in_flight_at_a_fault": summary.excused,
             "latency": {"p50": _rounded(summary.p50), "p99": _rounded(summary.p99)},
             "backends": [_backend_entry(backend) for backend in summary.backends],

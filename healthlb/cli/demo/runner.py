@@ -247,6 +247,7 @@ class Demo:
             injections=self._injector.injections,
             started_at=self._started_at,
             ended_at=time.monotonic_ns(),
+            asked_rate=self._settings.rate,
             still_out=still_out,
             is_interrupted=is_interrupted,
         ))

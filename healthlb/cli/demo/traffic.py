@@ -19,14 +19,15 @@ from healthlb.cli.demo.records import CallRecord
 from healthlb.core.messages import SECOND, Code
 
 METHOD = "/healthlb.demo.Echo/Say"
-DEADLINE = 1.0
+# Far above what a call takes, so that a machine under load loses none.
+DEADLINE = 2.0
 _ADDRESS = re.compile(r"127\.0\.0\.1:\d+")
 
 Say = Callable[..., Any]
 
 
 class Traffic:
-    """Sends `rate` calls per second from a thread of its own, each with a deadline of 1 s."""
+    """Sends `rate` calls per second from a thread of its own, each with a deadline of 2 s."""
 
     def __init__(self, say: Say, rate: float, backends: Mapping[str, int]) -> None:
         self._say = say

@@ -1,0 +1,253 @@
+"""Any order of events, nonsense included, against a second opinion (tests/core/oracle.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from healthlb.config import Backoff, HealthCheck, Heartbeat
+from healthlb.core.messages import (
+    SECOND,
+    CallFailed,
+    CheckEnded,
+    Closing,
+    Code,
+    ConnectivityChanged,
+    ConnectivityState,
+    DataFailed,
+    DataReady,
+    Drained,
+    Endpoint,
+    HealthReported,
+    Resolved,
+    ResolveFailed,
+    Tick,
+    WatchClosed,
+)
+from tests.core.oracle import GRACE, Oracle
+
+READY = ConnectivityState.READY
+
+subs = st.integers(0, 6)
+numbers = st.integers(0, 8)
+states = st.sampled_from(ConnectivityState)
+codes = st.sampled_from([Code.OK, Code.UNAVAILABLE, Code.UNIMPLEMENTED, Code.DEADLINE_EXCEEDED, Code.INTERNAL])
+endpoints = st.builds(Endpoint, st.sampled_from("abcd"), weight=st.sampled_from([1.0, 2.0]))
+lists = st.lists(endpoints, max_size=6).map(tuple)
+durations = st.one_of(
+    st.sampled_from([0, 1, SECOND // 10, SECOND, 3 * SECOND, 10 * SECOND, 31 * SECOND]), st.integers(0, 200 * SECOND)
+)
+policies = st.builds(
+    HealthCheck,
+    backoff=st.builds(Backoff, jitter=st.sampled_from([0.0, 0.2, 1.0]), maximum=st.sampled_from([1.0, 120.0])),
+    heartbeat=st.one_of(st.none(), st.builds(Heartbeat, interval=st.sampled_from([0.5, 10.0]))),
+    on_unimplemented=st.sampled_from(["healthy", "unhealthy"]),
+)
+services = st.sampled_from(["svc", "", None])
+
+events = st.one_of(
+    st.builds(Resolved, lists),
+    st.builds(ResolveFailed, st.sampled_from(["no such host", "SERVFAIL"])),
+    st.builds(ConnectivityChanged, subs, states, st.sampled_from(["", "refused"])),
+    st.builds(HealthReported, subs, numbers, st.integers(-1, 5)),
+    st.builds(WatchClosed, subs, numbers, codes, st.sampled_from(["", "bye"])),
+    st.builds(CheckEnded, subs, numbers, codes),
+    st.builds(CallFailed, subs, numbers, codes, st.booleans()),
+    st.builds(DataReady, subs, numbers),
+    st.builds(DataFailed, subs, st.just("refused")),
+    st.builds(Drained, subs, numbers),
+    st.just(Tick()),
+)
+
+
+@given(services, policies, st.lists(st.tuples(durations, events), max_size=60), st.booleans(), st.integers(0, SECOND))
+@settings(max_examples=300)
+def test_any_order_of_events_keeps_every_promise(
+    service: str | None, policy: HealthCheck, script: list[tuple[int, Any]], is_ticked: bool, late_by: int
+) -> None:
+    oracle = Oracle(service, policy)
+    oracle.tell(Resolved((Endpoint("a"), Endpoint("b"))))
+
+    for pause, what in script:
+        if is_ticked:
+            oracle.run(pause, late_by=late_by)
+        else:  # the driver's loop is stuck: no Tick comes in time
+            oracle.now += pause
+        oracle.tell(what)
+    oracle.tell(Closing())
+    for _, what in script:
+        oracle.tell(what)
+
+    assert oracle.open_data == set()
+
+
+@given(policies, st.lists(st.tuples(durations, events), max_size=60), st.integers(0, 2**64))
+@settings(max_examples=100)
+def test_equal_seeds_and_events_give_equal_effects_and_deadlines(
+    policy: HealthCheck, script: list[tuple[int, Any]], seed: int
+) -> None:
+    traces = []
+    for _ in range(2):
+        oracle = Oracle("svc", policy, seed)
+        for pause, what in script:
+            oracle.run(pause)
+            oracle.tell(what)
+        traces.append(oracle.trace)
+
+    assert traces[0] == traces[1]
+
+
+def test_two_seeds_differ_in_deadlines() -> None:
+    deadlines = []
+    for seed in (1, 2):
+        oracle = Oracle("svc", HealthCheck(), seed)
+        oracle.tell(Resolved((Endpoint("a"),)))
+        oracle.tell(ConnectivityChanged(1, READY))
+        oracle.tell(WatchClosed(1, 1, Code.UNAVAILABLE))
+        oracle.run(60 * SECOND)
+        deadlines.append([deadline for _, _, deadline in oracle.trace])
+
+    assert deadlines[0] != deadlines[1]
+
+
+class BalancerMachine(RuleBasedStateMachine):
+    """Sensible events, mostly: what a transport would say, with numbers that were given out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generation = 0
+
+    @initialize(service=services, policy=policies, seed=st.integers(0, 9), endpoints=lists)
+    def open(self, service: str | None, policy: HealthCheck, seed: int, endpoints: tuple[Endpoint, ...]) -> None:
+        self.oracle = Oracle(service, policy, seed, now=10**15)
+        self.oracle.tell(Resolved(endpoints))
+
+    def _living(self, index: int) -> int:
+        living = sorted(self.oracle.subs)
+        return living[index % len(living)] if living else index
+
+    @rule(endpoints=lists)
+    def resolved(self, endpoints: tuple[Endpoint, ...]) -> None:
+        self.oracle.tell(Resolved(endpoints))
+
+    @rule()
+    def resolve_failed(self) -> None:
+        self.oracle.tell(ResolveFailed("no such host"))
+
+    @rule(index=subs)
+    def all_goes_well(self, index: int) -> None:
+        self.connectivity_changed(index, READY)
+        self.data_ready(index)
+        self.health_reported(index, 1, True)
+
+    @rule(index=subs, state=states)
+    def connectivity_changed(self, index: int, state: ConnectivityState) -> None:
+        self.oracle.tell(ConnectivityChanged(self._living(index), state))
+
+    @rule(index=subs, status=st.integers(0, 4), is_present=st.booleans())
+    def health_reported(self, index: int, status: int, is_present: bool) -> None:
+        self.oracle.tell(HealthReported(*self._watch(index, is_present), status))
+
+    @rule(index=subs, code=codes, is_present=st.booleans())
+    def watch_closed(self, index: int, code: Code, is_present: bool) -> None:
+        self.oracle.tell(WatchClosed(*self._watch(index, is_present), code))
+
+    def _watch(self, index: int, is_present: bool) -> tuple[int, int]:
+        sub = self._living(index)
+        model = self.oracle.subs.get(sub)
+        watch = model.last_watch if model is not None else 0
+        return sub, watch if is_present else max(0, watch - 1)
+
+    @rule(index=subs, code=codes, is_present=st.booleans())
+    def check_ended(self, index: int, code: Code, is_present: bool) -> None:
+        sub = self._living(index)
+        model = self.oracle.subs.get(sub)
+        check = (model.check or 0) if model is not None else 0
+        self.oracle.tell(CheckEnded(sub, check if is_present else check - 1, code))
+
+    @rule(index=subs)
+    def data_ready(self, index: int) -> None:
+        self.generation += 1
+        self.oracle.tell(DataReady(self._living(index), self.generation))
+
+    @rule(index=subs)
+    def data_failed(self, index: int) -> None:
+        self.oracle.tell(DataFailed(self._living(index), "refused"))
+
+    @rule(index=subs, code=codes, is_refused=st.booleans(), is_present=st.booleans())
+    def call_failed(self, index: int, code: Code, is_refused: bool, is_present: bool) -> None:
+        sub = self._living(index)
+        model = self.oracle.subs.get(sub)
+        generation = (model.generation or 0) if model is not None else 0
+        self.oracle.tell(CallFailed(sub, generation if is_present else generation - 1, code, is_refused))
+
+    @rule(index=subs)
+    def call_succeeded(self, index: int) -> None:
+        ready = self.oracle.balancer.snapshot.ready
+        if ready:
+            load = ready[index % len(ready)].load
+            assert load.start()
+            load.succeed(self.oracle.now)
+
+    @precondition(lambda self: self.oracle.open_data)
+    @rule(index=subs)
+    def drained(self, index: int) -> None:
+        draining = sorted(self.oracle.open_data)
+        self.oracle.tell(Drained(*draining[index % len(draining)]))
+
+    @rule(pause=durations, late_by=st.sampled_from([0, 0, 1, SECOND]))
+    def time_passes(self, pause: int, late_by: int) -> None:
+        self.oracle.run(pause, late_by=late_by)
+
+    @rule()
+    def tick(self) -> None:
+        self.oracle.tell(Tick())
+
+    @rule()
+    def everything_leaves_and_drains(self) -> None:
+        """Nothing of the old addresses is left after the grace, however they were."""
+        self.oracle.tell(Resolved((Endpoint("z"),)))
+        self.oracle.run(GRACE)
+        event("left alone" if len(self.oracle.open_data) == 0 else "z stays")
+
+        assert [sub.address for sub in self.oracle.subs.values()] == ["z"]
+        assert {number for number, _ in self.oracle.open_data} <= set(self.oracle.subs)
+
+    @invariant()
+    def is_sound(self) -> None:
+        if hasattr(self, "oracle"):
+            self.oracle.check_leaks()
+
+    def teardown(self) -> None:
+        if hasattr(self, "oracle"):
+            self.oracle.tell(Closing())
+            self.oracle.run(200 * SECOND)
+            assert self.oracle.open_data == set()
+
+
+TestBalancerMachine = BalancerMachine.TestCase
+TestBalancerMachine.settings = settings(max_examples=100, stateful_step_count=40)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 20])
+def test_of_a_fleet_that_hangs_half_stays(count: int) -> None:
+    """Rounded down, but one at least; whatever the order in which they are found out."""
+    policy = HealthCheck(heartbeat=Heartbeat(interval=10.0, timeout=3.0))
+    oracle = Oracle("svc", policy)
+    oracle.tell(Resolved(tuple(Endpoint(f"host-{number}") for number in range(count))))
+    for sub in range(1, count + 1):
+        oracle.tell(ConnectivityChanged(sub, READY))
+        oracle.tell(DataReady(sub, sub))
+        oracle.tell(HealthReported(sub, 1, 1))
+
+    for _ in range(20):  # connections come back at once, Watches and Checks are never answered
+        oracle.run(3 * SECOND)
+        for sub, model in oracle.subs.items():
+            if model.link is not READY:
+                oracle.tell(ConnectivityChanged(sub, READY))
+
+    assert len(oracle.balancer.snapshot.ready) == max(1, count // 2)

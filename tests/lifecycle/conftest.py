@@ -1,0 +1,32 @@
+"""Two servers for the whole directory: its tests break clients, not servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.backends import Backend, start_backends
+from tests.lifecycle.support import control_threads, eventually
+
+
+@pytest.fixture(scope="session")
+def backends() -> Iterator[list[Backend]]:
+    """Start two that serve `svc`."""
+    started = start_backends(2, services=("svc",))
+    yield started
+    for backend in started:
+        backend.close()
+
+
+@pytest.fixture
+def targets(backends: list[Backend]) -> list[str]:
+    """Return their addresses."""
+    return [backend.address for backend in backends]
+
+
+@pytest.fixture(autouse=True)
+def no_control_thread_stays() -> Iterator[None]:
+    """Check that each test's channels have taken the control thread with them."""
+    yield
+    eventually(lambda: not control_threads())

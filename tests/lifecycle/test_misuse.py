@@ -1,0 +1,192 @@
+"""What cannot work is refused at construction, by name, value and bound; the same in both faces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+
+import healthlb
+import healthlb.aio
+
+FACES = (healthlb.HealthAwareChannel, healthlb.aio.HealthAwareChannel)
+TARGET = ["127.0.0.1:1"]
+
+
+@pytest.fixture(params=FACES, ids=["sync", "aio"])
+def channel(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Return the class of one face."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ([], "empty"),
+        ("", "''"),
+        ("   ", "'   '"),
+        (["127.0.0.1"], "127.0.0.1"),
+        (["127.0.0.1:port"], "127.0.0.1:port"),
+        (["127.0.0.1:70000"], "70000"),
+        (["127.0.0.1:-1"], "127.0.0.1:-1"),
+        ([":50051"], ":50051"),
+        (["[::1:50051"], "[::1:50051"),
+        (["a:1", None], "None"),
+        (["a:1", 7], "7"),
+        ("ipv4:1.2.3.4", "1.2.3.4"),
+        ("ipv4:example.org:1", "example.org"),
+        ("ipv6:1.2.3.4:5", "1.2.3.4"),
+        ("dns:///", "dns:///"),
+        ("dns:///a:1,b:2", "list"),
+        ("etcd://host/service", "etcd"),
+        ("unix:", "unix:"),
+        (None, "None"),
+        (7, "7"),
+        (b"127.0.0.1:1", "b'127.0.0.1:1'"),
+        ({"a:1"}, "set"),
+        (object, "type"),
+    ],
+)
+def test_target_that_cannot_work(channel: Callable[..., Any], target: object, named: str) -> None:
+    with pytest.raises(healthlb.ConfigError) as caught:
+        channel(target)
+
+    assert "target" in str(caught.value)
+    assert named in str(caught.value)
+
+
+class NotAFactory:
+    """Has no `build`."""
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"service": 7}, ["service", "7"]),
+        ({"service": b"svc"}, ["service", "b'svc'"]),
+        ({"service": "\ud800"}, ["service", "\\ud800"]),
+        ({"credentials": "secret"}, ["credentials", "'secret'"]),
+        ({"credentials": grpc.access_token_call_credentials("x")}, ["credentials", "CallCredentials"]),
+        ({"options": "abc"}, ["options", "'abc'"]),
+        ({"options": 7}, ["options", "7"]),
+        ({"options": [("a",)]}, ["options", "('a',)"]),
+        ({"options": [(1, 2)]}, ["options", "1"]),
+        ({"options": [("grpc.x", object())]}, ["options", "grpc.x", "object"]),
+        ({"options": [("grpc.x", 1.5)]}, ["options", "grpc.x", "1.5"]),
+        ({"options": [("grpc.x", 2**40)]}, ["options", "grpc.x", str(2**40)]),
+        ({"options": [("grpc.service_config", "{}")]}, ["options", "grpc.service_config", "service_config="]),
+        ({"compression": "gzip"}, ["compression", "'gzip'"]),
+        ({"compression": 99}, ["compression", "99"]),
+        ({"picker": "best"}, ["picker", "'best'", "round_robin"]),
+        ({"picker": 7}, ["picker", "7"]),
+        ({"picker": NotAFactory}, ["picker", "NotAFactory"]),
+        ({"health": None}, ["health", "None"]),
+        ({"health": {"rise": 1}}, ["health", "{'rise': 1}"]),
+        ({"service_config": "{"}, ["service_config"]),
+        ({"service_config": 7}, ["service_config", "7"]),
+        ({"service_config": {"loadBalancing": []}}, ["service_config", "loadBalancing"]),
+        ({"service_config": {"loadBalancingConfig": [{"best": {}}]}}, ["loadBalancingConfig", "best"]),
+        ({"service_config": {"healthCheckConfig": {"serviceName": 7}}}, ["serviceName", "7"]),
+        ({"listeners": 7}, ["listeners", "7"]),
+        ({"listeners": [7]}, ["listeners", "7"]),
+        ({"listeners": print}, ["listeners", "print"]),
+    ],
+    ids=repr,
+)
+def test_option_that_cannot_work(channel: Callable[..., Any], options: dict[str, Any], named: list[str]) -> None:
+    with pytest.raises(healthlb.ConfigError) as caught:
+        channel(TARGET, **options)
+
+    assert [name for name in named if name not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("interceptors", [[7], ["x"], 7, [object()]], ids=repr)
+def test_interceptors_that_cannot_work(interceptors: object) -> None:
+    with pytest.raises(healthlb.ConfigError, match="nterceptor"):
+        healthlb.aio.HealthAwareChannel(TARGET, interceptors=interceptors)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [None, "1", True, math.nan, math.inf, -math.inf, 10**400, [], -1.0])
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        (healthlb.Backoff, "initial"),
+        (healthlb.Backoff, "multiplier"),
+        (healthlb.Backoff, "jitter"),
+        (healthlb.Backoff, "maximum"),
+        (healthlb.Heartbeat, "interval"),
+        (healthlb.Heartbeat, "timeout"),
+        (healthlb.HealthCheck, "first_response_timeout"),
+        (healthlb.HealthCheck, "min_restart_interval"),
+    ],
+)
+def test_number_that_cannot_work(kind: Callable[..., Any], option: str, value: object) -> None:
+    with pytest.raises(healthlb.ConfigError) as caught:
+        kind(**{option: value})
+
+    assert f"{kind.__name__}.{option}" in str(caught.value)  # type: ignore[attr-defined]
+    assert repr(value) in str(caught.value)
+    assert "a number" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "named"),
+    [
+        (healthlb.Backoff, {"initial": 0}, "above 0"),
+        (healthlb.Backoff, {"multiplier": 0.9}, "at least 1"),
+        (healthlb.Backoff, {"jitter": 1.1}, "at most 1"),
+        (healthlb.Backoff, {"initial": 5, "maximum": 4}, "at least 5"),
+        (healthlb.Heartbeat, {"interval": 0}, "above 0"),
+        (healthlb.HealthCheck, {"backoff": 1.0}, "HealthCheck.backoff"),
+        (healthlb.HealthCheck, {"reconnect": None}, "HealthCheck.reconnect"),
+        (healthlb.HealthCheck, {"heartbeat": 10}, "HealthCheck.heartbeat"),
+        (healthlb.HealthCheck, {"on_unimplemented": "ignore"}, "HealthCheck.on_unimplemented"),
+        (healthlb.HealthCheck, {"metadata": 7}, "HealthCheck.metadata"),
+        (healthlb.HealthCheck, {"metadata": [("key", 7)]}, "HealthCheck.metadata"),
+        (healthlb.HealthCheck, {"metadata": [("Key", "value")]}, "HealthCheck.metadata"),
+        (healthlb.HealthCheck, {"metadata": [("a key", "value")]}, "HealthCheck.metadata"),
+        (healthlb.HealthCheck, {"metadata": [("key", "v\nw")]}, "HealthCheck.metadata"),
+        (healthlb.HealthCheck, {"metadata": [("key", b"\xff")]}, "HealthCheck.metadata"),
+    ],
+    ids=repr,
+)
+def test_bound_is_named(kind: Callable[..., Any], options: dict[str, Any], named: str) -> None:
+    with pytest.raises(healthlb.ConfigError, match=named):
+        kind(**options)
+
+
+@pytest.mark.parametrize(("name", "factory"), [("", NotAFactory), ("a b", NotAFactory), (7, NotAFactory), ("ok", 7)])
+def test_picker_that_cannot_be_registered(name: Any, factory: Any) -> None:
+    with pytest.raises(healthlb.ConfigError):
+        healthlb.register_picker(name, factory)
+
+
+@pytest.mark.parametrize("timeout", ["1", -1, math.nan, True], ids=repr)
+def test_timeout_of_a_wait(timeout: Any) -> None:
+    with healthlb.HealthAwareChannel(TARGET) as channel, pytest.raises(healthlb.ConfigError, match="timeout"):
+        channel.wait_until_ready(timeout)
+
+
+@pytest.mark.parametrize("min_ready", [0, -1, "1", 1.5, True, None], ids=repr)
+async def test_number_of_a_wait(min_ready: Any) -> None:
+    with healthlb.HealthAwareChannel(TARGET) as channel, pytest.raises(healthlb.ConfigError, match="min_ready"):
+        channel.wait_until_ready(1.0, min_ready)
+    async with healthlb.aio.HealthAwareChannel(TARGET) as aio_channel:
+        with pytest.raises(healthlb.ConfigError, match="min_ready"):
+            await aio_channel.wait_until_ready(1.0, min_ready)
+
+
+def test_listener_that_cannot_be_called(channel: Callable[..., Any]) -> None:
+    with pytest.raises(healthlb.ConfigError, match="7"):
+        channel(TARGET).add_listener(7)
+
+
+def test_nothing_is_left_of_a_refused_channel(channel: Callable[..., Any]) -> None:
+    """Every check comes before anything is started."""
+    with pytest.raises(TypeError):
+        channel(TARGET, nonsense=1)
+    with pytest.raises(TypeError):
+        channel()
