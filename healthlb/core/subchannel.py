@@ -9,7 +9,7 @@ subchannel is always CONNECTING, and calls hang instead of failing.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from healthlb.config import HealthCheck
 from healthlb.core import health
@@ -91,6 +91,8 @@ class SubchannelMachine:
         self._service = service
         self._jitter = streams.stream("health", id)
         self._backoff = BackoffDelays(policy.backoff, self._jitter)
+        floor = min(policy.min_restart_interval, policy.backoff.maximum)
+        self._restart_floor = BackoffDelays(replace(policy.backoff, initial=floor), self._jitter)
         self._data_backoff = BackoffDelays(policy.reconnect, self._jitter)
         self._phase = Phase.DISCONNECTED
         self._is_data_ready = False
@@ -102,7 +104,6 @@ class SubchannelMachine:
         self._watch = 0
         self._watch_started_at = 0
         self._has_answered = False
-        self._quick_ends = 0
         self._view: SubchannelView | None = None
 
     # --- the transport -------------------------------------------------------------------
@@ -130,8 +131,8 @@ class SubchannelMachine:
         self._health_reason = "connected" if self._service is None else "waiting for the first health status"
         self._data_reason = "waiting for a connection for calls"
         self._backoff.reset()
+        self._restart_floor.reset()
         self._data_backoff.reset()
-        self._quick_ends = 0
         turn.timers.cancel((self.id, "challenge", 0))
         turn.effects.append(PrepareData(self.id))
         self._signal(Signal.CONNECTED if self._service is not None else Signal.CONNECTED_UNCHECKED, turn)
@@ -314,13 +315,10 @@ class SubchannelMachine:
         if not self._has_answered:
             return self._backoff.next()
         if now - self._watch_started_at >= _STABLE_AFTER:
-            self._quick_ends = 0
+            self._restart_floor.reset()
             return 0
         # A17 would restart at once: against a server that answers and closes, 1,000 times a second.
-        backoff = self._policy.backoff
-        floor = self._policy.min_restart_interval_ns * backoff.multiplier ** min(self._quick_ends, 100)
-        self._quick_ends += 1
-        return jittered(min(floor, backoff.maximum_ns), backoff.jitter, self._jitter)
+        return self._restart_floor.next()
 
     # --- the conclusion ----------------------------------------------------------------------
 

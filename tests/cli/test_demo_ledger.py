@@ -91,7 +91,7 @@ def test_a_call_in_flight_at_the_kill_is_excused(backend: int | None) -> None:
     summary = summary_of([failed(1.99, 2.01, backend)], injected(FaultKind.KILL))
 
     assert summary.is_fine
-    assert (summary.errors, summary.excused, summary.faults[0].in_flight) == (1, 1, 1)
+    assert (summary.errors, summary.excused, summary.faults[0].excused) == (1, 1, 1)
     assert summary.backends[1].errors == 1
 
 

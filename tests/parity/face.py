@@ -15,7 +15,7 @@ import grpc
 
 from healthlb import SubchannelStatus
 from healthlb.core.messages import Fact, StateChange
-from tests.backends.clients import PATIENCE
+from tests.backends.clients import PATIENCE, eventually
 
 METHODS = {
     "unary_unary": "/test.Echo/Unary",
@@ -56,8 +56,17 @@ def steering(wanted: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple((f"x-{key}", str(value)) for key, value in wanted.items())
 
 
+def becomes(found: Callable[[], Any], wanted: Any) -> None:
+    """Wait until what is found is what is wanted; fail with both where it never is."""
+    try:
+        eventually(lambda: bool(found() == wanted))
+    except AssertionError:
+        assert found() == wanted
+        raise
+
+
 class Facts:
-    """A listener that keeps what it hears."""
+    """A listener that keeps what it hears. Facts come after the states they tell of, so tests wait for them."""
 
     def __init__(self) -> None:
         """Hear nothing yet."""
@@ -182,6 +191,15 @@ class Client(ABC):
     def states(self) -> list[str]:
         """Return the state of each subchannel, in the resolver's order."""
         return [status.state.name for status in self.subchannels()]
+
+    def wait_for_states(self, *wanted: str) -> None:
+        """Wait until the subchannels are in these states; R and T will do for READY and TRANSIENT_FAILURE."""
+        names = [{"R": "READY", "T": "TRANSIENT_FAILURE"}.get(name, name) for name in wanted]
+        becomes(self.states, names)
+
+    def wait_for_reason(self, address: str, wanted: str) -> None:
+        """Wait until this is why a subchannel is in its state."""
+        becomes(lambda: self.subchannel(address).reason, wanted)
 
     def state(self) -> str:
         """Return the aggregated state."""

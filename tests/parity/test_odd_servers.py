@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+from collections.abc import Sequence
 
 import grpc
 import pytest
@@ -13,24 +14,24 @@ from healthlb import HealthCheck, Heartbeat
 from healthlb.core.messages import HealthCheckingUnavailable
 from tests.backends import Backend
 from tests.backends.clients import eventually, failure
-from tests.parity.face import Client, Face
+from tests.parity.face import Client, Face, becomes
 from tests.parity.fleet import Fleet
 from tests.parity.resolver import Listed
 
 IMPATIENT = HealthCheck(first_response_timeout=0.5)
 
 
-def follow_restarts(backend: Backend, client: Client, count: int) -> list[float]:
-    """Wait for so many Watches from now on; return the gaps between them. Until then every call fails at once."""
-    seen = backend.stats().watches_started
-    with pytest.raises(grpc.RpcError):
-        client.call()
-    while backend.stats().watches_started < seen + count:
-        # Sticky TRANSIENT_FAILURE (H42): a call that waited would end with another code.
-        assert failure(client.call).code() is grpc.StatusCode.UNAVAILABLE
+def gaps(backends: Sequence[Backend], clients: Sequence[Client], count: int) -> list[list[float]]:
+    """Return the gaps between the first `count` Watches of each. Meanwhile every call fails at once."""
+    seen = [backend.stats().watches_started for backend in backends]
+    wanted = [number + count for number in seen]
+    while any(backend.stats().watches_started < number for backend, number in zip(backends, wanted, strict=True)):
+        for client in clients:
+            # Sticky TRANSIENT_FAILURE (H42): a call that waited for the next Watch would end with another code.
+            assert failure(client.call).code() is grpc.StatusCode.UNAVAILABLE
         time.sleep(0.02)
-    times = backend.stats().watch_times[-count:]
-    return [later - earlier for earlier, later in itertools.pairwise(times)]
+    recent = [backend.stats().watch_times[-count:] for backend in backends]
+    return [[later - earlier for earlier, later in itertools.pairwise(times)] for times in recent]
 
 
 def test_h15_unimplemented_counts_as_healthy(face: Face, fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
@@ -41,13 +42,12 @@ def test_h15_unimplemented_counts_as_healthy(face: Face, fleet: Fleet, caplog: p
         answers = {client.call() for _ in range(5)}
         eventually(lambda: backend.stats().checks > before.checks + 2)
     status = client.subchannel(backend.address)
-    said = client.facts.of(HealthCheckingUnavailable)
+    becomes(lambda: [fact.address for fact in client.facts.of(HealthCheckingUnavailable)], [backend.address])
 
     assert answers == {"b0"}
     # Its UNIMPLEMENTED to the heartbeat is a sign of life; the Watch is not tried again on this connection.
     assert backend.stats().watches_started == before.watches_started + 1
     assert (status.state.name, status.serving, status.reason) == ("READY", None, "no health service")
-    assert [fact.address for fact in said] == [backend.address]
     assert [backend.address in record.message for record in caplog.records] == [True]
 
 
@@ -65,7 +65,7 @@ def test_h16_unimplemented_is_forgotten_with_the_connection(face: Face, fleet: F
     (backend,) = fleet.lend(kind="no_health")
     client = face.ready([backend.address])
     backend.restart(kind="sync", status="NOT_SERVING")
-    eventually(lambda: client.subchannel(backend.address).reason == "NOT_SERVING")
+    client.wait_for_reason(backend.address, "NOT_SERVING")
     backend.set("SERVING", "svc")
     client.wait_until_ready()
 
@@ -83,7 +83,7 @@ def test_h04_a_silent_watch_fails_and_is_tried_again(face: Face, fleet: Fleet) -
     assert "no health response" in error.details()
     # The one that gave no answer was cancelled.
     eventually(lambda: backend.stats().watches_open == 1)
-    assert client.facts.states(backend.address) == [("TRANSIENT_FAILURE", "no health response")]
+    becomes(lambda: client.facts.states(backend.address), [("TRANSIENT_FAILURE", "no health response")])
 
 
 def test_h02_until_the_first_status_calls_wait(face: Face, fleet: Fleet) -> None:
@@ -139,27 +139,25 @@ def test_h18_p09_a_watch_that_answers_and_ends_is_not_restarted_in_a_loop(
 def test_h17_h21_a_watch_that_fails_backs_off(faces: tuple[Face, Face], fleet: Fleet) -> None:
     backends = fleet.lend(2, kind="watch_error")
     clients = [face.open([backend.address]) for face, backend in zip(faces, backends, strict=True)]
-    for client, backend in zip(clients, backends, strict=True):
-        eventually(lambda: client.state() == "TRANSIENT_FAILURE")  # noqa: B023 - called before the next turn
-        reason = client.subchannel(backend.address).reason
-        assert reason == "health watch ended with INTERNAL: this Watch was told to fail"
 
-    for client, backend in zip(clients, backends, strict=True):
-        first, second = follow_restarts(backend, client, 3)
+    for first, second in gaps(backends, clients, 3):
         assert first >= 0.8, (first, second)
         assert second >= 0.8 * 1.6, (first, second)
-        assert [state for state, _ in client.facts.states(backend.address)] == ["TRANSIENT_FAILURE"]
+    for client, backend in zip(clients, backends, strict=True):
+        reason = "health watch ended with INTERNAL: this Watch was told to fail"
+        assert client.facts.states(backend.address) == [("TRANSIENT_FAILURE", reason)]
 
 
-def test_h14_garbage_is_a_failure_and_backs_off(face: Face, fleet: Fleet) -> None:
-    (backend,) = fleet.lend(kind="garbage")
-    client = face.open([backend.address])
-    (gap,) = follow_restarts(backend, client, 2)
+def test_h14_garbage_is_a_failure_and_backs_off(faces: tuple[Face, Face], fleet: Fleet) -> None:
+    backends = fleet.lend(2, kind="garbage")
+    clients = [face.open([backend.address]) for face, backend in zip(faces, backends, strict=True)]
 
-    assert "not a HealthCheckResponse" in failure(client.call).details()
-    assert gap >= 0.8
-    # The Watch it came on was cancelled, though the server would have kept it open.
-    eventually(lambda: backend.stats().watches_open <= 1)
+    for (gap,) in gaps(backends, clients, 2):
+        assert gap >= 0.8
+    for client, backend in zip(clients, backends, strict=True):
+        assert "not a HealthCheckResponse" in failure(client.call).details()
+        # The Watch it came on was cancelled, though the server would have kept it open.
+        eventually(lambda: backend.stats().watches_open <= 1)  # noqa: B023 - called before the next turn
 
 
 @pytest.mark.parametrize("kind", ["sync", "aio"])

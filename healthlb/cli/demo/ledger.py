@@ -65,7 +65,7 @@ class FaultFigures:
         calls_while_bad: how many calls still reached it.
         last_call_after: from the fault to the start of the last of these, or None for none.
         back_after: from its own recovery to the first call that reached it again, or None.
-        in_flight: failed calls that this fault excuses.
+        excused: failed calls that this fault excuses.
     """
 
     kind: FaultKind
@@ -75,7 +75,7 @@ class FaultFigures:
     calls_while_bad: int
     last_call_after: float | None
     back_after: float | None
-    in_flight: int
+    excused: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Summary:
         is_interrupted: whether the run was cut short.
         calls: how many were made.
         errors: how many of them failed.
-        excused: how many of those were in flight on a backend when its fault hit.
+        excused: how many of those a fault excuses, such as calls in flight on a backend that was killed.
         p50: median time of an answered call, or None without any.
         p99: 99 of 100 answered calls took less, or None without any.
         backends: by index.
@@ -162,7 +162,7 @@ def _fault(run: Run, injection: Injection, calls: Sequence[CallRecord]) -> Fault
         calls_while_bad=len(bad),
         last_call_after=(max(bad) - begun) / SECOND if bad else None,
         back_after=_back_after(injection, own),
-        in_flight=sum(1 for call in calls if not call.is_ok and is_excused(call, injection)),
+        excused=sum(1 for call in calls if not call.is_ok and is_excused(call, injection)),
     )
 
 

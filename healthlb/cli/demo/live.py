@@ -28,6 +28,8 @@ _STATE_WIDTH = len("✖ TRANSIENT_FAILURE")
 _RATE_WIDTH = len(" 2000/s")
 _ERRORS_WIDTH = len(" 999 errors")
 _FRAME_WIDTH = 4
+# The terminal writes this after the last line, and must not need a new one.
+_ECHO_WIDTH = len("^C")
 _VOICES = {Source.DEMO: "bright_black", Source.FAULT: FAULT_STYLE, Source.HEALTHLB: "cyan"}
 _MOST_NOTES = 6
 # Frame, clock, totals and the empty lines between them.
@@ -53,7 +55,7 @@ class LiveView:
     def refresh(self, picture: Picture) -> None:
         """Draw."""
         width, height = self._console.size
-        self._live.update(drawn(picture, width, height), refresh=True)
+        self._live.update(drawn(picture, width - _ECHO_WIDTH, height), refresh=True)
 
     def close(self) -> None:
         """Take the picture away."""

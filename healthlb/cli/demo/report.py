@@ -43,7 +43,7 @@ def to_json(summary: Summary, settings: Settings) -> str:
             "calls": summary.calls,
             "errors": summary.errors,
             "overloaded": summary.is_overloaded,
-            "in_flight_at_a_fault": summary.excused,
+            "excused": summary.excused,
             "latency": {"p50": _rounded(summary.p50), "p99": _rounded(summary.p99)},
             "backends": [_backend_entry(backend) for backend in summary.backends],
             "faults": [_fault_entry(fault) for fault in summary.faults],
@@ -76,7 +76,7 @@ def _fault_entry(fault: FaultFigures) -> dict[str, Any]:
         "calls_while_bad": fault.calls_while_bad,
         "last_call_after": _rounded(fault.last_call_after),
         "back_after": _rounded(fault.back_after),
-        "lost_in_flight": fault.in_flight,
+        "excused": fault.excused,
     }
 
 
@@ -109,7 +109,7 @@ def _faults(summary: Summary, style: box.Box) -> Table:
             spelled(fault.lasted),
             str(fault.calls_while_bad),
             spelled(fault.last_call_after),
-            _alarming(fault.in_flight),
+            _alarming(fault.excused),
             spelled(fault.back_after),
         )
     return table
@@ -122,8 +122,9 @@ def _alarming(count: int) -> str:
 def _totals(summary: Summary) -> str:
     end = " (interrupted)" if summary.is_interrupted else ""
     return (
-        f"{summary.calls:,} calls in {summary.elapsed:.1f} s{end}; failed: {summary.errors:,}, "
-        f"in flight at a fault: {summary.excused:,}; p50 {spelled(summary.p50)}, p99 {spelled(summary.p99)}"
+        f"{summary.calls:,} calls in {summary.elapsed:.1f} s{end}, "
+        f"p50 {spelled(summary.p50)}, p99 {spelled(summary.p99)}\n"
+        f"{summary.errors:,} failed, {summary.excused:,} of them because a backend died or froze with the call on it"
     )
 
 

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from healthlb.core import pickers
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import Endpoint
+from healthlb.core.pickers import (
+    ANY_CALL,
+    CallInfo,
+    Picker,
+    PickerFactory,
+    make_factory,
+    picker_names,
+    register_picker,
+    service_config_picker,
+)
+from healthlb.errors import ConfigError
+
+NAMES = ("pick_first", "random", "round_robin")
+
+
+def fleet(count: int) -> list[Subchannel]:
+    return [Subchannel(number, 1, Endpoint(f"10.0.0.{number}:1")) for number in range(1, count + 1)]
+
+
+def factory(name: str, seed: int = 1) -> PickerFactory:
+    return make_factory(name, random.Random(seed))
+
+
+def picks(picker: Picker, count: int, call: CallInfo = ANY_CALL) -> list[int]:
+    chosen = [picker.pick(call) for _ in range(count)]
+    return [sub.id for sub in chosen if sub is not None]
+
+
+@pytest.fixture(autouse=True)
+def _restored_registry() -> Iterator[None]:
+    before = dict(pickers._registry)
+    yield
+    pickers._registry.clear()
+    pickers._registry.update(before)
+
+
+# --- all of them -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_ready_is_nothing_to_pick(name: str) -> None:
+    assert factory(name).build([]).pick(ANY_CALL) is None
+    assert factory(name).build([]).pick(CallInfo(exclude={1})) is None
+
+
+@given(st.sampled_from(NAMES), st.integers(1, 6), st.sets(st.integers(1, 6)), st.integers(0, 100))
+def test_what_was_tried_is_avoided_while_there_is_another(name: str, count: int, tried: set[int], seed: int) -> None:
+    picker = factory(name, seed).build(fleet(count))
+    untried = set(range(1, count + 1)) - tried
+
+    assert set(picks(picker, 20, CallInfo(exclude=tried))) <= (untried or set(range(1, count + 1)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_seeds_pick_alike(name: str) -> None:
+    first, second = (picks(factory(name, 5).build(fleet(5)), 30) for _ in range(2))
+
+    assert first == second
+
+
+# --- round robin -----------------------------------------------------------------------------------
+
+
+def test_round_robin_is_exactly_even() -> None:
+    picker = factory("round_robin").build(fleet(4))
+
+    assert Counter(picks(picker, 400)) == dict.fromkeys(range(1, 5), 100)
+
+
+def test_round_robin_is_exactly_even_over_threads() -> None:
+    picker = factory("round_robin").build(fleet(4))
+    chosen: list[list[int]] = [[] for _ in range(4)]
+
+    def work(mine: list[int]) -> None:
+        mine += picks(picker, 1000)
+
+    threads = [threading.Thread(target=work, args=(mine,)) for mine in chosen]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert Counter(sub for mine in chosen for sub in mine) == dict.fromkeys(range(1, 5), 1000)
+
+
+def test_round_robin_goes_on_where_it_was_after_a_rebuild() -> None:
+    robin = factory("round_robin")
+    ready = fleet(4)
+    together = [picks(robin.build(ready), 1)[0] for _ in range(8)]
+    alone = picks(factory("round_robin").build(ready), 8)
+
+    assert together == alone
+
+
+def test_no_address_is_favoured_by_a_thousand_rebuilds() -> None:
+    """P14: index 0 at each picker would give the first address three to four times the load (grpc-java#4462)."""
+    robin = factory("round_robin")
+    ready = fleet(10)
+    rng = random.Random(1)
+    counts: Counter[int] = Counter()
+    for _ in range(1_000):
+        flapping = rng.randrange(10)
+        counts.update(picks(robin.build([*ready[:flapping], *ready[flapping + 1 :]]), rng.randint(1, 6)))
+    early, late = sum(counts[sub] for sub in range(1, 6)), sum(counts[sub] for sub in range(6, 11))
+
+    assert 0.9 < early / late < 1.1
+    assert max(counts.values()) / min(counts.values()) < 1.4
+
+
+def test_clients_start_at_different_addresses() -> None:
+    first = {picks(factory("round_robin", seed).build(fleet(5)), 1)[0] for seed in range(50)}
+
+    assert first == {1, 2, 3, 4, 5}
+
+
+def test_round_robin_passes_over_what_was_tried_in_order() -> None:
+    picker = factory("round_robin").build(fleet(3))
+    start = picks(picker, 1)[0]
+    following = [start % 3 + 1, (start + 1) % 3 + 1]
+
+    assert picks(picker, 1, CallInfo(exclude={following[0]})) == [following[1]]
+
+
+# --- random ----------------------------------------------------------------------------------------
+
+
+def test_random_is_about_even() -> None:
+    counts = Counter(picks(factory("random").build(fleet(4)), 4_000))
+
+    assert sorted(counts) == [1, 2, 3, 4]
+    assert all(900 < count < 1_100 for count in counts.values())
+
+
+def test_random_is_about_even_over_what_is_left() -> None:
+    counts = Counter(picks(factory("random").build(fleet(4)), 4_000, CallInfo(exclude={2, 9})))
+
+    assert sorted(counts) == [1, 3, 4]
+    assert all(1_200 < count < 1_470 for count in counts.values())
+
+
+# --- pick first ------------------------------------------------------------------------------------
+
+
+def test_pick_first_sticks_to_its_choice_while_it_is_ready() -> None:
+    first = factory("pick_first")
+    one, two, three = fleet(3)
+    ready = [[two, three], [one, two, three], [three, two], [one, three], [one, two, three], [], [one, three]]
+
+    chosen = [picks(first.build(now), 2) for now in ready]
+    assert chosen == [[2, 2], [2, 2], [2, 2], [1, 1], [1, 1], [], [1, 1]]
+
+
+def test_pick_first_falls_back_in_the_resolvers_order() -> None:
+    picker = factory("pick_first").build(fleet(3))
+
+    assert [picks(picker, 1, CallInfo(exclude=tried)) for tried in ({1}, {1, 2}, {1, 2, 3})] == [[2], [3], [1]]
+
+
+# --- the registry ----------------------------------------------------------------------------------
+
+
+class Last:
+    """A user's picker."""
+
+    seeded = False
+
+    def build(self, ready: Sequence[Subchannel]) -> Any:
+        return self
+
+
+class Seeded(Last):
+    def seed(self, rng: random.Random) -> None:
+        self.seeded = True
+
+
+def test_the_shipped_names_are_grpcs() -> None:
+    assert set(picker_names()) >= set(NAMES)
+    assert list(picker_names()) == sorted(picker_names())
+
+
+def test_a_picker_of_the_users_own() -> None:
+    register_picker("last", Last)
+
+    assert isinstance(factory("last"), Last)
+    assert isinstance(make_factory(Last, random.Random(1)), Last)
+    assert "last" in picker_names()
+
+
+def test_a_factory_that_wants_a_seed_gets_one() -> None:
+    made = make_factory(Seeded, random.Random(1))
+
+    assert isinstance(made, Seeded)
+    assert made.seeded
+
+
+def test_each_channel_has_a_factory_of_its_own() -> None:
+    assert factory("round_robin") is not factory("round_robin")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("fastest", "picker must be one of .*pick_first.*random.*round_robin.* or a callable, not 'fastest'"),
+        (7, "picker must be a name or a callable that returns a PickerFactory, not 7"),
+        (Last(), "picker must be a name or a callable that returns a PickerFactory, not <.*Last"),
+        (dict, r"picker must return a PickerFactory \(an object with build\), not \{\}"),
+    ],
+)
+def test_a_picker_that_cannot_work_is_named(source: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_factory(source, random.Random(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "message"),
+    [
+        ("my-policy", Last, "picker name must be letters, digits and underscores, not 'my-policy'"),
+        ("", Last, "picker name must be letters, digits and underscores, not ''"),
+        (7, Last, "picker name must be letters, digits and underscores, not 7"),
+        ("mine", Last(), "picker 'mine' must be registered with a callable, not <.*Last"),
+    ],
+)
+def test_a_registration_that_cannot_work_is_named(name: Any, made: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        register_picker(name, made)
+
+
+def test_a_service_config_names_pickers_in_the_order_of_preference() -> None:
+    entries = [{"xds_experimental": {}}, {"pick_first": {}}, {"round_robin": {}}]
+
+    assert service_config_picker(entries) == "pick_first"
+
+
+def test_a_service_config_without_a_known_picker_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"loadBalancingConfig names none of .*round_robin.*: \['xds', 'rls'\]"):
+        service_config_picker([{"xds": {}}, {"rls": {}}])

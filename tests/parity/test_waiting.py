@@ -1,0 +1,172 @@
+"""Calls that find nothing to pick: who waits, who fails, and what they are told."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from tests.backends.addresses import Reservation
+from tests.backends.clients import eventually, failure
+from tests.parity.face import ARITIES, Face
+from tests.parity.fleet import Fleet, addresses
+
+
+@pytest.fixture
+def refused() -> Iterator[list[str]]:
+    """Seven addresses where nobody listens."""
+    reservation = Reservation(["127.0.0.1:0"] * 7)
+    yield reservation.addresses
+    reservation.release()
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """An address that takes connections and says nothing, so that no handshake ends."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("arity", ARITIES)
+def test_h35_calls_wait_while_connecting(face: Face, fleet: Fleet, arity: str) -> None:
+    (backend,) = fleet.lend(kind="scripted_watch")
+    client = face.open([backend.address])
+    call = client.start(arity)
+    eventually(lambda: backend.stats().watches_open == 1)
+
+    assert (client.states(), call.is_over()) == (["CONNECTING"], False)
+    backend.set("SERVING")
+    assert (call.drain() if arity.endswith("stream") else call.result()) is not None
+    assert call.code() is grpc.StatusCode.OK
+
+
+def test_h35_one_that_connects_makes_calls_wait(face: Face, refused: list[str], mute: str) -> None:
+    client = face.open([refused[0], mute])
+    waiting = client.start()
+    client.wait_for_states("T", "CONNECTING")
+
+    assert client.state() == "CONNECTING"
+    assert not waiting.is_over()
+    waiting.cancel()
+
+
+def test_h35_calls_fail_at_once_when_all_are_down(face: Face, refused: list[str]) -> None:
+    client = face.open(refused)
+
+    # Without a deadline: one that waited would wait for ever.
+    error = failure(lambda: client.call(timeout=None))
+    text = error.details()
+
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert text.startswith("7 subchannels for service 'svc': 7 TRANSIENT_FAILURE; ")
+    assert [address in text for address in refused] == [True] * 5 + [False] * 2
+    assert text.count("Connection refused") == 5
+    assert text.endswith("; and 2 more")
+
+
+@pytest.mark.parametrize("arity", ARITIES)
+def test_h35_every_arity_is_told_the_same(face: Face, refused: list[str], arity: str) -> None:
+    client = face.open(refused[:1])
+    call = client.start(arity, timeout=None)
+    error = failure(call.read if arity.endswith("stream") else call.result)
+
+    assert error.code() is call.code() is grpc.StatusCode.UNAVAILABLE
+    assert error.details() == call.details()
+    assert f"1 TRANSIENT_FAILURE; {refused[0]}: " in error.details()
+    assert call.trailing() == {}
+
+
+@pytest.mark.parametrize("timeout", [60.0, None])
+def test_h35_h36_wait_for_ready_waits_and_recovers(face: Face, fleet: Fleet, timeout: float | None) -> None:
+    backends = fleet.lend(2)
+    for backend in backends:
+        backend.set("NOT_SERVING", "svc")
+    client = face.open(addresses(backends))
+    failure(client.call)
+    calls = [client.start(arity, wait_for_ready=True, timeout=timeout) for arity in ARITIES]
+    assert [call.is_over() for call in calls] == [False] * 4
+    backends[1].set("SERVING", "svc")
+
+    assert [call.code() for call in calls] == [grpc.StatusCode.OK] * 4
+    assert client.call(wait_for_ready=True) == "b1"
+
+
+def test_h35_wait_for_ready_is_not_passed_on_to_one_subchannel(face: Face, fleet: Fleet) -> None:
+    backends = fleet.lend(2)
+    client = face.ready(addresses(backends))
+    backends[0].kill()
+    answers = [client.call(wait_for_ready=True) for _ in range(4)]
+
+    # One that waited for b0 to come back would have ended with DEADLINE_EXCEEDED.
+    assert "b1" in answers
+
+
+def test_h35_deadline_exceeded_says_what_it_waited_for(face: Face, fleet: Fleet, refused: list[str]) -> None:
+    (backend,) = fleet.lend()
+    backend.set("NOT_SERVING", "svc")
+    client = face.open([backend.address, refused[0]])
+    failure(client.call)
+
+    errors = [failure(lambda: client.call(timeout=0.3, wait_for_ready=True))]
+    for arity in ARITIES:
+        call = client.start(arity, timeout=0.3, wait_for_ready=True)
+        errors.append(failure(call.read if arity.endswith("stream") else call.result))
+
+    for error in errors:
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert error.details().startswith("Deadline Exceeded: 2 subchannels for service 'svc': 2 TRANSIENT_FAILURE; ")
+        assert f"{backend.address}: NOT_SERVING" in error.details()
+        assert f"{refused[0]}: " in error.details()
+
+
+@pytest.mark.parametrize("arity", ARITIES)
+def test_a_waiting_call_can_be_cancelled(face: Face, refused: list[str], arity: str) -> None:
+    client = face.open(refused[:1])
+    call = client.start(arity, wait_for_ready=True, timeout=None)
+    client.wait_for_states("T")
+
+    assert call.cancel() is True
+    assert call.code() is grpc.StatusCode.CANCELLED
+    assert call.details() == "Locally cancelled by application!"
+    assert client.subchannel(refused[0]).picks == 0
+
+
+@pytest.mark.parametrize("arity", ARITIES)
+def test_a_waiting_call_ends_with_its_channel(face: Face, refused: list[str], arity: str) -> None:
+    client = face.open(refused[:1])
+    call = client.start(arity, wait_for_ready=True, timeout=None)
+    client.wait_for_states("T")
+    client.close()
+
+    assert call.code() is grpc.StatusCode.CANCELLED
+
+
+def test_the_time_a_call_waited_counts_against_its_deadline(face: Face, fleet: Fleet) -> None:
+    (backend,) = fleet.lend(kind="scripted_watch")
+    client = face.open([backend.address])
+    call = client.start(timeout=1.0, metadata=(("x-sleep", "60"),))
+    eventually(lambda: backend.stats().watches_open == 1)
+    backend.set("SERVING")
+
+    assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    seen = dict(backend.stats().last_metadata["Unary"])
+    assert seen["x-sleep"] == "60"
+
+
+def test_h38_a_pick_that_lost_its_connection_is_made_again(face: Face, fleet: Fleet) -> None:
+    backends = fleet.lend(3)
+    client = face.ready(addresses(backends))
+    for backend in backends[:2]:
+        backend.kill()
+        errors = []
+        for number in range(20):
+            try:
+                client.call(id=f"{id(client)}-{number}")
+            except grpc.RpcError as error:
+                errors.append(error.details())
+
+        # A connection that breaks under a call is the call's failure, one that is known to be down is not.
+        assert [text for text in errors if "failed to connect" in text] == []
+        assert len(errors) <= 1, errors
