@@ -1,6 +1,7 @@
 """A health-aware gRPC channel for Python: calls flow to healthy backends only."""
 
-from healthlb.config import Backoff, HealthCheck, Heartbeat
+from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle
+from healthlb.control.attempts import Attempt
 from healthlb.control.status import SubchannelStatus
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Endpoint
@@ -10,12 +11,14 @@ from healthlb.resolvers import Resolver, register_resolver
 from healthlb.sync.channel import HealthAwareChannel
 
 __all__ = [
+    "Attempt",
     "Backoff",
     "CallInfo",
     "ChannelClosed",
     "ChannelUnusable",
     "ConfigError",
     "Endpoint",
+    "Failover",
     "HealthAwareChannel",
     "HealthCheck",
     "HealthLBError",
@@ -23,6 +26,8 @@ __all__ = [
     "Picker",
     "PickerFactory",
     "Resolver",
+    "RetryBudget",
+    "RetryThrottle",
     "Subchannel",
     "SubchannelStatus",
     "register_picker",

@@ -7,7 +7,7 @@ and the bound. Seconds are floats here; the `*_ns` properties are what the core 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -1,7 +1,8 @@
 """The asyncio face: the names of `healthlb`, with a channel that is a `grpc.aio.Channel`."""
 
 from healthlb.aio.channel import HealthAwareChannel
-from healthlb.config import Backoff, HealthCheck, Heartbeat
+from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle
+from healthlb.control.attempts import Attempt
 from healthlb.control.status import SubchannelStatus
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Endpoint
@@ -10,12 +11,14 @@ from healthlb.errors import ChannelClosed, ChannelUnusable, ConfigError, HealthL
 from healthlb.resolvers import Resolver, register_resolver
 
 __all__ = [
+    "Attempt",
     "Backoff",
     "CallInfo",
     "ChannelClosed",
     "ChannelUnusable",
     "ConfigError",
     "Endpoint",
+    "Failover",
     "HealthAwareChannel",
     "HealthCheck",
     "HealthLBError",
@@ -23,6 +26,8 @@ __all__ = [
     "Picker",
     "PickerFactory",
     "Resolver",
+    "RetryBudget",
+    "RetryThrottle",
     "Subchannel",
     "SubchannelStatus",
     "register_picker",

@@ -19,7 +19,7 @@ class _MultiCallable:
 
     def _begin(
         self,
-        request: tuple[Any, ...],
+        request: Any,
         timeout: float | None,
         metadata: Any,
         credentials: grpc.CallCredentials | None,
@@ -27,9 +27,10 @@ class _MultiCallable:
         compression: grpc.Compression | None,
     ) -> Any:
         attempts = Attempts(self._method, timeout, metadata, wait_for_ready)
-        # wait_for_ready stays here: below, the call would wait for one subchannel.
-        arguments = {"metadata": metadata, "credentials": credentials, "compression": compression}
-        return self._kind(attempts, arguments, *request).begin()
+        self._method.pool.check_caller()
+        # wait_for_ready stays here: below, the call would wait for this one subchannel.
+        arguments = {"credentials": credentials, "compression": compression}
+        return self._kind(attempts, arguments, request).begin()
 
 
 class _UnaryRequest(_MultiCallable):
@@ -44,7 +45,7 @@ class _UnaryRequest(_MultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the call; see `grpc.aio.UnaryUnaryMultiCallable`."""
-        return self._begin((request,), timeout, metadata, credentials, wait_for_ready, compression)
+        return self._begin(request, timeout, metadata, credentials, wait_for_ready, compression)
 
 
 class _StreamRequest(_MultiCallable):
@@ -58,7 +59,7 @@ class _StreamRequest(_MultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the call; see `grpc.aio.StreamUnaryMultiCallable`."""
-        return self._begin((request_iterator,), timeout, metadata, credentials, wait_for_ready, compression)
+        return self._begin(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
 
 
 class UnaryUnary(_UnaryRequest, grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -15,11 +16,11 @@ import grpc.aio
 from healthlb.aio.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from healthlb.aio.interceptors import InterceptedMethods, check_interceptors
 from healthlb.aio.pool import Pool, resolve
-from healthlb.config import HealthCheck
-from healthlb.control.attempts import Method
+from healthlb.config import Failover, HealthCheck
+from healthlb.control.attempts import Method, make_method
 from healthlb.control.board import Board
 from healthlb.control.grpc_transport import to_grpc_state
-from healthlb.control.settings import Listener, check_listener, make_settings
+from healthlb.control.settings import DEFAULT_FAILOVER, Listener, check_failover, check_listener, make_settings
 from healthlb.control.status import SubchannelStatus, check_wait, has_ready, lacking, statuses
 from healthlb.core.messages import Endpoint, Fact
 from healthlb.core.pickers import PickerSource
@@ -43,6 +44,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         interceptors: `grpc.aio` client interceptors; they see calls, never the Watch.
         picker: a registered name or a callable that returns a `PickerFactory`; default `round_robin`.
         health: how health is followed.
+        failover: what happens to a call whose attempt fails; None is one attempt.
         service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
         listeners: called on the loop with each fact, in order.
 
@@ -61,6 +63,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         interceptors: Sequence[grpc.aio.ClientInterceptor] | None = (),
         picker: PickerSource | None = None,
         health: HealthCheck = _DEFAULT_HEALTH,
+        failover: Failover | None = DEFAULT_FAILOVER,
         service_config: str | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
@@ -73,10 +76,13 @@ class HealthAwareChannel(grpc.aio.Channel):
             compression=compression,
             picker=picker,
             health=health,
+            failover=failover,
             service_config=service_config,
             listeners=listeners,
         )
         self._pool = Pool(settings)
+        self._policies = settings.policies
+        self._is_view = False
         self._intercepted = InterceptedMethods(checked) if checked else None
 
     # --- grpc.aio.Channel ------------------------------------------------------------------------------
@@ -85,7 +91,9 @@ class HealthAwareChannel(grpc.aio.Channel):
         self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
     ) -> Any:
         """Return a multi-callable; see `grpc.aio.Channel.unary_unary`."""
-        return self._multi_callable(UnaryUnary, "unary_unary", method, request_serializer, response_deserializer, kwargs)
+        return self._multi_callable(
+            UnaryUnary, "unary_unary", method, request_serializer, response_deserializer, kwargs
+        )
 
     def unary_stream(
         self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
@@ -115,7 +123,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         self, kind: Callable[[Method], Any], arity: str, name: str, serializer: Any, deserializer: Any, more: Any
     ) -> Any:
         arguments = {"request_serializer": serializer, "response_deserializer": deserializer, **more}
-        multi_callable = kind(Method(self._pool, arity, name, arguments))
+        multi_callable = kind(make_method(self._pool, self._policies, arity, name, arguments))
         if self._intercepted is not None:
             return self._intercepted.wrap(arity, name, multi_callable)
         return multi_callable
@@ -144,7 +152,8 @@ class HealthAwareChannel(grpc.aio.Channel):
 
     async def close(self, grace: float | None = None) -> None:
         """Take no more calls, wait up to `grace` seconds for those in flight, end the rest with CANCELLED."""
-        await self._pool.close(grace)
+        if not self._is_view:
+            await self._pool.close(grace)
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,6 +164,19 @@ class HealthAwareChannel(grpc.aio.Channel):
         await self.close()
 
     # --- what grpcio's channel has not -----------------------------------------------------------------
+
+    def with_failover(self, failover: Failover | None) -> HealthAwareChannel:
+        """Return a view of this channel whose calls are tried by another policy.
+
+        It shares everything but the policy; closing it closes nothing else.
+
+        Raises:
+            ConfigError: `failover` is neither a `Failover` nor None.
+        """
+        view = copy.copy(self)
+        view._policies = self._policies.with_failover(check_failover(failover))
+        view._is_view = True
+        return view
 
     def subchannels(self) -> tuple[SubchannelStatus, ...]:
         """Return who is in, who is out, since when and why, in the resolver's order."""
@@ -207,8 +229,8 @@ async def _next(board: Board, deadline: float | None) -> bool:
     changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     number = board.when_changed(board.snapshot.generation, partial(resolve, changed))
     try:
-        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-        await asyncio.wait_for(changed, remaining)
+        async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
+            await changed
     except TimeoutError:
         return False
     finally:

@@ -1,135 +1,77 @@
 """The calls of the aio face.
 
-The one rule: to its caller it is one call from beginning to end, however often it had to wait or pick
-again before an attempt left. On the way where nothing fails there is no task but grpcio's own.
+The one rule: to its caller it is one call from beginning to end, however many attempts it takes. On the way where
+nothing fails there is no task but grpcio's own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-import weakref
+import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
-from typing import Any, Self
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
 
 import grpc
 import grpc.aio
 
 from healthlb.aio.errors import AioCallError
-from healthlb.control.attempts import Attempt, Attempts, Outcome
-from healthlb.control.delivery import run_callback
-from healthlb.control.pool import failure, too_late
+from healthlb.aio.replay import AsyncReplay
+from healthlb.control.attempts import Attempts, Outcome
+from healthlb.control.replay import RequestLog
+from healthlb.control.runner import Runner
 from healthlb.core.load import Subchannel
-from healthlb.core.messages import Code, Fail
+from healthlb.core.messages import Fail
 
-_CANCELLED = "Locally cancelled by application!"
+_NO_LOCK = nullcontext()
 
 
-class OngoingCall:
+class OngoingCall(Runner):
     """What the four kinds of calls share.
 
     Args:
         attempts: the call's way through the subchannels.
-        arguments: of grpcio's multi-callable, but for the timeout.
-        request: the request, or the iterator of requests, or nothing.
+        arguments: of grpcio's multi-callable, but for timeout and metadata.
+        request: the request, or the iterable of requests, None where they are written one by one.
     """
 
-    def __init__(self, attempts: Attempts, arguments: dict[str, Any], *request: Any) -> None:
-        self._attempts = attempts
+    def __init__(self, attempts: Attempts, arguments: dict[str, Any], request: Any) -> None:
+        super().__init__(attempts, _NO_LOCK)
         self._arguments = arguments
         self._request = request
-        self._inner: Any = None
-        self._error: AioCallError | None = None
-        self._is_cancelled = False
-        self._is_over = False
         self._changed: asyncio.Future[None] | None = None
-        self._stop_timer: Callable[[], object] | None = None
-        self._watcher = -1
-        self._callbacks: list[Callable[[Any], None]] = []
-
-    def begin(self) -> Self:
-        """Make the first attempt, or begin to wait for it."""
-        self._attempts.method.pool.start()
-        sub = self._attempts.try_pick()
-        if sub is None or not self._open(sub):
-            self._advance()
-        return self
 
     # --- attempts --------------------------------------------------------------------------------
 
-    def _advance(self) -> None:
-        attempts = self._attempts
-        while not self._is_over:
-            snapshot = attempts.method.pool.board.snapshot
-            sub = attempts.try_pick()
-            if sub is None:
-                fail = failure(snapshot, wait_for_ready=attempts.wait_for_ready)
-                if fail is not None:
-                    self._end(fail)
-                else:
-                    self._wait(snapshot.generation)
-                return
-            attempts.waited()
-            if self._open(sub):
-                return
+    def _call(self, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
+        call = self._attempts.method.on(sub)
+        return call(self._attempt_request(), timeout=timeout, metadata=metadata, **self._arguments)
 
-    def _wait(self, generation: int) -> None:
-        pool = self._attempts.method.pool
-        reference = weakref.ref(self)
-        delay = self._attempts.time_remaining
-        if delay is not None and self._stop_timer is None:
-            self._stop_timer = pool.call_later(delay, lambda: _on(reference, OngoingCall._expire))
-        self._watcher = pool.board.when_changed(generation, lambda: _on(reference, OngoingCall._advance))
+    def _attempt_request(self) -> Any:
+        return self._request
 
-    def _expire(self) -> None:
-        if self._inner is None:
-            self._end(too_late(self._attempts.method.pool.board.snapshot))
-
-    def _open(self, sub: Subchannel) -> bool:
-        try:
-            call = self._attempts.method.on(sub)
-            inner = call(*self._request, timeout=self._attempts.timeout, **self._arguments)
-        except (ValueError, grpc.aio.UsageError):
-            if self._attempts.lost(sub):
-                return False
-            raise
-        except BaseException:
-            sub.load.abandon()
-            raise
-        self._inner = inner
-        _when_done(inner, weakref.ref(self), sub)
-        self._wake()
-        return True
-
-    def _attempt_ended(self, sub: Subchannel) -> None:
-        inner = self._inner
+    def _outcome(self, inner: Any) -> Outcome | None:
         code = now(inner.code())
         if code is grpc.StatusCode.OK:
-            sub.load.succeed(time.monotonic_ns())
-        else:
-            outcome = Outcome(code, now(inner.details()) or "", bool(now(inner.initial_metadata())))
-            if not self._attempts.failed(sub, outcome):
-                self._inner = None
-                self._advance()
-                return
-        self._finish(None)
+            return None
+        return Outcome(
+            code,
+            now(inner.details()) or "",
+            bool(now(inner.initial_metadata())),
+            tuple(now(inner.trailing_metadata()) or ()),
+        )
 
-    def _end(self, fail: Fail) -> None:
-        self._finish(AioCallError(fail, self._attempts.history))
+    def _when_done(self, inner: Any, callback: Callable[[], None]) -> None:
+        # grpcio's public add_done_callback keeps the call alive until it is over, so that one whose
+        # user has dropped it would never be cancelled; the call beneath does not.
+        inner._cython_call.add_done_callback(callback)
 
-    def _finish(self, error: AioCallError | None) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
-        self._error = error
-        if self._stop_timer is not None:
-            self._stop_timer()
-        if self._watcher >= 0:
-            self._attempts.method.pool.board.forget(self._watcher)
-        self._wake()
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            run_callback(lambda callback=callback: callback(self))  # type: ignore[misc]
+    def _make_error(self, fail: Fail) -> AioCallError:
+        return AioCallError(fail, self._attempts.history)
+
+    def _commit(self) -> None:
+        self._attempts.is_committed = True
 
     # --- waiting -----------------------------------------------------------------------------------
 
@@ -157,9 +99,9 @@ class OngoingCall:
         return self._inner
 
     def _raise_error(self) -> None:
-        if self._is_cancelled:
-            raise asyncio.CancelledError
         if self._error is not None:
+            if self._attempts.is_cancelled:
+                raise asyncio.CancelledError
             raise self._error
 
     def _is_final(self, inner: Any, error: grpc.aio.AioRpcError) -> bool:
@@ -187,45 +129,22 @@ class OngoingCall:
 
     # --- what the caller sees ------------------------------------------------------------------------
 
-    @property
-    def attempts(self) -> tuple[Attempt, ...]:
-        """The attempts that failed."""
-        return self._attempts.history
-
-    def cancel(self) -> bool:
-        """End the call with CANCELLED; False where it is over."""
-        if self._is_over:
-            return False
-        if self._inner is not None:
-            return bool(self._inner.cancel())
-        self._is_cancelled = True
-        self._end(Fail(Code.CANCELLED, _CANCELLED))
-        return True
-
     def cancelled(self) -> bool:
         """Whether it ended with CANCELLED."""
         if self._inner is not None:
             return bool(self._inner.cancelled())
         return self._error is not None and self._error.code() is grpc.StatusCode.CANCELLED
 
-    def done(self) -> bool:
-        """Whether the call is over."""
-        return self._is_over
-
-    def time_remaining(self) -> float | None:
-        """Seconds to the deadline, None without one."""
-        return self._attempts.time_remaining
-
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Call `callback` with this call once it is over, maybe at once."""
-        if self._is_over:
+        if not self._add_callback(partial(callback, self)):
             callback(self)
-        else:
-            self._callbacks.append(callback)
 
     async def initial_metadata(self) -> Any:
-        """The server's initial metadata."""
-        return await self._ask("initial_metadata", AioCallError.initial_metadata)
+        """The server's initial metadata. From then on no other attempt takes over."""
+        metadata = await self._ask("initial_metadata", AioCallError.initial_metadata)
+        self._commit()
+        return metadata
 
     async def trailing_metadata(self) -> Any:
         """The server's trailing metadata, once the call is over."""
@@ -253,10 +172,6 @@ class OngoingCall:
                 if self._is_final(inner, error):
                     raise
 
-    def __repr__(self) -> str:
-        what = self._inner or self._error or "waiting for a subchannel"
-        return f"<{type(self).__name__} {self._attempts.method.name}: {what}>"
-
 
 class UnaryResponse(OngoingCall):
     """A call with one response: awaiting it gives that."""
@@ -282,8 +197,8 @@ class UnaryResponse(OngoingCall):
 class StreamResponse(OngoingCall):
     """A call with a stream of responses: iterate over it, or read one by one."""
 
-    def __init__(self, attempts: Attempts, arguments: dict[str, Any], *request: Any) -> None:
-        super().__init__(attempts, arguments, *request)
+    def __init__(self, attempts: Attempts, arguments: dict[str, Any], request: Any) -> None:
+        super().__init__(attempts, arguments, request)
         self._responses: AsyncIterator[Any] | None = None
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -297,6 +212,8 @@ class StreamResponse(OngoingCall):
             inner = await self._started()
             try:
                 async for response in inner:
+                    if not self._attempts.is_committed:
+                        self._commit()
                     yield response
                 return
             except grpc.aio.AioRpcError as error:
@@ -308,22 +225,91 @@ class StreamResponse(OngoingCall):
         while True:
             inner = await self._started()
             try:
-                return await inner.read()
+                response = await inner.read()
             except grpc.aio.AioRpcError as error:
                 if self._is_final(inner, error):
                     raise
+            else:
+                self._commit()
+                return response
 
 
 class StreamRequest(OngoingCall):
-    """A call with a stream of requests that may be written one by one."""
+    """A call with a stream of requests: an iterable, or written one by one."""
+
+    def __init__(self, attempts: Attempts, arguments: dict[str, Any], request: Any) -> None:
+        limit = attempts.method.policy.buffer_limit
+        self._replay = AsyncReplay(request, limit) if request is not None else None
+        self._written = RequestLog(limit)
+        self._write_lock = asyncio.Lock()
+        self._is_done_writing = False
+        self._written_to: Any = None
+        self._position = 0
+        self._rewriting: asyncio.Task[None] | None = None
+        super().__init__(attempts, arguments, request)
+
+    def _attempt_request(self) -> Any:
+        return None if self._replay is None else self._replay.reader()
+
+    def _outcome(self, inner: Any) -> Outcome | None:
+        outcome = super()._outcome(inner)
+        if not self._written.is_whole or (self._replay is not None and not self._replay.is_whole):
+            self._commit()
+        return outcome
+
+    def _commit(self) -> None:
+        super()._commit()
+        self._written.commit()
+        if self._replay is not None:
+            self._replay.commit()
+
+    def _wake(self) -> None:
+        if len(self._written) and self._inner is not None and self._inner is not self._written_to:
+            self._rewriting = asyncio.get_running_loop().create_task(self._write_again())
+        super()._wake()
+
+    async def _write_again(self) -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+            await self._flush()
 
     async def write(self, request: Any) -> None:
         """Write one request."""
-        await (await self._started()).write(request)
+        self._check_style()
+        self._written.append(request)
+        await self._flush()
 
     async def done_writing(self) -> None:
         """Write no more."""
-        await (await self._started()).done_writing()
+        self._check_style()
+        self._is_done_writing = True
+        await self._flush()
+
+    def _check_style(self) -> None:
+        if self._replay is not None:
+            raise grpc.aio.UsageError("Please don't mix two styles of API for streaming requests")
+
+    async def _flush(self) -> None:
+        async with self._write_lock:
+            while True:
+                inner = await self._started()
+                try:
+                    await self._write_to(inner)
+                except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    if self._inner is inner:
+                        raise
+                else:
+                    return
+
+    async def _write_to(self, inner: Any) -> None:
+        if inner is not self._written_to:
+            self._written_to = inner
+            self._position = 0
+        while self._position < len(self._written):
+            request = self._written.get(self._position)
+            self._position += 1
+            await inner.write(request)
+        if self._is_done_writing:
+            await inner.done_writing()
 
 
 class UnaryUnaryCall(UnaryResponse, grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
@@ -350,23 +336,3 @@ def now(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return end.value
     coroutine.close()
     raise RuntimeError("the call is not over")
-
-
-def _on(reference: weakref.ref[OngoingCall], act: Callable[[OngoingCall], None]) -> None:
-    call = reference()
-    if call is not None:
-        act(call)
-
-
-def _when_done(inner: Any, reference: weakref.ref[OngoingCall], sub: Subchannel) -> None:
-    # grpcio's public add_done_callback keeps the call alive until it is over, so that one whose
-    # user has dropped it would never be cancelled; the call beneath does not.
-    inner._cython_call.add_done_callback(lambda: _attempt_ended(reference, sub))
-
-
-def _attempt_ended(reference: weakref.ref[OngoingCall], sub: Subchannel) -> None:
-    call = reference()
-    if call is None:
-        sub.load.abandon()
-    else:
-        call._attempt_ended(sub)

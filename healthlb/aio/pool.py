@@ -53,7 +53,7 @@ class Pool(PoolBase):
             ChannelUnusable: another loop runs than that of first use, or none; it was used before a
                 fork; or gevent has patched threads away.
         """
-        self.check_loop()
+        self.check_caller()
         self.check_usable()
         if self.is_closed:
             raise AioChannelClosed(_CLOSED)
@@ -63,7 +63,7 @@ class Pool(PoolBase):
             self.board.publish(self._driver.snapshot)
             self._driver.start()
 
-    def check_loop(self) -> None:
+    def check_caller(self) -> None:
         """Bind to the running loop, or check that it is the one.
 
         Raises:
@@ -85,7 +85,7 @@ class Pool(PoolBase):
         driver = Driver(
             balancer=Balancer(settings.service, settings.health, settings.seed, pace),
             transport=GrpcTransport(
-                settings.credentials, settings.options, settings.health.metadata, settings.compression
+                settings.credentials, settings.options, settings.health.metadata, self.names, settings.compression
             ),
             data=self._data,
             resolver=settings.target.resolver,
@@ -106,7 +106,7 @@ class Pool(PoolBase):
         if self._driver is None:
             self.board.publish(Snapshot(0, ConnectivityState.SHUTDOWN, service=self.settings.service))
             return
-        self.check_loop()
+        self.check_caller()
         if grace:
             await self._idle(grace)
         self._driver.close()

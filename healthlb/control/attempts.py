@@ -1,12 +1,14 @@
 """The attempts of one call: picking, and what a failed one means. The same in both faces.
 
-The one rule: an attempt is made again only where it certainly never left (gRFC A6, "never leaves the
-client"), whatever the method is.
+The one rule: what is decided is the core's CallPlan; here is only what it needs to know. The plan is made at
+the first failure, so that a call whose first attempt succeeds costs none.
 """
 
 from __future__ import annotations
 
+import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +16,21 @@ import grpc
 
 from healthlb.control.evidence import names_refusal
 from healthlb.control.grpc_transport import to_code
+from healthlb.control.policy import MethodPolicy, Policies
 from healthlb.control.pool import PoolBase
+from healthlb.core.budget import Budget
+from healthlb.core.failover import Action, AttemptEnded, CallPlan, Finish, Skipped, Start, Woke
 from healthlb.core.load import Subchannel
-from healthlb.core.messages import Code
+from healthlb.core.messages import SECOND, Code
 from healthlb.core.pickers import ANY_CALL, CallInfo
 from healthlb.errors import ChannelClosed
 
 _TELLING = (Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE)
+_PREVIOUS_ATTEMPTS = "healthlb-previous-rpc-attempts"
+_PUSHBACK = "grpc-retry-pushback-ms"
+_NEVER = -1
+
+FIRST = Start(1, frozenset(), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +58,25 @@ class Outcome:
         code: its status.
         details: the status's text.
         has_metadata: whether initial metadata came, and so something answered.
+        trailers: the trailing metadata.
     """
 
     code: grpc.StatusCode
     details: str
     has_metadata: bool
+    trailers: Sequence[tuple[str, Any]]
+
+    @property
+    def pushback(self) -> int | None:
+        """The server's `grpc-retry-pushback-ms` in nanoseconds; negative, unreadable or twice is "never" (gRFC A6)."""
+        values = [value for key, value in self.trailers if key == _PUSHBACK]
+        if not values:
+            return None
+        try:
+            milliseconds = int(values[0])
+        except ValueError:
+            return _NEVER
+        return _NEVER if milliseconds < 0 or len(values) > 1 else milliseconds * SECOND // 1000
 
 
 class Method:
@@ -60,16 +84,23 @@ class Method:
 
     Args:
         pool: the channel's subchannels.
+        policy: how its calls are made.
+        budget: pays for attempts after the first.
         arity: the name of grpcio's factory, `unary_unary` and so on.
         name: the full method name.
         arguments: what the factory takes after it.
     """
 
-    def __init__(self, pool: PoolBase, arity: str, name: str, arguments: dict[str, Any]) -> None:
+    def __init__(
+        self, pool: PoolBase, policy: MethodPolicy, budget: Budget, arity: str, name: str, arguments: dict[str, Any]
+    ) -> None:
         self.pool = pool
+        self.policy = policy
+        self.budget = budget
         self.name = name
         self.needs_call = getattr(pool.settings.factory, "needs_call", True)
         self.has_request_stream = arity.startswith("stream")
+        self.is_hedged = policy.call.is_hedged and arity == "unary_unary"
         self._arity = arity
         self._arguments = arguments
         self._opened: dict[Subchannel, Any] = {}
@@ -92,6 +123,11 @@ class Method:
         return opened
 
 
+def make_method(pool: PoolBase, policies: Policies, arity: str, name: str, arguments: dict[str, Any]) -> Method:
+    """Return a method whose calls are made by these policies."""
+    return Method(pool, policies.method(name), pool.budget(policies.budget), arity, name, arguments)
+
+
 class Attempts:
     """One call's way through the subchannels.
 
@@ -102,102 +138,149 @@ class Attempts:
         wait_for_ready: whether it waits even where all subchannels have failed.
 
     Attributes:
-        timeout: what the next attempt is given.
         deadline: in seconds on the monotonic clock, None for none.
         history: the attempts that failed.
+        is_committed: whether no other attempt can take over any more.
+        is_cancelled: whether the caller cancelled the call.
     """
 
     __slots__ = (
         "_generation",
         "_metadata",
-        "_started_at",
-        "_tried",
+        "_plan",
+        "_timeout",
         "deadline",
         "history",
+        "is_cancelled",
+        "is_committed",
         "method",
-        "timeout",
         "wait_for_ready",
     )
 
     def __init__(self, method: Method, timeout: float | None, metadata: Any, wait_for_ready: bool | None) -> None:
+        policy = method.policy
+        if policy.timeout is not None:
+            timeout = policy.timeout if timeout is None else min(timeout, policy.timeout)
+        started_at = time.monotonic_ns()
+        method.budget.call_started(started_at)
         self.method = method
-        self.timeout = timeout
-        self.wait_for_ready = bool(wait_for_ready)
-        self._started_at = time.monotonic()
-        self.deadline = None if timeout is None else self._started_at + timeout
+        self.wait_for_ready = policy.wait_for_ready if wait_for_ready is None else wait_for_ready
+        self.deadline = None if timeout is None else started_at / SECOND + timeout
         self.history: tuple[Attempt, ...] = ()
+        self.is_committed = False
+        self.is_cancelled = False
+        self._timeout = timeout
         self._metadata = metadata
-        self._tried: frozenset[int] = frozenset()
+        self._plan: CallPlan | None = None
         self._generation = -1
 
-    @property
-    def call(self) -> CallInfo:
-        """What the picker is told, as little as it asks for."""
-        if not self._tried and not self.method.needs_call:
+    def begin(self) -> Sequence[Action]:
+        """Return what is to be done beside the first attempt: for hedged calls only."""
+        if not self.method.is_hedged:
+            return ()
+        return self._make_plan().begin(time.monotonic_ns())
+
+    def _make_plan(self) -> CallPlan:
+        if self._plan is None:
+            deadline = None if self.deadline is None else round(self.deadline * SECOND)
+            policy = self.method.policy.call
+            self._plan = CallPlan(policy, self.method.budget, deadline, self.method.is_hedged, random.Random())
+        return self._plan
+
+    # --- picking -----------------------------------------------------------------------------------
+
+    def try_pick(self, start: Start) -> Subchannel | None:
+        """Return a subchannel with the call counted in, or None if it must wait or fail."""
+        pool = self.method.pool
+        sub = pool.try_pick(self._call_info(start))
+        if sub is None:
+            return None
+        if sub.id in start.exclude and pool.board.snapshot.generation == self._generation:
+            # Only the refused one is left, and the core does not know yet that it is down.
+            sub.load.abandon()
+            return None
+        if self._plan is not None:
+            self._plan.picked(sub.id)
+        return sub
+
+    def _call_info(self, start: Start) -> CallInfo:
+        if not start.exclude and not self.method.needs_call:
             return ANY_CALL
-        return CallInfo(self.method.name, tuple(self._metadata or ()), len(self.history) + 1, self._tried)
+        return CallInfo(self.method.name, tuple(self._metadata or ()), start.previous + 1, start.exclude)
 
     @property
     def time_remaining(self) -> float | None:
         """Seconds to the deadline, None for none."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
-    def try_pick(self) -> Subchannel | None:
-        """Return a subchannel with the call counted in, or None if it must wait or fail."""
-        pool = self.method.pool
-        while True:
-            sub = pool.try_pick(self.call)
-            if sub is None:
-                return None
-            if sub.id in self._tried and pool.board.snapshot.generation == self._generation:
-                # Only the refused one is left, and the core does not know yet that it is down.
-                sub.load.abandon()
-                return None
-            if not self.method.has_request_stream or pool.channels.is_ready(sub):
-                return sub
-            # A stream of requests is not read twice, so what is down is not tried with it.
-            sub.load.abandon()
-            pool.call_failed(sub, Code.UNAVAILABLE, is_refused=True)
-            self._try_again(sub)
+    def timeout(self, start: Start, *, has_waited: bool) -> float | None:
+        """Return the timeout for an attempt in seconds, None for none."""
+        timeout = self._timeout if start is FIRST and not has_waited else self.time_remaining
+        limit = self.method.policy.call.attempt_timeout
+        if limit is None:
+            return timeout
+        return limit / SECOND if timeout is None else min(timeout, limit / SECOND)
 
-    def waited(self) -> None:
-        """Take the time that went by from the timeout of the next attempt."""
-        self._started_at = time.monotonic()
-        if self.deadline is not None:
-            self.timeout = max(0.0, self.deadline - self._started_at)
+    def metadata(self, start: Start) -> Any:
+        """Return the metadata for an attempt: later ones say how many were before (grpcio drops gRPC's own key)."""
+        if not start.previous:
+            return self._metadata
+        return (*(self._metadata or ()), (_PREVIOUS_ATTEMPTS, str(start.previous)))
 
-    def failed(self, sub: Subchannel, outcome: Outcome) -> bool:
-        """Take in a failed attempt and count it out; True where the call is over with it."""
-        if outcome.code is grpc.StatusCode.CANCELLED:
+    # --- ends --------------------------------------------------------------------------------------
+
+    def succeeded(self, start: Start, sub: Subchannel) -> Sequence[Action]:
+        """Take in that an attempt ended with OK, and count it out."""
+        sub.load.succeed(time.monotonic_ns())
+        self.method.budget.call_succeeded()
+        return self._step(AttemptEnded(start.attempt, sub.id, Code.OK)) if self._plan else (Finish(start.attempt),)
+
+    def failed(self, start: Start, sub: Subchannel, outcome: Outcome, started_at: float) -> Sequence[Action]:
+        """Take in how an attempt failed, count it out, and return what is to be done."""
+        if self.is_cancelled:
             sub.load.abandon()
         else:
             sub.load.fail()
-        seconds = time.monotonic() - self._started_at
+        seconds = time.monotonic() - started_at
         self.history += (Attempt(sub.address, outcome.code, outcome.details, seconds),)
-        is_refused = self._is_refused(sub, outcome)
         code = to_code(outcome.code)
+        is_refused = self._is_refused(sub, outcome)
         if code in _TELLING:
             self.method.pool.call_failed(sub, code, is_refused=is_refused)
-        if is_refused and not self.method.has_request_stream:
-            self._try_again(sub)
-            return False
-        return True
+        if self.is_committed or self.is_cancelled or self.method.pool.is_closed:
+            return (Finish(start.attempt),)
+        if is_refused:
+            self._generation = self.method.pool.board.snapshot.generation
+        is_unsent = is_refused and not self.method.policy.is_strict
+        remaining = self.time_remaining
+        is_cut_off = code is Code.DEADLINE_EXCEEDED and (remaining is None or remaining > 0)
+        return self._step(AttemptEnded(start.attempt, sub.id, code, is_unsent, is_cut_off, outcome.pushback))
 
-    def lost(self, sub: Subchannel) -> bool:
-        """Count out an attempt that made no call; True where its subchannel had closed meanwhile."""
+    def lost(self, start: Start, sub: Subchannel) -> Sequence[Action]:
+        """Count out an attempt that made no call; return what is to be done if its subchannel had closed."""
         sub.load.abandon()
         pool = self.method.pool
         if pool.is_closed or pool.channels.channel(sub) is not None:
-            return False
-        self._try_again(sub)
-        return True
+            return ()
+        return self._step(AttemptEnded(start.attempt, sub.id, Code.UNAVAILABLE, is_unsent=True))
 
-    def _try_again(self, sub: Subchannel) -> None:
-        self._tried |= {sub.id}
-        self._generation = self.method.pool.board.snapshot.generation
-        self.waited()
+    def dropped(self, sub: Subchannel) -> None:
+        """Count out an attempt that another one has beaten."""
+        sub.load.abandon()
+
+    def skipped(self, start: Start) -> Sequence[Action]:
+        """A hedge found no subchannel that was not tried."""
+        return self._step(Skipped(start.attempt))
+
+    def woke(self) -> Sequence[Action]:
+        """The time of a WakeAt has come."""
+        return self._step(Woke())
+
+    def _step(self, event: AttemptEnded | Woke | Skipped) -> Sequence[Action]:
+        return self._make_plan().step(event, time.monotonic_ns())
 
     def _is_refused(self, sub: Subchannel, outcome: Outcome) -> bool:
         if outcome.code is not grpc.StatusCode.UNAVAILABLE or outcome.has_metadata:
             return False
-        return names_refusal(outcome.details, sub.address) and not self.method.pool.channels.is_ready(sub)
+        pool = self.method.pool
+        return names_refusal(outcome.details, pool.names.addresses(sub.address)) and not pool.channels.is_ready(sub)

@@ -29,7 +29,7 @@ class Board:
         self.snapshot = snapshot
         self.observe: Callable[[ConnectivityState], None] = lambda state: None
         self._changed = threading.Condition()
-        self._watchers: dict[int, Callable[[], None]] = {}
+        self._watchers: dict[int, Callable[[], object]] = {}
         self._numbers = itertools.count()
 
     def publish(self, snapshot: Snapshot) -> None:
@@ -52,7 +52,7 @@ class Board:
                 self._changed.wait(min(remaining, _LONGEST_WAIT))
         return True
 
-    def when_changed(self, generation: int, watcher: Callable[[], None]) -> int:
+    def when_changed(self, generation: int, watcher: Callable[[], object]) -> int:
         """Call `watcher` once, at the first generation other than this, maybe at once.
 
         Returns:

@@ -40,7 +40,7 @@ class Deliverer:
             run_callback(callback)
 
 
-def run_callback(callback: Callable[[], None]) -> None:
+def run_callback(callback: Callable[[], object]) -> None:
     """Call a user's callback; log what it raises."""
     try:
         callback()

@@ -47,6 +47,7 @@ from healthlb.core.messages import (
 from healthlb.core.pickers import PickerFactory
 from healthlb.core.snapshot import Snapshot
 from healthlb.resolvers import Resolver
+from healthlb.resolvers.addresses import parse_endpoints
 
 _log = logging.getLogger("healthlb")
 
@@ -263,4 +264,4 @@ class Driver:
         wrong = [endpoint for endpoint in endpoints if not isinstance(endpoint, Endpoint)]
         if wrong:
             raise TypeError(f"a resolver must pass Endpoint objects to update, not {wrong[0]!r}")
-        self.post(Resolved(tuple(endpoints)))
+        self.post(Resolved(parse_endpoints(endpoints) if endpoints else ()))

@@ -6,29 +6,28 @@ its own backend's refusal, after it has executed the call.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from typing import Any
 
 _REFUSAL = "failed to connect to all addresses; last error: "
-_IP_ADDRESS = re.compile(r"^(\[?[0-9a-fA-F:.]+\]?):(\d+)$")
 
 
-def names_refusal(details: str | None, address: str) -> bool:
-    """Whether `details` is C-core's word that no connection to this very address could be made.
+def names_refusal(details: str, addresses: Iterable[str]) -> bool:
+    """Whether `details` is C-core's word that no connection to one of these very addresses could be made.
 
     Args:
         details: of a call that ended with UNAVAILABLE.
-        address: an IP address with port or a unix socket; for a host name the answer is no, since
-            the text names the resolved address.
+        addresses: what the subchannel's address stands for: IP addresses with port, or a unix socket.
     """
-    if details is None or not details.startswith(_REFUSAL):
-        return False
+    return details.startswith(_REFUSAL) and any(_written(address) in details for address in addresses)
+
+
+def _written(address: str) -> str:
     if address.startswith("unix"):
-        return f"unix:{address.partition(':')[2].removeprefix('//')}: " in details
-    if not _IP_ADDRESS.match(address):
-        return False
-    escaped = address.replace("[", "%5B").replace("]", "%5D")
-    return f"ipv4:{address}: " in details or f"ipv6:{escaped}: " in details
+        return f"unix:{address.partition(':')[2].removeprefix('//')}: "
+    if address.startswith("["):
+        return f"ipv6:{address.replace('[', '%5B').replace(']', '%5D')}: "
+    return f"ipv4:{address}: "
 
 
 def connectivity(channel: Any, *, connect: bool) -> int:

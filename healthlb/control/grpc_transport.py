@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -12,7 +12,8 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from healthlb.control.options import ChannelOptions
+from healthlb.control.names import Names
+from healthlb.control.options import ChannelOptions, dial_target
 from healthlb.control.port import WatchEnded
 from healthlb.core.messages import Code, ConnectivityState, Endpoint
 
@@ -40,20 +41,28 @@ def to_grpc_code(code: Code) -> grpc.StatusCode:
     return _GRPC_CODES[code]
 
 
-def open_aio_channel(
+def open_channel(
+    insecure: Callable[..., Any],
+    secure: Callable[..., Any],
     address: str,
     credentials: grpc.ChannelCredentials | None,
     options: ChannelOptions,
     compression: grpc.Compression | None,
-) -> grpc.aio.Channel:
-    """Open a plain aio channel, past any instrumentation: that would trace every Watch."""
-    channel: grpc.aio.Channel
+) -> Any:
+    """Open a plain channel to one address, past any instrumentation: attempts and Watches are not the user's calls.
+
+    Args:
+        insecure: grpcio's constructor, sync or aio.
+        secure: its twin with credentials.
+        address: where to.
+        credentials: None is plaintext.
+        options: channel arguments, complete.
+        compression: the default of calls.
+    """
+    target = dial_target(address)
     if credentials is None:
-        channel = inspect.unwrap(grpc.aio.insecure_channel)(address, options=options, compression=compression)
-    else:
-        secure = inspect.unwrap(grpc.aio.secure_channel)
-        channel = secure(address, credentials, options=options, compression=compression)
-    return channel
+        return inspect.unwrap(insecure)(target, options=options, compression=compression)
+    return inspect.unwrap(secure)(target, credentials, options=options, compression=compression)
 
 
 def open_intercepted_channel(interceptors: Sequence[grpc.aio.ClientInterceptor]) -> grpc.aio.Channel:
@@ -140,6 +149,7 @@ class GrpcTransport:
         credentials: None is plaintext.
         options: channel arguments, complete.
         metadata: goes with every Watch and Check.
+        names: learns what host names stand for.
         compression: of calls, where they share the connection.
     """
 
@@ -148,14 +158,24 @@ class GrpcTransport:
         credentials: grpc.ChannelCredentials | None,
         options: ChannelOptions,
         metadata: Sequence[tuple[str, str | bytes]],
+        names: Names,
         compression: grpc.Compression | None = None,
     ) -> None:
         self._credentials = credentials
         self._options = options
         self._metadata = metadata
+        self._names = names
         self._compression = compression
 
     def connect(self, endpoint: Endpoint) -> GrpcConnection:
         """Open a connection; it does not wait."""
-        channel = open_aio_channel(endpoint.address, self._credentials, self._options, self._compression)
+        self._names.learn(endpoint.address)
+        channel = open_channel(
+            grpc.aio.insecure_channel,
+            grpc.aio.secure_channel,
+            endpoint.address,
+            self._credentials,
+            self._options,
+            self._compression,
+        )
         return GrpcConnection(channel, self._metadata)

@@ -46,6 +46,11 @@ def _is_value(value: object) -> bool:
     return isinstance(value, str | bytes) or (hasattr(value, "__int__") and not isinstance(value, Number))
 
 
+def dial_target(address: str) -> str:
+    """Return the grpcio target for one address; a host called `dns` must not be read as a scheme."""
+    return address if address.startswith("unix") else f"dns:///{address}"
+
+
 def subchannel_options(options: ChannelOptions, reconnect: Backoff, authority: str | None) -> ChannelOptions:
     """Return the arguments for a channel to one address.
 

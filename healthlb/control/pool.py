@@ -14,8 +14,11 @@ from typing import Protocol
 
 import grpc
 
+from healthlb.config import RetryBudget, RetryThrottle
 from healthlb.control.board import Board
+from healthlb.control.names import Names
 from healthlb.control.settings import Settings
+from healthlb.core.budget import Budget, make_budget
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Fail
 from healthlb.core.pickers import CallInfo
@@ -48,6 +51,7 @@ class PoolBase:
     Attributes:
         settings: the channel's settings.
         board: where the driver publishes.
+        names: what host names in lists stand for.
         listeners: take the facts.
         is_closed: whether the channel was closed.
     """
@@ -57,16 +61,21 @@ class PoolBase:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.board = Board(Snapshot(-1, ConnectivityState.IDLE, service=settings.service))
+        self.names = Names()
         self.listeners = list(settings.listeners)
         self.is_closed = False
         self._is_started = False
         self._is_forked = False
+        self._budgets: dict[RetryBudget | RetryThrottle | None, Budget] = {}
         self._finalizer: Callable[[], object] = lambda: None
         _pools.add(self)
 
     def start(self) -> None:
         """Begin to connect, once."""
         raise NotImplementedError
+
+    def check_caller(self) -> None:
+        """Raise where a call may not be made from; the sync face's may from anywhere."""
 
     def call_later(self, delay: float, work: Callable[[], object]) -> Callable[[], object]:
         """Have `work` run on the control loop in `delay` seconds; return what takes that back."""
@@ -93,6 +102,10 @@ class PoolBase:
         if self._is_started:
             self._is_forked = True
             self.board = Board(Snapshot(-1, ConnectivityState.IDLE, service=self.settings.service))
+
+    def budget(self, policy: RetryBudget | RetryThrottle | None) -> Budget:
+        """Return what pays for attempts after the first: one budget for each policy."""
+        return self._budgets.setdefault(policy, make_budget(policy))
 
     def try_pick(self, call: CallInfo) -> Subchannel | None:
         """Return a subchannel with the call counted in, or None if it must wait or fail."""

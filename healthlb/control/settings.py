@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from healthlb.config import HealthCheck
+from healthlb.config import Failover, HealthCheck
 from healthlb.control.options import ChannelOptions, check_options, subchannel_options
+from healthlb.control.policy import Policies
 from healthlb.core.messages import Fact
 from healthlb.core.pickers import PickerFactory, PickerSource, make_factory, service_config_picker
 from healthlb.errors import ConfigError
@@ -19,6 +20,8 @@ from healthlb.resolvers import Target, parse_target
 from healthlb.service_config import ServiceConfig, parse_service_config
 
 Listener = Callable[[Fact], None]
+
+DEFAULT_FAILOVER = Failover()
 
 _NO_SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -36,6 +39,7 @@ class Settings:
         health: how health is followed.
         factory: builds the pickers; this channel's own.
         seed: of the core's random streams.
+        policies: how calls are tried.
         listeners: take facts from the start.
     """
 
@@ -47,6 +51,7 @@ class Settings:
     health: HealthCheck
     factory: PickerFactory
     seed: int
+    policies: Policies
     listeners: tuple[Listener, ...]
 
 
@@ -59,6 +64,7 @@ def make_settings(
     compression: object,
     picker: PickerSource | None,
     health: object,
+    failover: Failover | None,
     service_config: str | Mapping[str, Any] | None,
     listeners: Iterable[Listener],
 ) -> Settings:
@@ -83,13 +89,20 @@ def make_settings(
         health=health,
         factory=make_factory(_choose_picker(picker, config), random.Random()),
         seed=random.SystemRandom().getrandbits(64),
+        policies=Policies(check_failover(failover), failover is not DEFAULT_FAILOVER, config),
         listeners=_check_listeners(listeners),
     )
 
 
-def with_listener(settings: Settings, listener: Listener) -> Settings:
-    """Return the settings with one more listener."""
-    return replace(settings, listeners=(*settings.listeners, listener))
+def check_failover(failover: object) -> Failover | None:
+    """Return the failover policy.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if failover is not None and not isinstance(failover, Failover):
+        raise ConfigError(f"failover must be a Failover or None, not {failover!r}")
+    return failover
 
 
 def _choose_picker(picker: PickerSource | None, config: ServiceConfig) -> PickerSource:

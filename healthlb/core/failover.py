@@ -72,11 +72,13 @@ class Woke:
 
 
 @dataclass(frozen=True, slots=True)
-class Committed:
-    """The caller has seen something of the response: no other attempt can take over."""
+class Skipped:
+    """A hedge found no subchannel, and was not started."""
+
+    attempt: int
 
 
-PlanEvent = AttemptEnded | Woke | Committed
+PlanEvent = AttemptEnded | Woke | Skipped
 
 
 # --- Actions -----------------------------------------------------------------------------------
@@ -128,19 +130,22 @@ class CallPlan:
         policy: the method's.
         budget: the channel's.
         deadline: nanoseconds, None for none.
+        is_hedged: whether attempts may run side by side.
         rng: the stream for jitter.
     """
 
-    def __init__(self, policy: CallPolicy, budget: Budget, deadline: int | None, rng: random.Random) -> None:
+    def __init__(
+        self, policy: CallPolicy, budget: Budget, deadline: int | None, is_hedged: bool, rng: random.Random
+    ) -> None:
         self._policy = policy
         self._budget = budget
         self._deadline = deadline
+        self._is_hedged = is_hedged
         self._delays = BackoffDelays(policy.backoff, rng) if policy.backoff is not None else None
         self._live = {1}
         self._last = 1
         self._counted = 1
         self._tried: frozenset[int] = frozenset()
-        self._is_committed = False
         self._is_over = False
         self._is_waiting = False
         self._is_told_to_stop = False
@@ -150,7 +155,7 @@ class CallPlan:
         return self._next_hedge(now)
 
     def picked(self, sub: int) -> None:
-        """An attempt went to this subchannel."""
+        """An attempt goes to this subchannel."""
         self._tried |= {sub}
 
     def step(self, event: PlanEvent, now: int) -> list[Action]:
@@ -158,8 +163,8 @@ class CallPlan:
         if self._is_over:
             return []
         match event:
-            case Committed():
-                self._is_committed = True
+            case Skipped(attempt):
+                self._live.discard(attempt)
                 return []
             case Woke():
                 return self._woke(now)
@@ -169,7 +174,7 @@ class CallPlan:
     def _ended(self, event: AttemptEnded, now: int) -> list[Action]:
         self._live.discard(event.attempt)
         self._tried |= {event.sub}
-        if event.code is Code.OK or self._is_committed:
+        if event.code is Code.OK:
             return self._finish(event.attempt)
         if event.is_unsent:
             return [self._start()]
@@ -203,7 +208,7 @@ class CallPlan:
             if self._delays is not None:
                 self._delays.reset()
             return event.pushback
-        if self._delays is None or self._policy.is_hedged:
+        if self._delays is None or self._is_hedged:
             return 0
         return self._delays.next()
 
@@ -220,7 +225,7 @@ class CallPlan:
         return [self._start(), *self._next_hedge(now)]
 
     def _next_hedge(self, now: int) -> list[Action]:
-        if not self._policy.is_hedged or self._counted >= self._policy.max_attempts:
+        if not self._is_hedged or self._counted >= self._policy.max_attempts:
             return []
         assert self._policy.hedging_delay is not None
         return [WakeAt(now + self._policy.hedging_delay)]

@@ -56,7 +56,7 @@ async def look_up(host: str, nameserver: tuple[str, int] | None) -> Answer:
         # The system has the last word: it may know the name from mDNS, NIS or a VPN.
         with contextlib.suppress(OSError):
             return await query(host, None)
-    return await _ask_system(host)
+    return await ask_system(host)
 
 
 def has_dnspython() -> bool:
@@ -86,7 +86,15 @@ def _import_query() -> Query:
     return query
 
 
-async def _ask_system(host: str) -> Answer:
+async def ask_system(host: str) -> Answer:
+    """Return the addresses that the operating system knows for a host name.
+
+    Args:
+        host: a host name.
+
+    Raises:
+        OSError: it knows none.
+    """
     try:
         entries = await in_daemon_thread(functools.partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM))
     except OSError as error:

@@ -1,44 +1,48 @@
-"""The blocking pick of the sync face."""
+"""The blocking pick of the sync face, and what its errors say."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import grpc
+
 from healthlb.control.attempts import Attempts, Outcome
-from healthlb.control.pool import failure, too_late
+from healthlb.control.pool import PoolBase, failure, too_late
+from healthlb.core.failover import Start
 from healthlb.core.load import Subchannel
+from healthlb.core.messages import SECOND
 from healthlb.sync.errors import CallError
 
 
-def pick(attempts: Attempts) -> Subchannel:
+def wait_for_pick(attempts: Attempts, start: Start) -> Subchannel:
     """Return a subchannel with the call counted in; block while there is none but may be.
 
     Raises:
         CallError: UNAVAILABLE, DEADLINE_EXCEEDED, or CANCELLED where the channel was closed.
         ChannelClosed: the channel was closed before.
     """
-    sub = attempts.try_pick()
-    if sub is None:
-        attempts.method.pool.start()
-        sub = _wait(attempts)
-        attempts.waited()
-    return sub
-
-
-def _wait(attempts: Attempts) -> Subchannel:
-    board = attempts.method.pool.board
+    pool = attempts.method.pool
+    pool.start()
     while True:
-        snapshot = board.snapshot
-        sub = attempts.try_pick()
+        snapshot = pool.board.snapshot
+        sub = attempts.try_pick(start)
         if sub is not None:
             return sub
         fail = failure(snapshot, wait_for_ready=attempts.wait_for_ready)
-        if fail is None and not board.wait(snapshot.generation, attempts.deadline):
+        if fail is None and not pool.board.wait(snapshot.generation, attempts.deadline):
             fail = too_late(snapshot)
         if fail is not None:
             raise CallError(fail, attempts.history)
 
 
+def pause(pool: PoolBase, until: int) -> None:
+    """Block until `until` (monotonic nanoseconds) or until the channel is closed."""
+    while not pool.is_closed and pool.board.wait(pool.board.snapshot.generation, until / SECOND):
+        continue
+
+
 def outcome_of(error: Any) -> Outcome:
-    """Return what an error of a plain grpcio call says."""
-    return Outcome(error.code(), error.details() or "", bool(error.initial_metadata()))
+    """Return what the error of a plain grpcio call says."""
+    trailers = error.trailing_metadata() or ()
+    code = error.code() or grpc.StatusCode.UNKNOWN
+    return Outcome(code, error.details() or "", bool(error.initial_metadata()), trailers)

@@ -7,12 +7,15 @@ counter; everything else is off that path.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
 
-from healthlb.control.attempts import Attempts, Method
-from healthlb.sync.attempts import outcome_of, pick
+from healthlb.control.attempts import FIRST, Attempts, Method
+from healthlb.control.replay import Replay
+from healthlb.core.failover import Action, Start, WakeAt
+from healthlb.sync.attempts import outcome_of, pause, wait_for_pick
 from healthlb.sync.ongoing import OngoingCall
 
 
@@ -33,7 +36,7 @@ class _MultiCallable:
         compression: grpc.Compression | None,
     ) -> Any:
         attempts = Attempts(self._method, timeout, metadata, wait_for_ready)
-        return OngoingCall(attempts, form, request, (metadata, credentials, None, compression)).begin()
+        return OngoingCall(attempts, form, request, credentials, compression).begin()
 
 
 class _UnaryResponse(_MultiCallable):
@@ -49,25 +52,39 @@ class _UnaryResponse(_MultiCallable):
         wait_for_ready: bool | None,
         compression: grpc.Compression | None,
     ) -> Any:
-        attempts = Attempts(self._method, timeout, metadata, wait_for_ready)
+        method = self._method
+        if method.is_hedged:
+            call = self._ongoing("future", request, timeout, metadata, credentials, wait_for_ready, compression)
+            return call.result() if form == "__call__" else (call.result(), call)
+        attempts = Attempts(method, timeout, metadata, wait_for_ready)
+        replay = Replay(request, method.policy.buffer_limit) if method.has_request_stream else None
+        start = FIRST
         while True:
-            sub = pick(attempts)
+            sub = attempts.try_pick(start)
+            has_waited = sub is None
+            if sub is None:
+                sub = wait_for_pick(attempts, start)
+            started_at = time.monotonic()
             try:
-                call = getattr(self._method.on(sub), form)
-                # wait_for_ready stays here: below, the call would wait for this one subchannel.
-                result = call(request, attempts.timeout, metadata, credentials, None, compression)
+                result = getattr(method.on(sub), form)(
+                    request if replay is None else replay.reader(),
+                    attempts.timeout(start, has_waited=has_waited),
+                    attempts.metadata(start),
+                    credentials,
+                    # wait_for_ready stays here: below, the call would wait for this one subchannel.
+                    None,
+                    compression,
+                )
             except grpc.RpcError as error:
-                if attempts.failed(sub, outcome_of(error)):
-                    error.attempts = attempts.history  # type: ignore[attr-defined]
-                    raise
-            except ValueError:
-                if not attempts.lost(sub):
-                    raise
+                attempts.is_committed = replay is not None and not replay.is_whole
+                start = _next(attempts, attempts.failed(start, sub, outcome_of(error), started_at), error)
+            except ValueError as error:
+                start = _next(attempts, attempts.lost(start, sub), error)
             except BaseException:
                 sub.load.abandon()
                 raise
             else:
-                sub.load.succeed(time.monotonic_ns())
+                attempts.succeeded(start, sub)
                 return result
 
     def __call__(
@@ -124,6 +141,19 @@ class _StreamResponse(_MultiCallable):
     ) -> Any:
         """Call without blocking and return the responses; see `grpc.UnaryStreamMultiCallable`."""
         return self._ongoing("__call__", request, timeout, metadata, credentials, wait_for_ready, compression)
+
+
+def _next(attempts: Attempts, actions: Sequence[Action], error: Exception) -> Start:
+    """Return the attempt that the plan asks for, after the wait that it asks for, or raise `error`."""
+    match actions:
+        case [Start() as start]:
+            return start
+        case [WakeAt(at)]:
+            pause(attempts.method.pool, at)
+            if not attempts.method.pool.is_closed:
+                return _next(attempts, attempts.woke(), error)
+    error.attempts = attempts.history  # type: ignore[attr-defined]
+    raise error
 
 
 class UnaryUnary(_UnaryResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]

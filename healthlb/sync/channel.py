@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -9,10 +10,10 @@ from typing import Any, Self
 
 import grpc
 
-from healthlb.config import HealthCheck
-from healthlb.control.attempts import Method
+from healthlb.config import Failover, HealthCheck
+from healthlb.control.attempts import Method, make_method
 from healthlb.control.grpc_transport import to_grpc_state
-from healthlb.control.settings import Listener, check_listener, make_settings
+from healthlb.control.settings import DEFAULT_FAILOVER, Listener, check_failover, check_listener, make_settings
 from healthlb.control.status import SubchannelStatus, check_wait, has_ready, lacking, statuses
 from healthlb.core.messages import Endpoint, Fact
 from healthlb.core.pickers import PickerSource
@@ -42,6 +43,7 @@ class HealthAwareChannel(grpc.Channel):
         compression: the default of calls.
         picker: a registered name or a callable that returns a `PickerFactory`; default `round_robin`.
         health: how health is followed.
+        failover: what happens to a call whose attempt fails; None is one attempt.
         service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
         listeners: called with each fact, in order, on a thread of their own.
 
@@ -59,6 +61,7 @@ class HealthAwareChannel(grpc.Channel):
         compression: grpc.Compression | None = None,
         picker: PickerSource | None = None,
         health: HealthCheck = _DEFAULT_HEALTH,
+        failover: Failover | None = DEFAULT_FAILOVER,
         service_config: str | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
@@ -70,10 +73,13 @@ class HealthAwareChannel(grpc.Channel):
             compression=compression,
             picker=picker,
             health=health,
+            failover=failover,
             service_config=service_config,
             listeners=listeners,
         )
         self._pool = Pool(settings)
+        self._policies = settings.policies
+        self._is_view = False
         self._subscriptions = Subscriptions(self._pool.board.snapshot.state)
         self._pool.board.observe = self._subscriptions.observe
 
@@ -105,7 +111,7 @@ class HealthAwareChannel(grpc.Channel):
 
     def _method(self, arity: str, name: str, serializer: Any, deserializer: Any, more: dict[str, Any]) -> Method:
         arguments = {"request_serializer": serializer, "response_deserializer": deserializer, **more}
-        return Method(self._pool, arity, name, arguments)
+        return make_method(self._pool, self._policies, arity, name, arguments)
 
     def subscribe(
         self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool | None = False
@@ -121,7 +127,8 @@ class HealthAwareChannel(grpc.Channel):
 
     def close(self) -> None:
         """End calls in flight with CANCELLED and close every subchannel; a second time does nothing."""
-        self._pool.close()
+        if not self._is_view:
+            self._pool.close()
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +139,19 @@ class HealthAwareChannel(grpc.Channel):
         self.close()
 
     # --- what grpcio's channel has not -----------------------------------------------------------------
+
+    def with_failover(self, failover: Failover | None) -> HealthAwareChannel:
+        """Return a view of this channel whose calls are tried by another policy.
+
+        It shares everything but the policy; closing it closes nothing else.
+
+        Raises:
+            ConfigError: `failover` is neither a `Failover` nor None.
+        """
+        view = copy.copy(self)
+        view._policies = self._policies.with_failover(check_failover(failover))
+        view._is_view = True
+        return view
 
     def subchannels(self) -> tuple[SubchannelStatus, ...]:
         """Return who is in, who is out, since when and why, in the resolver's order."""

@@ -8,11 +8,11 @@ data channel in C-core's backoff long after the backend is back.
 from __future__ import annotations
 
 import asyncio
-import inspect
 
 import grpc
 
 from healthlb.control.evidence import connectivity
+from healthlb.control.grpc_transport import open_channel
 from healthlb.control.options import ChannelOptions
 from healthlb.control.port import Connection, DataDone
 from healthlb.core.load import Subchannel
@@ -22,21 +22,6 @@ _READY = ConnectivityState.READY.value
 _FAILURES = (ConnectivityState.TRANSIENT_FAILURE.value, ConnectivityState.SHUTDOWN.value)
 _FIRST_LOOK = 0.0005
 _LAST_LOOK = 0.02
-
-
-def open_sync_channel(
-    address: str,
-    credentials: grpc.ChannelCredentials | None,
-    options: ChannelOptions,
-    compression: grpc.Compression | None,
-) -> grpc.Channel:
-    """Open a plain sync channel, past any instrumentation: attempts are not the user's calls."""
-    channel: grpc.Channel
-    if credentials is None:
-        channel = inspect.unwrap(grpc.insecure_channel)(address, options=options, compression=compression)
-    else:
-        channel = inspect.unwrap(grpc.secure_channel)(address, credentials, options=options, compression=compression)
-    return channel
 
 
 class SyncData:
@@ -80,7 +65,14 @@ class SyncData:
             return
         self.forget(sub)
         self._last_generation += 1
-        channel = open_sync_channel(endpoint.address, self._credentials, self._options, self._compression)
+        channel = open_channel(
+            grpc.insecure_channel,
+            grpc.secure_channel,
+            endpoint.address,
+            self._credentials,
+            self._options,
+            self._compression,
+        )
         self._channels[sub, self._last_generation] = channel
         self._warming[sub] = (self._last_generation, done)
         if self._warmer is None or self._warmer.done():

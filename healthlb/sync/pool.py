@@ -13,6 +13,7 @@ from healthlb.control.board import Board
 from healthlb.control.delivery import Deliverer
 from healthlb.control.driver import Driver
 from healthlb.control.grpc_transport import GrpcTransport
+from healthlb.control.names import Names
 from healthlb.control.pool import PoolBase
 from healthlb.control.settings import Listener, Settings
 from healthlb.control.thread import ControlThread
@@ -30,9 +31,12 @@ _CLOSE_TIMEOUT = 5.0
 class Control:
     """A pool's part on the control thread. It holds no reference to the pool, which so can be collected."""
 
-    def __init__(self, settings: Settings, data: SyncData, board: Board, listeners: list[Listener]) -> None:
+    def __init__(
+        self, settings: Settings, data: SyncData, names: Names, board: Board, listeners: list[Listener]
+    ) -> None:
         self._settings = settings
         self._data = data
+        self._names = names
         self._board = board
         self._listeners = listeners
         self._deliverer = Deliverer()
@@ -47,7 +51,7 @@ class Control:
         self._board.publish(balancer.snapshot)
         self._driver = Driver(
             balancer=balancer,
-            transport=GrpcTransport(settings.credentials, settings.options, settings.health.metadata),
+            transport=GrpcTransport(settings.credentials, settings.options, settings.health.metadata, self._names),
             data=self._data,
             resolver=settings.target.resolver,
             factory=settings.factory,
@@ -115,7 +119,7 @@ class Pool(PoolBase):
                 raise ChannelClosed("Cannot invoke RPC on closed channel!")
             if self._control is None:
                 self._is_started = True
-                self._control = Control(self.settings, self._data, self.board, self.listeners)
+                self._control = Control(self.settings, self._data, self.names, self.board, self.listeners)
                 self._finalizer = weakref.finalize(self, self._control.close)
 
     def close(self) -> None:

@@ -1,0 +1,93 @@
+"""Which policy a method's calls are made by: the channel's failover, the service config, the method's own word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from healthlb.config import Failover, RetryBudget, RetryThrottle
+from healthlb.control.idempotency import is_idempotent
+from healthlb.core.failover import CallPolicy
+from healthlb.core.messages import SECOND, Code
+from healthlb.service_config import MethodConfig, ServiceConfig
+
+_ONE_ATTEMPT = Failover(max_attempts=1, codes=(), idempotent=False, budget=None)
+
+
+@dataclass(frozen=True, slots=True)
+class MethodPolicy:
+    """How the calls of one method are made.
+
+    Attributes:
+        call: what the core decides by.
+        timeout: seconds at most (`methodConfig`), None for no limit.
+        wait_for_ready: the default of calls.
+        is_strict: whether C-core's text is no evidence.
+        buffer_limit: bytes of a stream of requests that are kept.
+    """
+
+    call: CallPolicy
+    timeout: float | None
+    wait_for_ready: bool
+    is_strict: bool
+    buffer_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """A channel's or a view's policies.
+
+    Attributes:
+        failover: given by the caller, or the default; None for one attempt.
+        is_explicit: whether the caller gave it, so that it wins over the service config.
+        config: the service config.
+    """
+
+    failover: Failover | None
+    is_explicit: bool
+    config: ServiceConfig
+
+    @property
+    def budget(self) -> RetryBudget | RetryThrottle | None:
+        """What pays for attempts after the first."""
+        if not self.is_explicit and self.config.throttle is not None:
+            return self.config.throttle
+        return None if self.failover is None else self.failover.budget
+
+    def method(self, name: str) -> MethodPolicy:
+        """Return the policy of `/package.Service/Method`."""
+        said = self.config.method(name) or MethodConfig(names=())
+        failover = self._failover(said)
+        return MethodPolicy(
+            call=_call_policy(name, failover),
+            timeout=said.timeout,
+            wait_for_ready=bool(said.wait_for_ready),
+            is_strict=failover.strict,
+            buffer_limit=failover.buffer_limit,
+        )
+
+    def _failover(self, said: MethodConfig) -> Failover:
+        if self.failover is None:
+            return _ONE_ATTEMPT
+        if said.retry is None or self.is_explicit:
+            return self.failover
+        # The method's own retry or hedging policy, in the channel's frame.
+        return replace(said.retry, strict=self.failover.strict, buffer_limit=self.failover.buffer_limit)
+
+    def with_failover(self, failover: Failover | None) -> Policies:
+        """Return the policies of a view with another failover."""
+        return Policies(failover, is_explicit=True, config=self.config)
+
+
+def _call_policy(name: str, failover: Failover) -> CallPolicy:
+    return CallPolicy(
+        max_attempts=failover.max_attempts,
+        codes=frozenset(Code[code] for code in failover.codes),
+        is_idempotent=is_idempotent(name, failover.idempotent),
+        backoff=failover.backoff,
+        attempt_timeout=_ns(failover.attempt_timeout),
+        hedging_delay=_ns(failover.hedging_delay),
+    )
+
+
+def _ns(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * SECOND)

@@ -1,0 +1,269 @@
+"""Runs a call that does not block, in both faces: it does what the plan says.
+
+The one rule: the runner holds on to its attempts, and nothing that lives longer holds on to it; so a call that its
+user has dropped is collected, and its attempts are cancelled with it, as with grpcio.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, Self
+
+from healthlb.control.attempts import FIRST, Attempt, Attempts, Outcome
+from healthlb.control.delivery import run_callback
+from healthlb.control.pool import failure, too_late
+from healthlb.core.failover import Action, Cancel, Finish, Start, WakeAt
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import SECOND, Code, Fail
+
+CANCELLED = "Locally cancelled by application!"
+
+
+class Runner:
+    """One call over its attempts.
+
+    Args:
+        attempts: its way through the subchannels.
+        lock: guards what follows against other threads; a condition in the sync face.
+    """
+
+    def __init__(self, attempts: Attempts, lock: AbstractContextManager[Any]) -> None:
+        super().__init__()
+        self._attempts = attempts
+        self._lock = lock
+        self._live: dict[int, Any] = {}
+        self._inner: Any = None
+        self._error: Any = None
+        self._is_over = False
+        self._waiting: Start | None = None
+        self._stop_timers: list[Callable[[], object]] = []
+        self._watcher = -1
+        self._callbacks: list[Callable[[], None]] = []
+
+    # --- what a face has of its own -------------------------------------------------------------------
+
+    def _call(self, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
+        """Make the call on a subchannel; may raise what grpcio raises."""
+        raise NotImplementedError
+
+    def _outcome(self, inner: Any) -> Outcome | None:
+        """Return how an attempt failed, None for OK."""
+        raise NotImplementedError
+
+    def _when_done(self, inner: Any, callback: Callable[[], None]) -> None:
+        """Call `callback` once an attempt is over, maybe at once."""
+        raise NotImplementedError
+
+    def _wake(self) -> None:
+        """Wake who waits for a change; under the lock."""
+        raise NotImplementedError
+
+    def _make_error(self, fail: Fail) -> Any:
+        """Return the error of a call that ends without an attempt."""
+        raise NotImplementedError
+
+    # --- attempts ----------------------------------------------------------------------------------
+
+    def begin(self) -> Self:
+        """Make the first attempt, or begin to wait for it."""
+        beside = self._attempts.begin()
+        sub = self._attempts.try_pick(FIRST)
+        if sub is None:
+            self._attempts.method.pool.start()
+            self._advance(FIRST)
+        else:
+            self._open(FIRST, sub, has_waited=False)
+        if beside:
+            self._perform(beside)
+        return self
+
+    def _perform(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Start():
+                    self._start(action)
+                case WakeAt(at):
+                    delay = max(0, at - time.monotonic_ns()) / SECOND
+                    self._later(delay, partial(_on, weakref.ref(self), Runner._woke))
+                case Cancel(attempt):
+                    if attempt in self._live:
+                        self._live[attempt].cancel()
+                case Finish(attempt):
+                    self._finish(self._live.get(attempt), None)
+
+    def _later(self, delay: float, work: Callable[[], object]) -> None:
+        self._stop_timers.append(self._attempts.method.pool.call_later(delay, work))
+
+    def _woke(self) -> None:
+        with self._lock:
+            actions = self._attempts.woke()
+        self._perform(actions)
+
+    def _start(self, start: Start) -> None:
+        is_beside = self._attempts.method.is_hedged and (self._live or self._waiting is not None)
+        if not is_beside:
+            self._advance(start)
+            return
+        sub = self._attempts.try_pick(start)
+        if sub is not None and sub.id not in start.exclude:
+            self._open(start, sub, has_waited=True)
+            return
+        if sub is not None:
+            sub.load.abandon()
+        with self._lock:
+            self._attempts.skipped(start)
+
+    def _advance(self, start: Start) -> None:
+        attempts = self._attempts
+        while not self._is_over:
+            snapshot = attempts.method.pool.board.snapshot
+            sub = attempts.try_pick(start)
+            if sub is not None:
+                self._waiting = None
+                self._open(start, sub, has_waited=True)
+                return
+            fail = failure(snapshot, wait_for_ready=attempts.wait_for_ready)
+            if fail is None:
+                self._wait(start, snapshot.generation)
+            else:
+                self._finish(None, self._make_error(fail))
+            return
+
+    def _wait(self, start: Start, generation: int) -> None:
+        pool = self._attempts.method.pool
+        reference = weakref.ref(self)
+        delay = self._attempts.time_remaining
+        if delay is not None and self._waiting is None:
+            self._later(delay, partial(_on, reference, Runner._expire))
+        self._waiting = start
+        self._watcher = pool.board.when_changed(generation, partial(_on, reference, partial(_advance, start)))
+
+    def _expire(self) -> None:
+        if self._waiting is not None:
+            self._finish(None, self._make_error(too_late(self._attempts.method.pool.board.snapshot)))
+
+    def _open(self, start: Start, sub: Subchannel, *, has_waited: bool) -> None:
+        attempts = self._attempts
+        started_at = time.monotonic()
+        try:
+            inner = self._call(sub, attempts.timeout(start, has_waited=has_waited), attempts.metadata(start))
+        except Exception as error:
+            actions = attempts.lost(start, sub)
+            if not actions or not is_closed_error(error):
+                raise
+            self._perform(actions)
+            return
+        except BaseException:
+            sub.load.abandon()
+            raise
+        with self._lock:
+            is_wanted = not self._is_over
+            self._live[start.attempt] = inner
+            if not attempts.method.is_hedged:
+                self._inner = inner
+            self._wake()
+        reference = weakref.ref(self)
+        self._when_done(inner, lambda: _attempt_ended(reference, start, sub, started_at))
+        if not is_wanted:
+            inner.cancel()
+
+    def _attempt_ended(self, start: Start, sub: Subchannel, started_at: float) -> None:
+        if self._is_over:
+            self._attempts.dropped(sub)
+            return
+        inner = self._live[start.attempt]
+        outcome = self._outcome(inner)
+        with self._lock:
+            if outcome is None:
+                actions = self._attempts.succeeded(start, sub)
+            else:
+                actions = self._attempts.failed(start, sub, outcome, started_at)
+            if not isinstance(actions[-1] if actions else None, Finish):
+                del self._live[start.attempt]
+                if self._inner is inner:
+                    self._inner = None
+        self._perform(actions)
+
+    def _finish(self, inner: Any, error: Any) -> None:
+        with self._lock:
+            if self._is_over:
+                return
+            self._is_over = True
+            self._inner = inner
+            self._error = error
+            callbacks, self._callbacks = self._callbacks, []
+            self._wake()
+        for stop in self._stop_timers:
+            stop()
+        if self._watcher >= 0:
+            self._attempts.method.pool.board.forget(self._watcher)
+        for callback in callbacks:
+            run_callback(callback)
+
+    # --- what the caller sees ------------------------------------------------------------------------
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The attempts that failed."""
+        return self._attempts.history
+
+    def cancel(self) -> bool:
+        """End the call with CANCELLED; False where it is over."""
+        with self._lock:
+            if self._is_over:
+                return False
+            self._attempts.is_cancelled = True
+            live = list(self._live.values())
+        if not live or self._attempts.method.is_hedged:
+            self._finish(None, self._make_error(Fail(Code.CANCELLED, CANCELLED)))
+        for inner in live:
+            inner.cancel()
+        return True
+
+    def done(self) -> bool:
+        """Whether the call is over."""
+        return self._is_over
+
+    def time_remaining(self) -> float | None:
+        """Seconds to the deadline, None without one."""
+        return self._attempts.time_remaining
+
+    def _add_callback(self, callback: Callable[[], None]) -> bool:
+        with self._lock:
+            if self._is_over:
+                return False
+            self._callbacks.append(callback)
+        return True
+
+    def __repr__(self) -> str:
+        what = self._inner or self._error or "waiting"
+        return f"<{type(self).__name__} {self._attempts.method.name}: {what}>"
+
+
+def is_closed_error(error: Exception) -> bool:
+    """Whether grpcio refused to make a call since its channel is closed."""
+    return isinstance(error, ValueError) or type(error).__name__ == "UsageError"
+
+
+def _advance(start: Start, call: Runner) -> None:
+    call._advance(start)
+
+
+def _on(reference: weakref.ref[Runner], act: Callable[[Runner], None]) -> bool:
+    call = reference()
+    if call is None:
+        return False
+    try:
+        act(call)
+    except Exception as error:  # no caller's frame to raise it in: the call ends with it
+        call._finish(None, call._make_error(Fail(Code.INTERNAL, f"the next attempt failed: {error!r}")))
+    return True
+
+
+def _attempt_ended(reference: weakref.ref[Runner], start: Start, sub: Subchannel, started_at: float) -> None:
+    if not _on(reference, lambda call: call._attempt_ended(start, sub, started_at)):
+        sub.load.abandon()
