@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from healthlb.config import Backoff, Failover, RetryThrottle
+from healthlb.config import Backoff, Failover, RetryThrottle, check_number
 from healthlb.errors import ConfigError
 
 _DURATION = re.compile(r"^(\d+(?:\.\d{1,9})?)s$")
@@ -158,6 +158,7 @@ def _parse_retry(value: object) -> Failover:
     initial = _duration("retryPolicy.initialBackoff", _need("retryPolicy", policy, "initialBackoff"))
     maximum = _duration("retryPolicy.maxBackoff", _need("retryPolicy", policy, "maxBackoff"))
     multiplier = _need("retryPolicy", policy, "backoffMultiplier")
+    check_number("retryPolicy.backoffMultiplier", multiplier, above=0)
     codes = _check_list("retryPolicy.retryableStatusCodes", _need("retryPolicy", policy, "retryableStatusCodes"))
     if not codes:
         raise ConfigError("retryPolicy.retryableStatusCodes must not be empty")

@@ -34,6 +34,7 @@ from healthlb.core.messages import (
     Fact,
     OpenSubchannel,
     PrepareData,
+    RefreshData,
     Replace,
     Report,
     Resolved,
@@ -219,6 +220,9 @@ class Driver:
                 handle.load.retire(lambda: self.post_threadsafe(drained))
             case ResolveNow():
                 self._resolve()
+            case RefreshData(sub):
+                self._data.forget(sub)
+                self._prepare_data(self._watchers[sub])
             case PrepareData(sub):
                 self._prepare_data(self._watchers[sub])
             case Replace(sub):

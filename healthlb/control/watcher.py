@@ -107,17 +107,19 @@ class SubchannelWatcher:
         reason = ""
         while True:
             state = connection.state()
-            if state is _READY and last is _READY:
+            if last is _READY and state in (_READY, _FAILURE):
                 # It was left and is back already, on another connection: A17 starts anew there.
                 self._post(ConnectivityChanged(self.sub, _IDLE))
+                last = _IDLE
             if state is _READY:
                 self._drop_challenger()
                 reason = ""
-            self._post(ConnectivityChanged(self.sub, state, reason if state is _FAILURE else ""))
-            if state is _FAILURE and not reason:
+            elif state is _FAILURE and not reason:
+                # Before it is told of: calls that wait end with the first word, and are to hear why.
                 reason = await self._ask_reason(connection)
-                if reason and connection.state() is _FAILURE:
-                    self._post(ConnectivityChanged(self.sub, state, reason))
+                if connection.state() is not _FAILURE:
+                    continue
+            self._post(ConnectivityChanged(self.sub, state, reason if state is _FAILURE else ""))
             last = state
             await connection.left(state)
 

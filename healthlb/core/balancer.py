@@ -227,10 +227,12 @@ class Balancer:
     def _call_failed(self, machine: SubchannelMachine, event: CallFailed, turn: Turn) -> None:
         if event.is_refused:
             machine.data_refused(event.generation, turn)
-        heartbeat = self._heartbeats.get(machine.id)
         is_current = machine.handle is not None and machine.handle.generation == event.generation
-        if heartbeat and is_current and machine.raw_state is _READY and event.code is Code.DEADLINE_EXCEEDED:
-            heartbeat.suspect(turn)
+        if is_current and machine.raw_state is _READY and event.code is Code.DEADLINE_EXCEEDED:
+            machine.data_suspected(turn)
+            heartbeat = self._heartbeats.get(machine.id)
+            if heartbeat is not None:
+                heartbeat.suspect(turn)
 
     def _check_ended(self, machine: SubchannelMachine, check: int, code: Code, turn: Turn) -> None:
         heartbeat = self._heartbeats.get(machine.id)

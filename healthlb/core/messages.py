@@ -222,6 +222,13 @@ class PrepareData:
 
 
 @dataclass(frozen=True, slots=True)
+class RefreshData:
+    """Have a fresh connection for calls ready, though the present one is READY; that one serves on until then."""
+
+    sub: int
+
+
+@dataclass(frozen=True, slots=True)
 class Challenge:
     """Race a fresh control connection against the one that is still connecting."""
 
@@ -387,6 +394,7 @@ class Report:
 Effect = (
     OpenSubchannel
     | PrepareData
+    | RefreshData
     | Challenge
     | Replace
     | Drain

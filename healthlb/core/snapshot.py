@@ -87,6 +87,6 @@ class Snapshot:
         reasons = [f"{view.endpoint.address}: {view.reason}" for view in lacking[:_MOST_REASONS]]
         if len(lacking) > _MOST_REASONS:
             reasons.append(f"and {len(lacking) - _MOST_REASONS} more")
-        resolver = f"; resolver: {self.error}" if self.error else ""
+        reasons += [f"resolver: {self.error}"] if self.error else []
         plural = "" if len(self.views) == 1 else "s"
-        return f"{len(self.views)} subchannel{plural}{service}: {states}; {'; '.join(reasons)}{resolver}"
+        return f"{len(self.views)} subchannel{plural}{service}: {'; '.join([states, *reasons])}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from healthlb.config import HealthCheck
+from healthlb.config import Backoff, HealthCheck
 from healthlb.core import health
 from healthlb.core.backoff import BackoffDelays, jittered
 from healthlb.core.health import Action, Phase, Signal
@@ -26,6 +26,7 @@ from healthlb.core.messages import (
     Endpoint,
     HealthCheckingUnavailable,
     PrepareData,
+    RefreshData,
     Replace,
     Report,
     ServingStatus,
@@ -40,6 +41,9 @@ from healthlb.core.timers import Timers
 TimerKey = tuple[int, str, int]
 
 _STABLE_AFTER = 10 * SECOND
+
+# Calls without any answer for this long get a fresh connection, then less and less often.
+_REFRESH = Backoff(initial=5.0, jitter=0.0)
 
 _CONNECTING = ConnectivityState.CONNECTING
 _READY = ConnectivityState.READY
@@ -94,6 +98,9 @@ class SubchannelMachine:
         floor = min(policy.min_restart_interval, policy.backoff.maximum)
         self._restart_floor = BackoffDelays(replace(policy.backoff, initial=floor), self._jitter)
         self._data_backoff = BackoffDelays(policy.reconnect, self._jitter)
+        self._suspicion = BackoffDelays(_REFRESH, self._jitter)
+        self._suspected_at = 0
+        self._refresh_at = 0
         self._phase = Phase.DISCONNECTED
         self._is_data_ready = False
         self._is_data_failed = False
@@ -198,6 +205,20 @@ class SubchannelMachine:
             self._data_reason = "connection for calls lost"
             turn.effects.append(PrepareData(self.id))
             self._conclude(turn)
+
+    def data_suspected(self, turn: Turn) -> None:
+        """Calls got no answer in time; where none does for a while, they get a fresh connection.
+
+        The heartbeat asks over the control connection, and that may live while this one is cut off.
+        """
+        assert self.handle is not None
+        if self.handle.load.last_success_at >= self._suspected_at:
+            self._suspected_at = turn.now
+            self._suspicion.reset()
+            self._refresh_at = turn.now + self._suspicion.next()
+        elif turn.now >= self._refresh_at:
+            self._refresh_at = turn.now + self._suspicion.next()
+            turn.effects.append(RefreshData(self.id))
 
     def _retire_handle(self, turn: Turn) -> None:
         if self.handle is not None:

@@ -12,7 +12,7 @@ from itertools import repeat
 from typing import Any
 
 import healthlb
-from healthlb.control.attempts import Attempts
+from healthlb.control.attempts import FIRST, Attempts
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import ConnectivityState, Endpoint
 from healthlb.core.pickers import picker_names
@@ -76,7 +76,7 @@ def _pick_block(channel: healthlb.HealthAwareChannel, count: int) -> Block:
         clock, now = time.perf_counter_ns, time.monotonic_ns
         began_at = clock()
         for _ in repeat(None, count):
-            attempts.try_pick().load.succeed(now())  # type: ignore[union-attr]
+            attempts.try_pick(FIRST).load.succeed(now())  # type: ignore[union-attr]
         return (clock() - began_at) / count / 1e3 - _loop_cost(count)
 
     return block

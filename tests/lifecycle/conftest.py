@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -25,8 +26,16 @@ def targets(backends: list[Backend]) -> list[str]:
     return [backend.address for backend in backends]
 
 
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """Return an address that takes connections and never says a word: a channel to it stays CONNECTING."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
 @pytest.fixture(autouse=True)
 def no_control_thread_stays() -> Iterator[None]:
     """Check that each test's channels have taken the control thread with them."""
+    before = control_threads()
     yield
-    eventually(lambda: not control_threads())
+    eventually(lambda: not set(control_threads()) - set(before))

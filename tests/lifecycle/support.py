@@ -14,12 +14,9 @@ from pathlib import Path
 
 from tests.backends.clients import PATIENCE, eventually
 
-__all__ = ["PATIENCE", "SILENT", "UNARY", "control_threads", "eventually", "eventually_async", "run_script"]
+__all__ = ["PATIENCE", "UNARY", "control_threads", "eventually", "eventually_async", "run_script"]
 
 UNARY = "/test.Echo/Unary"
-SILENT = "192.0.2.1:1"
-"""An address that never answers (RFC 5737): a channel to it stays CONNECTING."""
-
 _ROOT = Path(__file__).resolve().parents[2]
 _LONGEST = 60.0
 # asyncio's debug mode complains of a busy machine, and C-core of a fork that it sits out.

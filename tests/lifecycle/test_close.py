@@ -14,7 +14,7 @@ import pytest
 import healthlb
 from tests.backends import Backend
 from tests.backends.clients import failure
-from tests.lifecycle.support import PATIENCE, SILENT, UNARY, eventually
+from tests.lifecycle.support import PATIENCE, UNARY, eventually
 
 SLOW = (("x-sleep", "60"),)
 
@@ -31,9 +31,9 @@ def in_flight(channel: healthlb.HealthAwareChannel) -> int:
 
 
 @pytest.fixture(params=["unused", "connecting", "ready"])
-def channel(request: pytest.FixtureRequest, targets: list[str]) -> healthlb.HealthAwareChannel:
+def channel(request: pytest.FixtureRequest, targets: list[str], silent: str) -> healthlb.HealthAwareChannel:
     """Return a channel in some part of its life."""
-    made = healthlb.HealthAwareChannel([SILENT] if request.param == "connecting" else targets, "svc")
+    made = healthlb.HealthAwareChannel([silent] if request.param == "connecting" else targets, "svc")
     if request.param == "connecting":
         made.subscribe(lambda state: None, try_to_connect=True)
     if request.param == "ready":
@@ -96,8 +96,8 @@ def waits(channel: grpc.Channel, how: str) -> Callable[[], Any]:
 
 
 @pytest.mark.parametrize("how", ["call", "with_call", "future", "stream"])
-def test_close_ends_calls_that_wait(how: str) -> None:
-    channel = healthlb.HealthAwareChannel([SILENT], "svc")
+def test_close_ends_calls_that_wait(how: str, silent: str) -> None:
+    channel = healthlb.HealthAwareChannel([silent], "svc")
     ended: list[Any] = []
     thread = threading.Thread(target=lambda: ended.append(failure(waits(channel, how))))
     thread.start()
@@ -126,8 +126,8 @@ def test_close_ends_calls_under_way(targets: list[str]) -> None:
     ] * 9
 
 
-def test_close_ends_waits_for_ready_and_for_changes() -> None:
-    channel = healthlb.HealthAwareChannel([SILENT], "svc")
+def test_close_ends_waits_for_ready_and_for_changes(silent: str) -> None:
+    channel = healthlb.HealthAwareChannel([silent], "svc")
     ended: list[BaseException] = []
     seen: list[grpc.ChannelConnectivity] = []
     channel.subscribe(seen.append)

@@ -55,8 +55,9 @@ async def _stream(requests: Sequence[bytes]) -> AsyncIterator[bytes]:
 class AioOngoing(Ongoing):
     """A call of the aio face."""
 
-    def __init__(self, loop: Loop, call: Any) -> None:
+    def __init__(self, loop: Loop, arity: str, call: Any) -> None:
         """Take over a call that was begun on the loop."""
+        self.arity = arity
         self._loop = loop
         self._call = call
 
@@ -147,7 +148,7 @@ class AioClient(Client):
         async def begun() -> Any:
             return self._call(arity, asked)
 
-        return AioOngoing(self.loop, self.loop.run(begun()))
+        return AioOngoing(self.loop, arity, self.loop.run(begun()))
 
     def run(self, function: Callable[[], Any]) -> Any:
         """See `Client`."""

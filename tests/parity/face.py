@@ -5,6 +5,7 @@ One rule: an adapter waits and translates, no more; what it calls is what a user
 
 from __future__ import annotations
 
+import contextlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -88,6 +89,8 @@ class Facts:
 class Ongoing(ABC):
     """A call that was begun and does not block."""
 
+    arity: str
+
     @abstractmethod
     def read(self) -> bytes | None:
         """Return the next response of a stream, None at its end; raises grpc.RpcError or Cancelled."""
@@ -127,6 +130,16 @@ class Ongoing(ABC):
     @abstractmethod
     def drop(self) -> None:
         """Forget it, as a user does who loses interest."""
+
+    def end(self) -> grpc.StatusCode:
+        """Read all there is and return how it ended."""
+        with contextlib.suppress(grpc.RpcError, Cancelled):
+            self.take()
+        return self.code()
+
+    def take(self) -> list[bytes]:
+        """Return the response, or all of a stream; raises as `read` and `result` do."""
+        return self.drain() if self.arity.endswith("stream") else [self.result()]
 
     def drain(self) -> list[bytes]:
         """Return all responses of a stream."""

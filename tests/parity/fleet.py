@@ -30,13 +30,17 @@ class Fleet:
         key = json.dumps([kind, settings], sort_keys=True)
         idle = self._idle.setdefault(key, [])
         taken = sum(other == key for other, _ in self._lent)
-        backends = idle[:count]
-        del idle[:count]
-        names = sorted({f"b{taken + index}" for index in range(count)} - {backend.name for backend in backends})
-        fresh = [Backend(kind, name=name, wait=False, **{"services": _SERVICES, **settings}) for name in names]
-        backends = sorted([*backends, *fresh], key=lambda backend: backend.name)
+        names = [f"b{taken + index}" for index in range(count)]
+        kept = {backend.name: backend for backend in idle if backend.name in names}
+        fresh = {
+            name: Backend(kind, name=name, wait=False, **{"services": _SERVICES, **settings})
+            for name in names
+            if name not in kept
+        }
+        backends = [(kept | fresh)[name] for name in names]
+        self._idle[key] = [backend for backend in idle if backend.name not in kept]
         self._lent.extend((key, backend) for backend in backends)
-        for backend in fresh:
+        for backend in fresh.values():
             backend.wait_ready()
         return backends
 
@@ -50,8 +54,6 @@ class Fleet:
             backend.resume()
             self._idle[key].append(backend)
             _restore(backend)
-        for idle in self._idle.values():
-            idle.sort(key=lambda backend: backend.name)
 
     def close(self) -> None:
         """End all of them."""

@@ -41,6 +41,7 @@ class SyncOngoing(Ongoing):
 
     def __init__(self, begin: Callable[[Any], Any], arity: str, asked: Asked) -> None:
         """Begin it."""
+        self.arity = arity
         self._requests = _Requests()
         self._is_cancelled = False
         if not arity.startswith("stream"):

@@ -1,7 +1,7 @@
 """Which failed calls a fault excuses. All leniency of the demo's verdict is in this file.
 
-The one rule: it shrinks. `KILL` goes when calls in flight fail over: the demo's method is
-idempotent, so a killed backend will then cost nothing.
+The one rule: it shrinks. The demo's method is idempotent, so a backend that dies costs nothing; one that hangs
+costs the calls that wait for it until it is noticed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from healthlb.cli.demo.records import CallRecord, Injection
 from healthlb.cli.demo.schedule import FaultKind
 from healthlb.core.messages import SECOND, Code
 
-# A connection that dies with its process says so at once; this is for slow machines.
-KILL_ERROR_WITHIN = SECOND
 # The heartbeat's defaults: 10 s of silence and its jitter, then 3 s without an answer.
 HANG_NOTICED_WITHIN = 15 * SECOND
 # A call to a backend that is not serving is late after this.
@@ -24,8 +22,6 @@ FLIP_NOTICED_WITHIN = SECOND
 def is_excused(call: CallRecord, injection: Injection) -> bool:
     """Whether this fault is reason enough for this call's failure."""
     begun, sure = injection.began_at, injection.effective_at or injection.began_at
-    if injection.fault.kind is FaultKind.KILL:
-        return call.started_at <= sure and begun <= call.ended_at <= sure + KILL_ERROR_WITHIN
     if injection.fault.kind is FaultKind.HANG:
         is_silence = call.code is Code.DEADLINE_EXCEEDED
         return is_silence and call.ended_at >= begun and call.started_at <= sure + HANG_NOTICED_WITHIN

@@ -19,7 +19,9 @@ def show(summary: Summary, console: Console, is_plain: bool) -> None:
     """Print the tables and the verdict."""
     style = box.ASCII if is_plain else box.SIMPLE_HEAD
     console.print()
-    console.print(_backends(summary, style), _faults(summary, style), sep="\n")
+    console.print(_backends(summary, style))
+    if summary.faults:
+        console.print(_faults(summary, style))
     console.print(_totals(summary), soft_wrap=True)
     if summary.is_overloaded:
         console.print("this machine is too slow for that rate: calls waited for their turn, and may have failed for it")
@@ -122,7 +124,7 @@ def _alarming(count: int) -> str:
 def _totals(summary: Summary) -> str:
     end = " (interrupted)" if summary.is_interrupted else ""
     return (
-        f"{summary.calls:,} calls in {summary.elapsed:.1f} s{end}, "
+        f"{summary.calls:,} call{'s' * (summary.calls != 1)} in {summary.elapsed:.1f} s{end}, "
         f"p50 {spelled(summary.p50)}, p99 {spelled(summary.p99)}\n"
         f"{summary.errors:,} failed, {summary.excused:,} of them because a backend died or froze with the call on it"
     )

@@ -84,7 +84,9 @@ def open_channel(addresses: Sequence[str]) -> DemoChannel:
     """Open the channel that the demo is about, with its defaults."""
     import healthlb
 
-    return healthlb.HealthAwareChannel(list(addresses), service=SERVICE)
+    return healthlb.HealthAwareChannel(
+        list(addresses), service=SERVICE, failover=healthlb.Failover(idempotent=True)
+    )
 
 
 def run_demo(settings: Settings, view: View, stop: threading.Event,
