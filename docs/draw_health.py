@@ -19,35 +19,26 @@ IMAGE = Path(__file__).parent / "images" / "health.svg"
 Row = tuple[Phase, Signal, Phase, Action]
 Point = tuple[int, int]
 
-SIZE = (1000, 560)
-BOX = (172, 56)
+SIZE = (1200, 580)
+BOX = (184, 58)
 
 PLACES: dict[Phase, Point] = {
-    Phase.DISCONNECTED: (120, 290),
-    Phase.WATCHING: (420, 150),
-    Phase.SERVING: (420, 270),
-    Phase.UNHEALTHY: (420, 390),
-    Phase.RETRYING: (830, 150),
-    Phase.UNCHECKED: (830, 270),
-    Phase.UNSUPPORTED: (830, 390),
-}
-MEANINGS: dict[Phase, str] = {
-    Phase.DISCONNECTED: "no connection",
-    Phase.WATCHING: "no status yet",
-    Phase.SERVING: "calls come here",
-    Phase.UNHEALTHY: "any other status",
-    Phase.RETRYING: "between two Watches",
-    Phase.UNCHECKED: "calls come here",
-    Phase.UNSUPPORTED: "no health service",
+    Phase.DISCONNECTED: (116, 300),
+    Phase.WATCHING: (590, 176),
+    Phase.SERVING: (590, 280),
+    Phase.UNHEALTHY: (590, 400),
+    Phase.RETRYING: (1070, 176),
+    Phase.UNCHECKED: (1070, 280),
+    Phase.UNSUPPORTED: (1070, 400),
 }
 SAID: dict[Signal, str] = {
     Signal.CONNECTED: "connected",
-    Signal.CONNECTED_UNCHECKED: "connected, service=None",
+    Signal.CONNECTED_UNCHECKED: "connected, and service=None",
     Signal.LOST: "connection lost",
     Signal.SERVING: "SERVING",
     Signal.OTHER: "another status",
     Signal.UNIMPLEMENTED: "UNIMPLEMENTED",
-    Signal.UNSUPPORTED: 'UNIMPLEMENTED, on_unimplemented="unhealthy"',
+    Signal.UNSUPPORTED: 'UNIMPLEMENTED and "unhealthy"',
     Signal.ENDED: "any other end",
     Signal.NO_RESPONSE: "no answer in time",
     Signal.DUE: "the backoff is over",
@@ -71,24 +62,34 @@ class Group:
     size: Point
 
 
-CONNECTED = Group("the connection is READY", frozenset(Phase) - {Phase.DISCONNECTED}, (290, 40), (690, 440))
-STREAMING = Group("a Watch is open", frozenset(health.STREAMING), (314, 78), (212, 372))
+CONNECTED = Group("the connection is READY", frozenset(Phase) - {Phase.DISCONNECTED}, (342, 40), (838, 436))
+STREAMING = Group("a Watch is open", frozenset(health.STREAMING), (364, 84), (334, 372))
 
 Source = Phase | Group
 
-# Where arrows run, and where their names stand.
-ROUTES: dict[tuple[str, Signal, Phase], tuple[list[Point], Point, str]] = {
-    ("DISCONNECTED", Signal.CONNECTED, Phase.WATCHING): ([(120, 262), (120, 150), (334, 150)], (126, 140), "start"),
-    ("DISCONNECTED", Signal.CONNECTED_UNCHECKED, Phase.UNCHECKED): (
-        [(120, 318), (120, 512), (960, 512), (960, 270), (916, 270)], (440, 504), "start"),
-    ("the connection is READY", Signal.LOST, Phase.DISCONNECTED): ([(290, 290), (206, 290)], (248, 280), "middle"),
-    ("a Watch is open", Signal.SERVING, Phase.SERVING): ([(350, 78), (350, 92)], (0, 0), "inside"),
-    ("a Watch is open", Signal.OTHER, Phase.UNHEALTHY): ([(350, 78), (350, 92)], (0, 0), "inside"),
-    ("a Watch is open", Signal.UNIMPLEMENTED, Phase.UNCHECKED): ([(526, 270), (744, 270)], (536, 262), "start"),
-    ("a Watch is open", Signal.UNSUPPORTED, Phase.UNSUPPORTED): ([(526, 390), (744, 390)], (536, 382), "start"),
-    ("a Watch is open", Signal.ENDED, Phase.RETRYING): ([(526, 172), (744, 172)], (536, 190), "start"),
-    ("WATCHING", Signal.NO_RESPONSE, Phase.RETRYING): ([(506, 150), (744, 150)], (536, 144), "start"),
-    ("RETRYING", Signal.DUE, Phase.WATCHING): ([(830, 122), (830, 104), (480, 104), (480, 122)], (536, 98), "start"),
+
+@dataclass(frozen=True)
+class Route:
+    """Where an arrow runs, and where its name stands."""
+
+    points: tuple[Point, ...]
+    label: Point
+    anchor: str = "start"
+
+
+ROUTES: dict[tuple[str, Signal, Phase], Route] = {
+    ("DISCONNECTED", Signal.CONNECTED, Phase.WATCHING): Route(((116, 271), (116, 176), (498, 176)), (124, 168)),
+    ("DISCONNECTED", Signal.CONNECTED_UNCHECKED, Phase.UNCHECKED): Route(
+        ((116, 329), (116, 516), (1184, 516), (1184, 280), (1162, 280)), (360, 508)
+    ),
+    (CONNECTED.title, Signal.LOST, Phase.DISCONNECTED): Route(((342, 300), (208, 300)), (275, 292), "middle"),
+    (STREAMING.title, Signal.SERVING, Phase.SERVING): Route(((364, 280), (498, 280)), (372, 272)),
+    (STREAMING.title, Signal.OTHER, Phase.UNHEALTHY): Route(((364, 400), (498, 400)), (372, 392)),
+    (STREAMING.title, Signal.UNIMPLEMENTED, Phase.UNCHECKED): Route(((698, 280), (978, 280)), (708, 272)),
+    (STREAMING.title, Signal.UNSUPPORTED, Phase.UNSUPPORTED): Route(((698, 400), (978, 400)), (708, 392)),
+    (STREAMING.title, Signal.ENDED, Phase.RETRYING): Route(((698, 198), (978, 198)), (708, 191)),
+    ("WATCHING", Signal.NO_RESPONSE, Phase.RETRYING): Route(((682, 158), (978, 158)), (708, 151)),
+    ("RETRYING", Signal.DUE, Phase.WATCHING): Route(((1070, 147), (1070, 116), (590, 116), (590, 147)), (708, 109)),
 }
 
 
@@ -109,3 +110,95 @@ def arrows() -> Iterator[tuple[Source, Signal, Phase, set[Row]]]:
                     yield group, signal, target, same
     for row in sorted(left, key=lambda row: (row[0].value, row[1].value)):
         yield row[0], row[1], row[2], {row}
+
+
+def drawing() -> str:
+    """Return the picture.
+
+    Raises:
+        KeyError: the table says what has no place, no name or no route here.
+        ValueError: there is a route that the table knows nothing of, or a row that is not drawn.
+    """
+    drawn = list(arrows())
+    if set().union(*(same for *_, same in drawn)) != rows():
+        raise ValueError("a row of the table is not drawn")
+    parts = [_frame(CONNECTED), _frame(STREAMING)]
+    routes = dict(ROUTES)
+    for source, signal, target, same in drawn:
+        name = source.title if isinstance(source, Group) else source.name
+        parts.append(_arrow(routes.pop((name, signal, target)), _words(signal, same)))
+    if routes:
+        raise ValueError(f"not in the table: {sorted(routes)}")
+    parts += [_box(phase) for phase in Phase]
+    parts.append(_text((20, 560), _NOTE, "note", "start"))
+    width, height = SIZE
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">\n'
+        f'{_STYLE}<rect width="{width}" height="{height}" fill="white"/>\n{body}\n</svg>\n'
+    )
+
+
+_NOTE = (
+    "READY also takes a connection for calls. CONNECTING shows as TRANSIENT_FAILURE where the subchannel was that "
+    "before, or cannot connect."
+)
+_STYLE = """<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8"
+orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="#444"/></marker></defs>
+<style>
+text { font: 13px sans-serif; fill: #222 }
+.name { font: bold 14px sans-serif }
+.done { font-style: italic; fill: #666 }
+.note, .title { fill: #666 }
+path.way { fill: none; stroke: #444; stroke-width: 1.4; marker-end: url(#tip) }
+rect.box { stroke: #444; stroke-width: 1.4 }
+rect.frame { fill: none; stroke: #999; stroke-dasharray: 5 4 }
+</style>
+"""
+_READY, _OUT, _UNDECIDED = ("READY", "#d5efd8"), ("TRANSIENT_FAILURE", "#f6d6d3"), ("CONNECTING", "#f3efd2")
+
+
+def _seen(phase: Phase) -> tuple[str, str]:
+    """What pickers see in this phase, and its colour."""
+    if phase in health.HEALTHY:
+        return _READY
+    return _OUT if phase in health.UNHEALTHY else _UNDECIDED
+
+
+def _words(signal: Signal, same: set[Row]) -> list[str]:
+    done = sorted({DONE[action] for *_, action in same} - {""})
+    return [SAID[signal], *done]
+
+
+def _text(at: Point, text: str, kind: str, anchor: str) -> str:
+    x, y = at
+    return f'<text x="{x}" y="{y}" class="{kind}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _frame(group: Group) -> str:
+    (x, y), (width, height) = group.corner, group.size
+    frame = f'<rect class="frame" x="{x}" y="{y}" width="{width}" height="{height}" rx="10"/>'
+    return frame + _text((x + 12, y + 20), group.title, "title", "start")
+
+
+def _box(phase: Phase) -> str:
+    (x, y), (width, height) = PLACES[phase], BOX
+    state, colour = _seen(phase)
+    box = (
+        f'<rect class="box" x="{x - width // 2}" y="{y - height // 2}" width="{width}" height="{height}" rx="8" '
+        f'fill="{colour}"/>'
+    )
+    return box + _text((x, y - 4), phase.name, "name", "middle") + _text((x, y + 16), state, "state", "middle")
+
+
+def _arrow(route: Route, words: list[str]) -> str:
+    way = " L".join(f"{x} {y}" for x, y in route.points)
+    x, y = route.label
+    said, *done = words
+    lines = [_text((x, y), said, "said", route.anchor)]
+    lines += [_text((x, y + 24), text, "done", route.anchor) for text in done]
+    return f'<path class="way" d="M{way}"/>{"".join(lines)}'
+
+
+if __name__ == "__main__":
+    IMAGE.write_text(drawing())

@@ -70,8 +70,12 @@ class OngoingCall(Runner):
     def _make_error(self, fail: Fail) -> AioCallError:
         return AioCallError(fail, self._attempts.history)
 
-    def _commit(self) -> None:
+    def _commit(self, inner: Any) -> bool:
+        """Let no other attempt take over; False where one has already, and what `inner` gave is to be dropped."""
+        if self._inner is not inner:
+            return False
         self._attempts.is_committed = True
+        return True
 
     # --- waiting -----------------------------------------------------------------------------------
 
@@ -89,14 +93,17 @@ class OngoingCall(Runner):
         """
         while self._inner is None:
             self._raise_error()
-            if self._changed is None:
-                self._changed = asyncio.get_running_loop().create_future()
             try:
-                await asyncio.shield(self._changed)
+                await self._change()
             except asyncio.CancelledError:
                 self.cancel()
                 raise
         return self._inner
+
+    async def _change(self) -> None:
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._changed)
 
     def _raise_error(self) -> None:
         if self._error is not None:
@@ -113,15 +120,11 @@ class OngoingCall(Runner):
 
     async def _ask(self, name: str, otherwise: Callable[[AioCallError], Any]) -> Any:
         while True:
+            inner = self._inner
             if self._error is not None:
                 return otherwise(self._error)
-            try:
-                inner = await self._started()
-            except grpc.aio.AioRpcError:
-                continue
-            except asyncio.CancelledError:
-                if self._error is None:
-                    raise
+            if inner is None:
+                await self._change()
                 continue
             value = await getattr(inner, name)()
             if self._inner is inner:
@@ -143,7 +146,7 @@ class OngoingCall(Runner):
     async def initial_metadata(self) -> Any:
         """The server's initial metadata. From then on no other attempt takes over."""
         metadata = await self._ask("initial_metadata", AioCallError.initial_metadata)
-        self._commit()
+        self._commit(self._inner)
         return metadata
 
     async def trailing_metadata(self) -> Any:
@@ -171,6 +174,9 @@ class OngoingCall(Runner):
             except grpc.aio.AioRpcError as error:
                 if self._is_final(inner, error):
                     raise
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
 
 
 class UnaryResponse(OngoingCall):
@@ -192,6 +198,10 @@ class UnaryResponse(OngoingCall):
             except grpc.aio.AioRpcError as error:
                 if self._is_final(inner, error):
                     raise
+            except asyncio.CancelledError:
+                # grpcio cancels the attempt with whoever awaits it; and no other is to be made.
+                self.cancel()
+                raise
 
 
 class StreamResponse(OngoingCall):
@@ -212,13 +222,17 @@ class StreamResponse(OngoingCall):
             inner = await self._started()
             try:
                 async for response in inner:
-                    if not self._attempts.is_committed:
-                        self._commit()
+                    if not self._attempts.is_committed and not self._commit(inner):
+                        break
                     yield response
-                return
+                else:
+                    return
             except grpc.aio.AioRpcError as error:
                 if self._is_final(inner, error):
                     raise
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
 
     async def read(self) -> Any:
         """Return the next response, or `grpc.aio.EOF`."""
@@ -229,9 +243,12 @@ class StreamResponse(OngoingCall):
             except grpc.aio.AioRpcError as error:
                 if self._is_final(inner, error):
                     raise
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
             else:
-                self._commit()
-                return response
+                if self._attempts.is_committed or self._commit(inner):
+                    return response
 
 
 class StreamRequest(OngoingCall):
@@ -253,18 +270,28 @@ class StreamRequest(OngoingCall):
 
     def _outcome(self, inner: Any) -> Outcome | None:
         outcome = super()._outcome(inner)
-        if not self._written.is_whole or (self._replay is not None and not self._replay.is_whole):
-            self._commit()
+        if not (self._written.is_whole if self._replay is None else self._replay.rewind()):
+            self._attempts.is_committed = True
         return outcome
 
-    def _commit(self) -> None:
-        super()._commit()
+    def _commit(self, inner: Any) -> bool:
+        if not super()._commit(inner):
+            return False
         self._written.commit()
         if self._replay is not None:
             self._replay.commit()
+        return True
+
+    def cancel(self) -> bool:
+        """End the call with CANCELLED; False where it is over."""
+        is_cancelled = super().cancel()
+        if is_cancelled and self._replay is not None:
+            self._replay.close()
+        return is_cancelled
 
     def _wake(self) -> None:
-        if len(self._written) and self._inner is not None and self._inner is not self._written_to:
+        has_written = len(self._written) or self._is_done_writing
+        if has_written and self._inner is not None and self._inner is not self._written_to:
             self._rewriting = asyncio.get_running_loop().create_task(self._write_again())
         super()._wake()
 
@@ -297,6 +324,9 @@ class StreamRequest(OngoingCall):
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                     if self._inner is inner:
                         raise
+                except asyncio.CancelledError:
+                    self.cancel()
+                    raise
                 else:
                     return
 

@@ -23,11 +23,13 @@ class Board:
     Attributes:
         snapshot: the present one.
         observe: called with the state of each.
+        deliver: runs who asked to be called back.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.observe: Callable[[ConnectivityState], None] = lambda state: None
+        self.deliver: Callable[[Callable[[], object]], None] = run_callback
         self._changed = threading.Condition()
         self._watchers: dict[int, Callable[[], object]] = {}
         self._numbers = itertools.count()
@@ -40,7 +42,7 @@ class Board:
             watchers, self._watchers = self._watchers, {}
         self.observe(snapshot.state)
         for watcher in watchers.values():
-            run_callback(watcher)
+            self.deliver(watcher)
 
     def wait(self, generation: int, deadline: float | None) -> bool:
         """Block until there is another generation; False if `deadline` (monotonic seconds) came first."""

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 _log = logging.getLogger("healthlb")
+_here = threading.local()
 
 
 class Deliverer:
@@ -18,17 +19,20 @@ class Deliverer:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._queue: deque[Callable[[], None]] = deque()
+        self._queue: deque[Callable[[], object]] = deque()
         self._is_running = False
 
-    def submit(self, callback: Callable[[], None]) -> None:
+    def submit(self, callback: Callable[[], object]) -> None:
         """Have `callback` run after those that were submitted before; what it raises is logged."""
         with self._lock:
             self._queue.append(callback)
             if self._is_running:
                 return
             self._is_running = True
-        threading.Thread(target=self._run, name="healthlb-callbacks", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="healthlb-callbacks", daemon=True).start()
+        except RuntimeError:  # Python 3.12 and later start no thread once the interpreter ends
+            self._run()
 
     def _run(self) -> None:
         while True:
@@ -42,7 +46,15 @@ class Deliverer:
 
 def run_callback(callback: Callable[[], object]) -> None:
     """Call a user's callback; log what it raises."""
+    was_in_callback, _here.is_in_callback = is_in_callback(), True
     try:
         callback()
     except Exception:
         _log.exception("a callback raised: %r", callback)
+    finally:
+        _here.is_in_callback = was_in_callback
+
+
+def is_in_callback() -> bool:
+    """Whether the caller was called back itself: then grpcio or a Deliverer waits for it to return."""
+    return getattr(_here, "is_in_callback", False)

@@ -93,12 +93,14 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Event] = deque()
         self._is_scheduled = False
+        self._is_draining = False
         self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
         self._watchers: dict[int, SubchannelWatcher] = {}
         self._resolving: asyncio.Task[None] | None = None
         self._published = balancer.snapshot
+        self._built_from = self._published.ready
         self._failures: dict[tuple[int, int, Code, bool], None] = {}
         self._failures_lock = threading.Lock()
 
@@ -141,6 +143,9 @@ class Driver:
         """Stop everything and publish the last snapshot; on the loop."""
         if self._is_closed:
             return
+        if self._is_draining:  # closed by the user's code that is called from there, as a picker factory is
+            self._loop.call_soon(self.close)
+            return
         self.post(Closing())
         self._drain()
         self._is_closed = True
@@ -159,6 +164,13 @@ class Driver:
         self._is_scheduled = False
         if self._is_closed:
             return
+        self._is_draining = True
+        try:
+            self._handle_all()
+        finally:
+            self._is_draining = False
+
+    def _handle_all(self) -> None:
         effects: list[Effect] = []
         now = self._clock()
         while self._queue:
@@ -196,9 +208,10 @@ class Driver:
         if snapshot.generation == old.generation:
             return
         picker = old.picker
-        if snapshot.ready is not old.ready:
+        if snapshot.ready is not self._built_from:
             try:
                 picker = self._factory.build(snapshot.ready)
+                self._built_from = snapshot.ready
             except Exception:
                 _log.exception("the picker factory %r failed; the last good picker stays", self._factory)
         self._published = replace(snapshot, picker=picker)
@@ -233,7 +246,8 @@ class Driver:
             case StartWatch(sub, watch, service):
                 self._watchers[sub].start_watch(watch, service)
             case StopWatch(sub, watch):
-                self._watchers[sub].stop_watch(watch)
+                if sub in self._watchers:  # who was told of the snapshot may have closed the channel
+                    self._watchers[sub].stop_watch(watch)
             case SendCheck(sub, check, timeout):
                 self._watchers[sub].send_check(check, timeout / SECOND)
 
@@ -256,8 +270,12 @@ class Driver:
     async def _run_resolver(self) -> None:
         try:
             await self._resolver.resolve(self._update)
-        except asyncio.CancelledError:
-            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not ours: something that it waited for was cancelled.
+            self.post(ResolveFailed(repr(error)))
         except Exception as error:
             self.post(ResolveFailed(str(error) or repr(error)))
         else:
@@ -265,6 +283,7 @@ class Driver:
             await self._loop.create_future()
 
     def _update(self, endpoints: Sequence[Endpoint]) -> None:
+        endpoints = tuple(endpoints)
         wrong = [endpoint for endpoint in endpoints if not isinstance(endpoint, Endpoint)]
         if wrong:
             raise TypeError(f"a resolver must pass Endpoint objects to update, not {wrong[0]!r}")

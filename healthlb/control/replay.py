@@ -22,8 +22,9 @@ class RequestLog:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
-        self._requests: list[Any] = []
+        self._count = 0
         self._dropped = 0
+        self._requests: dict[int, Any] = {}
 
     @property
     def is_whole(self) -> bool:
@@ -31,36 +32,40 @@ class RequestLog:
         return not self._dropped and self._size <= self._limit
 
     def __len__(self) -> int:
-        return self._dropped + len(self._requests)
+        return self._count
 
     def append(self, request: Any) -> None:
-        """Keep one request, or let all go if that is too much."""
-        self._requests.append(request)
+        """Keep one request."""
+        self._requests[self._count] = request
+        self._count += 1
         self._size += size_of(request)
 
     def get(self, index: int) -> Any:
-        """Return a request; where the log is no longer whole, only the latest is there."""
-        request = self._requests[index - self._dropped]
+        """Return a request; where the log is no longer whole, let go of it and of those before it."""
+        request = self._requests[index]
         if not self.is_whole:
-            self._dropped += len(self._requests)
-            self._requests.clear()
+            for sent in range(self._dropped, index + 1):
+                del self._requests[sent]
+            self._dropped = index + 1
         return request
 
     def commit(self) -> None:
-        """Keep nothing any more."""
+        """Keep nothing but what is still to be sent."""
         self._size = self._limit + 1
 
 
 def size_of(request: Any) -> int:
-    """Return about how many bytes a request takes."""
+    """Return about how many bytes a request takes; none takes nothing, or a stream of them would never be too much."""
     if isinstance(request, bytes | bytearray | str):
-        return len(request)
+        return len(request) or 1
     byte_size = getattr(request, "ByteSize", None)
-    return int(byte_size()) if byte_size is not None else sys.getsizeof(request)
+    return int(byte_size()) or 1 if byte_size is not None else sys.getsizeof(request)
 
 
 class Replay:
     """A caller's iterator of requests, for as many attempts as it takes. Any thread.
+
+    An attempt that is over may still be waiting for the caller's iterator; what it gets then is the next one's.
 
     Args:
         requests: the iterator.
@@ -69,40 +74,80 @@ class Replay:
 
     def __init__(self, requests: Iterator[Any], limit: int) -> None:
         self._requests = requests
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._log = RequestLog(limit)
         self._end: BaseException | None = None
+        self._is_reading = False
+        self._reader: Reader | None = None
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether another attempt can send it from its beginning."""
-        return self._log.is_whole
+    def rewind(self) -> bool:
+        """End the attempt's reading; return whether another one can send all from the beginning."""
+        with self._changed:
+            self._reader = None
+            self._changed.notify_all()
+            return self._log.is_whole and (self._end is None or isinstance(self._end, StopIteration))
 
     def commit(self) -> None:
         """No other attempt will follow."""
-        self._log.commit()
+        with self._changed:
+            self._log.commit()
 
-    def reader(self) -> Iterator[Any]:
-        """Return an iterator for one attempt."""
-        return _Reader(self)
+    def reader(self) -> Reader:
+        """Return an iterator for one attempt; it is the only one from now on."""
+        with self._changed:
+            self._reader = Reader(self)
+            return self._reader
 
-    def read(self, index: int) -> Any:
-        """Return request number `index`; only one reader at a time waits for the caller's iterator."""
-        with self._lock:
-            if index < len(self._log):
-                return self._log.get(index)
-            if self._end is None:
-                try:
-                    self._log.append(next(self._requests))
-                except BaseException as end:  # as it came: StopIteration, or the caller's own error
-                    self._end = end
-                else:
+    def read(self, reader: Reader, index: int) -> Any:
+        """Return request number `index`; StopIteration where `reader` is no longer the one."""
+        with self._changed:
+            while reader is self._reader:
+                if index < len(self._log):
                     return self._log.get(index)
-            raise self._end
+                if self._end is not None:
+                    raise self._end
+                if self._is_reading:
+                    self._changed.wait()
+                elif self._log.is_whole:
+                    self._read_next()
+                else:
+                    # Nothing will be sent again: what is left is the caller's own.
+                    reader.rest = self._requests
+                    break
+            else:
+                raise StopIteration
+        return next(self._requests)
+
+    def _read_next(self) -> None:
+        self._is_reading = True
+        # The caller's iterator may take its time, and others may have requests to send again meanwhile.
+        self._changed.release()
+        end: BaseException | None = None
+        try:
+            request = next(self._requests)
+        except BaseException as error:  # as it came: StopIteration, or the caller's own error
+            end = error
+        finally:
+            self._changed.acquire()
+        self._is_reading = False
+        if end is None:
+            self._log.append(request)
+        self._end = end
+        self._changed.notify_all()
 
 
-class _Reader:
+class Reader:
+    """The requests, for one attempt.
+
+    Args:
+        replay: keeps them.
+
+    Attributes:
+        rest: those that are not kept, once there are such.
+    """
+
     def __init__(self, replay: Replay) -> None:
+        self.rest: Iterator[Any] | None = None
         self._replay = replay
         self._index = 0
 
@@ -110,6 +155,8 @@ class _Reader:
         return self
 
     def __next__(self) -> Any:
-        request = self._replay.read(self._index)
+        if self.rest is not None:
+            return next(self.rest)
+        request = self._replay.read(self, self._index)
         self._index += 1
         return request

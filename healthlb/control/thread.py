@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 from healthlb.core.heartbeat import Pace
 
+_LAST_WORDS = 0.1
+
 
 class ControlThread:
     """A daemon thread with a loop; `acquire` and `release` count its users.
@@ -74,6 +76,8 @@ class ControlThread:
         if tasks:
             self.loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        # grpcio has one poller for all loops: what C-core still says to a closed one raises in another (1.85.1).
+        self.loop.run_until_complete(asyncio.sleep(_LAST_WORDS))
 
     @classmethod
     def forget_after_fork(cls) -> None:

@@ -69,7 +69,10 @@ class SubchannelWatcher:
         self._challenger = (challenger, self._loop.create_task(self._race(challenger)))
 
     def start_watch(self, watch: int, service: str) -> None:
-        """Open a Watch on the present connection."""
+        """Open a Watch on the present connection; an older one ends."""
+        if self._watch is not None:
+            # One batch may stop and start: what opens is done first, and the stop would find the new one.
+            self._watch[1].cancel()
         self._service = service
         self._watch = (watch, self._spawn(self._follow_watch(self.connection, watch, service)))
 

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 
 from healthlb.control.attempts import Attempts, Outcome
+from healthlb.control.evidence import initial_metadata
 from healthlb.control.pool import PoolBase, failure, too_late
 from healthlb.core.failover import Start
 from healthlb.core.load import Subchannel
@@ -45,4 +46,7 @@ def outcome_of(error: Any) -> Outcome:
     """Return what the error of a plain grpcio call says."""
     trailers = error.trailing_metadata() or ()
     code = error.code() or grpc.StatusCode.UNKNOWN
-    return Outcome(code, error.details() or "", bool(error.initial_metadata()), trailers)
+    # Of a stream that ended without, the event of the initial metadata may come behind that of the status, on the
+    # one thread that runs our callback: to ask for it would be to wait for ever (grpcio 1.85.1).
+    has_metadata = bool(error._state.initial_metadata)
+    return Outcome(code, error.details() or "", has_metadata, trailers)

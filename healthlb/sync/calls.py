@@ -76,7 +76,7 @@ class _UnaryResponse(_MultiCallable):
                     compression,
                 )
             except grpc.RpcError as error:
-                attempts.is_committed = replay is not None and not replay.is_whole
+                attempts.is_committed = replay is not None and not replay.rewind()
                 start = _next(attempts, attempts.failed(start, sub, outcome_of(error), started_at), error)
             except ValueError as error:
                 start = _next(attempts, attempts.lost(start, sub), error)

@@ -181,6 +181,8 @@ class HealthAwareChannel(grpc.Channel):
             snapshot = board.snapshot
             if has_ready(snapshot, min_ready):
                 return
+            if self._pool.is_closed:
+                self._pool.start()
             if not board.wait(snapshot.generation, deadline):
                 raise TimeoutError(lacking(snapshot, timeout, min_ready))
 

@@ -1,6 +1,6 @@
 """The connections that sync calls use: plain sync channels, made fresh and warmed on the control loop.
 
-The one rule: a channel with calls in flight is never closed, and none is made READY by a call.
+The one rule: a channel with calls in flight is never closed (but with the whole), and none is made READY by a call.
 A sync and an aio channel cannot share a connection, so a stray call during an outage would leave the
 data channel in C-core's backoff long after the backend is back.
 """
@@ -8,9 +8,11 @@ data channel in C-core's backoff long after the backend is back.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import grpc
 
+from healthlb.control.delivery import Deliverer
 from healthlb.control.evidence import connectivity
 from healthlb.control.grpc_transport import open_channel
 from healthlb.control.options import ChannelOptions
@@ -31,6 +33,9 @@ class SyncData:
         credentials: None is plaintext.
         options: channel arguments, complete.
         compression: the default of calls.
+
+    Attributes:
+        deliverer: runs what may have to wait for the user's code.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class SyncData:
         self._warming: dict[int, tuple[int, DataDone]] = {}
         self._warmer: asyncio.Task[None] | None = None
         self._last_generation = 0
+        self.deliverer = Deliverer()
 
     def channel(self, sub: Subchannel) -> grpc.Channel | None:
         """Return the channel of what was picked, None where it is closed already. Any thread."""
@@ -91,7 +97,12 @@ class SyncData:
             del self._current[sub]
         channel = self._channels.pop((sub, generation), None)
         if channel is not None:
-            channel.close()
+            # grpcio's close waits for the user's callbacks, and the control loop may not.
+            self.deliverer.submit(channel.close)
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once all that was closed so far is."""
+        self.deliverer.submit(callback)
 
     async def _warm(self) -> None:
         # One task looks at all of them: waiting for a sync channel would take a thread for each.

@@ -54,7 +54,7 @@ class OngoingCall(Runner, grpc.RpcError, grpc.Call, grpc.Future):  # type: ignor
     def _outcome(self, inner: Any) -> Outcome | None:
         if inner.code() is grpc.StatusCode.OK:
             return None
-        if self._replay is not None and not self._replay.is_whole:
+        if self._replay is not None and not self._replay.rewind():
             self._attempts.is_committed = True
         return outcome_of(inner)
 
@@ -68,10 +68,15 @@ class OngoingCall(Runner, grpc.RpcError, grpc.Call, grpc.Future):  # type: ignor
     def _make_error(self, fail: Fail) -> CallError:
         return CallError(fail, self._attempts.history)
 
-    def _commit(self) -> None:
-        self._attempts.is_committed = True
+    def _commit(self, inner: Any) -> bool:
+        """Let no other attempt take over; False where one has already, and what `inner` gave is to be dropped."""
+        with self._changed:
+            if self._inner is not inner:
+                return False
+            self._attempts.is_committed = True
         if self._replay is not None:
             self._replay.commit()
+        return True
 
     # --- what the caller sees ----------------------------------------------------------------------
 
@@ -117,17 +122,18 @@ class OngoingCall(Runner, grpc.RpcError, grpc.Call, grpc.Future):  # type: ignor
                 if self._is_final(inner):
                     raise self from None
             else:
-                if not self._attempts.is_committed:
-                    self._commit()
-                return response
+                if self._attempts.is_committed or self._commit(inner):
+                    return response
 
     next = __next__
 
     def initial_metadata(self) -> Any:
         """The server's initial metadata; blocks until it is there. From then on no other attempt takes over."""
-        metadata = self._ask("initial_metadata")
-        self._commit()
-        return metadata
+        while True:
+            metadata = self._ask("initial_metadata")
+            inner = self._inner
+            if self._commit(inner):
+                return metadata
 
     def trailing_metadata(self) -> Any:
         """The server's trailing metadata; blocks until the call is over."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from healthlb.control.board import Board
-from healthlb.control.delivery import Deliverer
+from healthlb.control.delivery import Deliverer, is_in_callback
 from healthlb.control.driver import Driver
 from healthlb.control.grpc_transport import GrpcTransport
 from healthlb.control.names import Names
@@ -72,24 +74,27 @@ class Control:
         if self._driver is not None:
             self._driver.call_failed(sub.id, sub.generation, code, is_refused=is_refused)
 
-    def close(self) -> None:
-        """End the control plane's part and wait for it, a moment at most."""
-        if os.getpid() != self._pid:
-            return
+    def close(self) -> threading.Event:
+        """End the control plane's part without waiting; return what is set when it has ended."""
         closed = threading.Event()
+        if os.getpid() != self._pid:
+            closed.set()
+            return closed
+        # The calls' end waits for the user's callbacks, so in one of them it cannot be waited for.
+        then = closed.set if is_in_callback() else partial(self._data.when_closed, closed.set)
         if self.thread.is_current:
-            self._close(closed)
+            self._close(then)
         else:
-            self.thread.run_soon(lambda: self._close(closed))
-            closed.wait(_CLOSE_TIMEOUT)
+            self.thread.run_soon(partial(self._close, then))
         self.thread.release()
+        return closed
 
-    def _close(self, closed: threading.Event) -> None:
+    def _close(self, then: Callable[[], None]) -> None:
         try:
             if self._driver is not None:
                 self._driver.close()
         finally:
-            closed.set()
+            then()
 
 
 class Pool(PoolBase):
@@ -103,8 +108,10 @@ class Pool(PoolBase):
         super().__init__(settings)
         self.channels = SyncData(settings.credentials, settings.options, settings.compression)
         self._data = self.channels
+        self.board.deliver = self._data.deliverer.submit
         self._lock = threading.Lock()
         self._control: Control | None = None
+        self._finalizer: Any = None
 
     def start(self) -> None:
         """Begin to connect, once.
@@ -120,17 +127,30 @@ class Pool(PoolBase):
             if self._control is None:
                 self._is_started = True
                 self._control = Control(self.settings, self._data, self.names, self.board, self.listeners)
+                # Whoever collects the garbage does not wait: what it holds may be waited for.
                 self._finalizer = weakref.finalize(self, self._control.close)
+                self._finalizer.atexit = False
+                _started.add(self)
 
     def close(self) -> None:
         """End calls in flight with CANCELLED and give everything back; a second time does nothing."""
+        closed = self.begin_close()
+        if self._control is not None and not self._control.thread.is_current:
+            closed.wait(_CLOSE_TIMEOUT)
+
+    def begin_close(self) -> threading.Event:
+        """Close without waiting; return what is set when all is given back."""
+        closed = threading.Event()
+        closed.set()
         with self._lock:
             if self.is_closed:
-                return
+                return closed
             self.is_closed = True
         if self._control is None:
             self.board.publish(Snapshot(0, ConnectivityState.SHUTDOWN, service=self.settings.service))
-        self._finalizer()
+            return closed
+        self._finalizer.detach()
+        return self._control.close()
 
     def forget_after_fork(self) -> None:
         """In a forked child nothing of the control plane is alive."""
@@ -138,14 +158,28 @@ class Pool(PoolBase):
         super().forget_after_fork()
 
     def call_later(self, delay: float, work: Callable[[], object]) -> Callable[[], object]:
-        """Have `work` run on the control loop in `delay` seconds; return what takes that back."""
+        """Have `work` run in `delay` seconds, beside the control loop; return what takes that back."""
         assert self._control is not None
         thread = self._control.thread
         timer: list[Callable[[], object]] = []
-        thread.run_soon(lambda: timer.append(thread.loop.call_later(delay, work).cancel))
+        submit = self._data.deliverer.submit
+        thread.run_soon(lambda: timer.append(thread.loop.call_later(delay, submit, work).cancel))
         return lambda: thread.run_soon(lambda: timer[0]())
 
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
         """Tell the core of a failed call."""
         if self._control is not None:
             self._control.call_failed(sub, code, is_refused=is_refused)
+
+
+_started: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """Close at exit, all within the time that one is given: the control thread must not run into the end."""
+    deadline = time.monotonic() + _CLOSE_TIMEOUT
+    for closed in [pool.begin_close() for pool in tuple(_started)]:
+        closed.wait(max(0.0, deadline - time.monotonic()))
+
+
+atexit.register(_close_all)

@@ -19,6 +19,9 @@ from healthlb.core.messages import (
     Endpoint,
     Event,
     Fact,
+    StartWatch,
+    StopWatch,
+    WatchClosed,
 )
 from healthlb.core.pickers import Picker, PickerFactory
 from healthlb.core.pickers.round_robin import RoundRobin
@@ -60,8 +63,9 @@ class ScriptedWatch:
 class ScriptedConnection:
     """A control connection."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, log: list[tuple[str, Any]]) -> None:
         self.address = address
+        self.log = log
         self.watches: list[ScriptedWatch] = []
         self.checks: list[asyncio.Future[tuple[Code, str]]] = []
         self.releases = 0
@@ -104,6 +108,7 @@ class ScriptedConnection:
             return Code.DEADLINE_EXCEEDED, "Deadline Exceeded"
 
     def release(self) -> None:
+        self.log.append(("release", self.address))
         self.releases += 1
         assert self.releases == 1
 
@@ -136,13 +141,22 @@ class ScriptedResolver:
 
 
 class SpiedBalancer(Balancer):
-    """Logs each event."""
+    """Logs each event, and keeps which Watches it has asked for and not seen the end of."""
 
     log: list[tuple[str, Any]]
+    watches: dict[int, int]
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         self.log.append(("handle", event))
-        return super().handle(event, now)
+        if isinstance(event, WatchClosed) and self.watches.get(event.sub) == event.watch:
+            del self.watches[event.sub]
+        effects = super().handle(event, now)
+        for effect in effects:
+            if isinstance(effect, StartWatch):
+                self.watches[effect.sub] = effect.watch
+            elif isinstance(effect, StopWatch):
+                del self.watches[effect.sub]
+        return effects
 
 
 class Switch:
@@ -164,8 +178,10 @@ class World:
     """A driver, and everything around it.
 
     Attributes:
-        log: what was done in which order: handle, open, publish, close, report.
-        data_answer: what comes of preparing a connection for calls: "" is success, None is silence.
+        log: what was done in which order: handle, open, publish, close, report; and release, which
+            watchers do on their own account too.
+        data_answer: what comes of preparing a connection for calls: "" is success, None is silence until
+            `answer_data`.
     """
 
     def __init__(
@@ -186,9 +202,10 @@ class World:
         self.facts: list[Fact] = []
         self.when_published: Callable[[Snapshot], None] = lambda snapshot: None
         self._current: dict[int, int] = {}
+        self._asked: dict[int, tuple[str, DataDone]] = {}
         self._generations = itertools.count(1)
         self.balancer = SpiedBalancer(service, policy, seed=1)
-        self.balancer.log = self.log
+        self.balancer.log, self.balancer.watches = self.log, {}
         self.driver = Driver(
             balancer=self.balancer,
             transport=self,
@@ -204,7 +221,7 @@ class World:
     # --- the transport -----------------------------------------------------------------------------
 
     def connect(self, endpoint: Endpoint) -> ScriptedConnection:
-        connection = ScriptedConnection(endpoint.address)
+        connection = ScriptedConnection(endpoint.address, self.log)
         self.connections.append(connection)
         self.log.append(("open", endpoint.address))
         return connection
@@ -215,16 +232,25 @@ class World:
         assert isinstance(control, ScriptedConnection)
         assert control.is_live
         self.log.append(("open", sub))
-        if self.data_answer:
-            asyncio.get_running_loop().call_soon(done, None, self.data_answer)
-        elif self.data_answer is not None:
+        self._asked[sub] = (endpoint.address, done)
+        if self.data_answer is not None:
+            asyncio.get_running_loop().call_soon(self.answer_data)
+
+    def answer_data(self) -> None:
+        """Answer whoever waits for a connection for calls."""
+        asked, self._asked = self._asked, {}
+        for sub, (address, done) in asked.items():
+            if self.data_answer:
+                done(None, self.data_answer)
+                continue
             if sub not in self._current:
                 self._current[sub] = next(self._generations)
-                self.open_data[sub, self._current[sub]] = endpoint.address
+                self.open_data[sub, self._current[sub]] = address
             done(self._current[sub], "")
 
     def forget(self, sub: int) -> None:
         self._current.pop(sub, None)
+        self._asked.pop(sub, None)
 
     def close(self, sub: int, generation: int) -> None:
         self.log.append(("close", (sub, generation)))
@@ -267,7 +293,8 @@ class World:
 
     def batches(self) -> list[list[str]]:
         """What was done after each run of events, by kind."""
-        groups = itertools.groupby((kind for kind, _ in self.log), key=lambda kind: kind == "handle")
+        kinds = (kind for kind, _ in self.log if kind != "release")
+        groups = itertools.groupby(kinds, key=lambda kind: kind == "handle")
         return [list(kinds) for is_event, kinds in groups if not is_event]
 
 
