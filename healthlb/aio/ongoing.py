@@ -55,12 +55,9 @@ class OngoingCall(Runner):
         code = now(inner.code())
         if code is grpc.StatusCode.OK:
             return None
-        return Outcome(
-            code,
-            now(inner.details()) or "",
-            bool(now(inner.initial_metadata())),
-            tuple(now(inner.trailing_metadata()) or ()),
-        )
+        trailers = tuple(now(inner.trailing_metadata()) or ())
+        has_metadata = bool(now(inner.initial_metadata()) or trailers)
+        return Outcome(code, now(inner.details()) or "", has_metadata, trailers)
 
     def _when_done(self, inner: Any, callback: Callable[[], None]) -> None:
         # grpcio's public add_done_callback keeps the call alive until it is over, so that one whose

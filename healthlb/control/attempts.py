@@ -57,7 +57,7 @@ class Outcome:
     Attributes:
         code: its status.
         details: the status's text.
-        has_metadata: whether initial metadata came, and so something answered.
+        has_metadata: whether metadata came, and so something answered.
         trailers: the trailing metadata.
     """
 
@@ -250,10 +250,10 @@ class Attempts:
         if self.is_committed or self.is_cancelled or self.method.pool.is_closed:
             return (Finish(start.attempt),)
         if is_refused:
-            self._generation = self.method.pool.board.snapshot.generation
+            snapshot = self.method.pool.board.snapshot
+            self._generation = snapshot.generation if sub in snapshot.ready else -1
         is_unsent = is_refused and not self.method.policy.is_strict
-        remaining = self.time_remaining
-        is_cut_off = code is Code.DEADLINE_EXCEEDED and (remaining is None or remaining > 0)
+        is_cut_off = code is Code.DEADLINE_EXCEEDED and self._is_cut_off(seconds)
         return self._step(AttemptEnded(start.attempt, sub.id, code, is_unsent, is_cut_off, outcome.pushback))
 
     def lost(self, start: Start, sub: Subchannel) -> Sequence[Action]:
@@ -278,6 +278,12 @@ class Attempts:
 
     def _step(self, event: AttemptEnded | Woke | Skipped) -> Sequence[Action]:
         return self._make_plan().step(event, time.monotonic_ns())
+
+    def _is_cut_off(self, seconds: float) -> bool:
+        """Whether the attempt's own timeout ended it, neither the call's deadline nor the server's word."""
+        limit = self.method.policy.call.attempt_timeout
+        remaining = self.time_remaining
+        return limit is not None and seconds >= limit / SECOND and (remaining is None or remaining > 0)
 
     def _is_refused(self, sub: Subchannel, outcome: Outcome) -> bool:
         if outcome.code is not grpc.StatusCode.UNAVAILABLE or outcome.has_metadata:

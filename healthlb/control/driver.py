@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from healthlb.control.port import DataPlane, Transport
+from healthlb.control.tasks import start_task
 from healthlb.control.watcher import SubchannelWatcher
 from healthlb.core.balancer import Balancer
 from healthlb.core.messages import (
@@ -161,9 +162,8 @@ class Driver:
     # --- the loop: events in, effects out ------------------------------------------------------
 
     def _drain(self) -> None:
+        # After the end too: a connection for calls that comes up then is still to be closed.
         self._is_scheduled = False
-        if self._is_closed:
-            return
         self._is_draining = True
         try:
             self._handle_all()
@@ -261,7 +261,7 @@ class Driver:
 
     def _resolve(self) -> None:
         if self._resolving is None or self._resolving.done():
-            self._resolving = self._loop.create_task(self._run_resolver())
+            self._resolving = start_task(self._loop, self._run_resolver())
         else:
             refresh = getattr(self._resolver, "refresh", None)
             if refresh is not None:

@@ -33,11 +33,3 @@ def _written(address: str) -> str:
 def connectivity(channel: Any, *, connect: bool) -> int:
     """Return C-core's number for a sync channel's state (grpcio has no public call for it)."""
     return int(channel._channel.check_connectivity_state(connect))
-
-
-def initial_metadata(call: Any) -> Any:
-    """Return the initial metadata that a sync call that is over has received, without waiting for it.
-
-    grpcio's own method waits, on the very thread that is to bring it where the status came first (seen on 1.85.1).
-    """
-    return call._state.initial_metadata

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
+from healthlb.control.tasks import start_task
 from healthlb.resolvers._lookup import ask_system
 from healthlb.resolvers.addresses import is_ip, join_port, split_port
 
@@ -31,7 +32,7 @@ class Names:
     def learn(self, address: str) -> None:
         """Look the host name up again, if it is one; what it stood for before stays known."""
         if _is_name(address):
-            task = asyncio.get_running_loop().create_task(self._learn(address))
+            task = start_task(asyncio.get_running_loop(), self._learn(address))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

@@ -10,7 +10,7 @@ from healthlb.core.failover import CallPolicy
 from healthlb.core.messages import SECOND, Code
 from healthlb.service_config import MethodConfig, ServiceConfig
 
-_ONE_ATTEMPT = Failover(max_attempts=1, codes=(), idempotent=False, budget=None)
+_ONE_ATTEMPT = Failover(max_attempts=1, codes=(), idempotent=False, strict=True, budget=None)
 
 
 @dataclass(frozen=True, slots=True)

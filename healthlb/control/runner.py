@@ -40,7 +40,8 @@ class Runner:
         self._error: Any = None
         self._is_over = False
         self._waiting: Start | None = None
-        self._stop_timers: list[Callable[[], object]] = []
+        self._stop_waking: Callable[[], object] = _do_nothing
+        self._stop_expiring: Callable[[], object] = _do_nothing
         self._watcher = -1
         self._callbacks: list[Callable[[], None]] = []
 
@@ -88,15 +89,19 @@ class Runner:
                     self._start(action)
                 case WakeAt(at):
                     delay = max(0, at - time.monotonic_ns()) / SECOND
-                    self._later(delay, partial(_on, weakref.ref(self), Runner._woke))
+                    self._stop_waking()
+                    self._stop_waking = self._later(delay, Runner._woke)
                 case Cancel(attempt):
-                    if attempt in self._live:
-                        self._live[attempt].cancel()
+                    # Out of the books first: how it ends is no news of its backend.
+                    with self._lock:
+                        beaten = self._live.pop(attempt, None)
+                    if beaten is not None:
+                        beaten.cancel()
                 case Finish(attempt):
                     self._finish(self._live.get(attempt), None)
 
-    def _later(self, delay: float, work: Callable[[], object]) -> None:
-        self._stop_timers.append(self._attempts.method.pool.call_later(delay, work))
+    def _later(self, delay: float, act: Callable[[Runner], None]) -> Callable[[], object]:
+        return self._attempts.method.pool.call_later(delay, partial(_on, weakref.ref(self), act))
 
     def _woke(self) -> None:
         with self._lock:
@@ -115,7 +120,8 @@ class Runner:
         if sub is not None:
             sub.load.abandon()
         with self._lock:
-            self._attempts.skipped(start)
+            actions = self._attempts.skipped(start)
+        self._perform(actions)
 
     def _advance(self, start: Start) -> None:
         attempts = self._attempts
@@ -138,7 +144,7 @@ class Runner:
         reference = weakref.ref(self)
         delay = self._attempts.time_remaining
         if delay is not None and self._waiting is None:
-            self._later(delay, partial(_on, reference, Runner._expire))
+            self._stop_expiring = self._later(delay, Runner._expire)
         self._waiting = start
         self._watcher = pool.board.when_changed(generation, partial(_on, reference, partial(_advance, start)))
 
@@ -172,10 +178,10 @@ class Runner:
             inner.cancel()
 
     def _attempt_ended(self, start: Start, sub: Subchannel, started_at: float) -> None:
-        if self._is_over:
+        inner = self._live.get(start.attempt)
+        if self._is_over or inner is None:
             self._attempts.dropped(sub)
             return
-        inner = self._live[start.attempt]
         outcome = self._outcome(inner)
         with self._lock:
             if outcome is None:
@@ -197,8 +203,8 @@ class Runner:
             self._error = error
             callbacks, self._callbacks = self._callbacks, []
             self._wake()
-        for stop in self._stop_timers:
-            stop()
+        self._stop_waking()
+        self._stop_expiring()
         if self._watcher >= 0:
             self._attempts.method.pool.board.forget(self._watcher)
         for callback in callbacks:
@@ -242,6 +248,10 @@ class Runner:
     def __repr__(self) -> str:
         what = self._inner or self._error or "waiting"
         return f"<{type(self).__name__} {self._attempts.method.name}: {what}>"
+
+
+def _do_nothing() -> None:
+    """Stop what was never begun."""
 
 
 def is_closed_error(error: Exception) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from healthlb.control.port import Connection, Transport, WatchEnded
+from healthlb.control.tasks import start_task
 from healthlb.core.messages import (
     CheckEnded,
     Code,
@@ -66,7 +67,7 @@ class SubchannelWatcher:
         """Race a fresh connection against the present one; the last challenger gives way."""
         self._drop_challenger()
         challenger = self._transport.connect(self.endpoint)
-        self._challenger = (challenger, self._loop.create_task(self._race(challenger)))
+        self._challenger = (challenger, start_task(self._loop, self._race(challenger)))
 
     def start_watch(self, watch: int, service: str) -> None:
         """Open a Watch on the present connection; an older one ends."""
@@ -89,7 +90,7 @@ class SubchannelWatcher:
     # --- tasks ---------------------------------------------------------------------------------
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(work)
+        task = start_task(self._loop, work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

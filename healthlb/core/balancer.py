@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from healthlb.config import Backoff, HealthCheck
 from healthlb.core.backoff import BackoffDelays
-from healthlb.core.heartbeat import HeartbeatMachine, Pace
+from healthlb.core.heartbeat import Heartbeats, Pace
 from healthlb.core.messages import (
     SECOND,
     Addition,
@@ -19,7 +19,6 @@ from healthlb.core.messages import (
     CheckEnded,
     CloseConnection,
     CloseSubchannel,
-    Closing,
     Code,
     ConnectivityChanged,
     ConnectivityState,
@@ -69,10 +68,10 @@ class Balancer:
         self._service = service
         self._policy = policy
         self._streams = Streams(seed)
-        self._pace = pace or Pace()
+        is_checked = service is not None
+        self._heartbeats = Heartbeats(policy.heartbeat if is_checked else None, pace or Pace(), self._streams)
         self._timers: Timers[TimerKey] = Timers()
         self._machines: dict[int, SubchannelMachine] = {}
-        self._heartbeats: dict[int, HeartbeatMachine] = {}
         self._leaving: dict[int, SubchannelMachine] = {}
         self._ids: dict[str, int] = {}
         self._tally: Counter[ConnectivityState] = Counter()
@@ -134,7 +133,7 @@ class Balancer:
                 self._resolved(endpoints, turn)
             case ResolveFailed(error):
                 self._resolve_failed(error, turn)
-            case Closing():
+            case _:
                 self._close(turn)
 
     def _with(self, sub: int, act: Callable[[SubchannelMachine], None]) -> None:
@@ -177,17 +176,11 @@ class Balancer:
         turn.effects.append(OpenSubchannel(sub, endpoint))
         turn.effects.append(Report(Addition(turn.now, sub, endpoint.address)))
         machine.connectivity_changed(_CONNECTING, "connecting", turn)
-        if self._policy.heartbeat is not None and self._service is not None:
-            rng = self._streams.stream("heartbeat", sub)
-            self._heartbeats[sub] = HeartbeatMachine(sub, self._policy.heartbeat, self._pace, rng)
-            self._pace.members += 1
+        self._heartbeats.add(sub)
 
     def _remove(self, address: str, turn: Turn) -> None:
         machine = self._machines.pop(self._ids.pop(address))
-        heartbeat = self._heartbeats.pop(machine.id, None)
-        if heartbeat is not None:
-            heartbeat.stop(turn)
-            self._pace.members -= 1
+        self._heartbeats.remove(machine.id, turn)
         machine.retire(turn)
         self._tally[machine.concluded_state] -= 1
         self._leaving[machine.id] = machine
@@ -211,11 +204,12 @@ class Balancer:
         was_ready = machine.raw_state is _READY
         machine.connectivity_changed(state, reason, turn)
         is_ready = machine.raw_state is _READY
-        heartbeat = self._heartbeats.get(machine.id)
         if (was_ready and not is_ready) or state is _FAILURE:
             turn.effects.append(ResolveNow())
-        if heartbeat is not None and is_ready != was_ready:
-            heartbeat.start(turn) if is_ready else heartbeat.stop(turn)
+        if is_ready and not was_ready:
+            self._heartbeats.start(machine.id, turn)
+        elif was_ready and not is_ready:
+            self._heartbeats.stop(machine.id, turn)
 
     def _data_ready(self, sub: int, generation: int, turn: Turn) -> None:
         machine = self._machines.get(sub)
@@ -230,20 +224,17 @@ class Balancer:
         is_current = machine.handle is not None and machine.handle.generation == event.generation
         if is_current and machine.raw_state is _READY and event.code is Code.DEADLINE_EXCEEDED:
             machine.data_suspected(turn)
-            heartbeat = self._heartbeats.get(machine.id)
-            if heartbeat is not None:
-                heartbeat.suspect(turn)
+            self._heartbeats.suspect(machine.id, turn)
 
     def _check_ended(self, machine: SubchannelMachine, check: int, code: Code, turn: Turn) -> None:
-        heartbeat = self._heartbeats.get(machine.id)
-        if heartbeat is not None and heartbeat.ended(check, code, turn):
-            self._silent(machine, heartbeat, turn)
+        if self._heartbeats.ended(machine.id, check, code, turn):
+            self._silent(machine, turn)
 
-    def _silent(self, machine: SubchannelMachine, heartbeat: HeartbeatMachine, turn: Turn) -> None:
+    def _silent(self, machine: SubchannelMachine, turn: Turn) -> None:
         is_excluded = self._may_exclude(machine)
         turn.effects.append(Report(HeartbeatLoss(turn.now, machine.id, machine.endpoint.address, is_excluded)))
         if is_excluded:
-            heartbeat.stop(turn)
+            self._heartbeats.stop(machine.id, turn)
             machine.fall_silent(turn)
             turn.effects.append(ResolveNow())
 
@@ -290,14 +281,9 @@ class Balancer:
                 machine.data_due(turn)
             case "challenge":
                 machine.challenge_due(turn)
-            case "heartbeat" if number:
-                self._heartbeats[machine.id].suspicion_due(turn)
-            case "heartbeat":
-                self._heartbeats[machine.id].due(machine.handle, turn)
-            case "check":
-                heartbeat = self._heartbeats[machine.id]
-                if heartbeat.timed_out(turn):
-                    self._silent(machine, heartbeat, turn)
+            case _:
+                if self._heartbeats.due(machine.id, kind, number, machine.handle, turn):
+                    self._silent(machine, turn)
 
     def _close(self, turn: Turn) -> None:
         for address in list(self._ids):

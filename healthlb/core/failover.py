@@ -148,6 +148,7 @@ class CallPlan:
         self._tried: frozenset[int] = frozenset()
         self._is_over = False
         self._is_waiting = False
+        self._wakes_at = 0
         self._is_told_to_stop = False
 
     def begin(self, now: int) -> list[Action]:
@@ -165,7 +166,8 @@ class CallPlan:
         match event:
             case Skipped(attempt):
                 self._live.discard(attempt)
-                return []
+                # Those beside it may have ended meanwhile; then this one is what the call waits for.
+                return [] if self._live or self._is_waiting else [self._start()]
             case Woke():
                 return self._woke(now)
             case AttemptEnded():
@@ -199,7 +201,7 @@ class CallPlan:
         self._counted += 1
         if delay:
             self._is_waiting = True
-            return [WakeAt(now + delay)]
+            return [self._wake_at(now + delay)]
         return [self._start()]
 
     def _delay(self, event: AttemptEnded) -> int:
@@ -215,11 +217,18 @@ class CallPlan:
     def _wait_or_finish(self, attempt: int) -> list[Action]:
         return [] if self._live or self._is_waiting else self._finish(attempt)
 
+    def _wake_at(self, time: int) -> WakeAt:
+        self._wakes_at = time
+        return WakeAt(time)
+
     def _woke(self, now: int) -> list[Action]:
+        if now < self._wakes_at:
+            return [WakeAt(self._wakes_at)]
         if self._is_waiting:
             self._is_waiting = False
             return [self._start(), *self._next_hedge(now)]
-        if self._is_told_to_stop or self._counted >= self._policy.max_attempts or not self._budget.withdraw(now):
+        is_enough = self._is_told_to_stop or self._counted >= self._policy.max_attempts
+        if not self._is_hedged or is_enough or not self._budget.withdraw(now):
             return []
         self._counted += 1
         return [self._start(), *self._next_hedge(now)]
@@ -228,7 +237,7 @@ class CallPlan:
         if not self._is_hedged or self._counted >= self._policy.max_attempts:
             return []
         assert self._policy.hedging_delay is not None
-        return [WakeAt(now + self._policy.hedging_delay)]
+        return [self._wake_at(now + self._policy.hedging_delay)]
 
     def _start(self) -> Start:
         self._last += 1

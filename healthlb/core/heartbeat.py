@@ -1,7 +1,6 @@
 """When a subchannel's heartbeat is sent, and when its silence counts.
 
 The one rule: any answer is a sign of life, a call's success as well as a Check's error status.
-The cap on exclusions is the balancer's, since it looks at all subchannels.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import random
 from healthlb.config import Heartbeat
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, SendCheck
+from healthlb.core.streams import Streams
 from healthlb.core.subchannel import Turn
 
 _GRID = SECOND // 4
@@ -126,3 +126,65 @@ class HeartbeatMachine:
         interval = self._pace.interval(self._policy.interval_ns)
         at = since + round(interval * (1 - jitter * self._rng.random()))
         return at - at % min(_GRID, interval // 8)
+
+
+class Heartbeats:
+    """The heartbeats of a channel's subchannels. The cap on exclusions is the balancer's: it sees their states.
+
+    Args:
+        policy: None for no heartbeats.
+        pace: shared with other channels.
+        streams: where the jitter comes from.
+    """
+
+    def __init__(self, policy: Heartbeat | None, pace: Pace, streams: Streams) -> None:
+        self._policy = policy
+        self._pace = pace
+        self._streams = streams
+        self._machines: dict[int, HeartbeatMachine] = {}
+
+    def __len__(self) -> int:
+        return len(self._machines)
+
+    def add(self, sub: int) -> None:
+        """A subchannel was added."""
+        if self._policy is not None:
+            rng = self._streams.stream("heartbeat", sub)
+            self._machines[sub] = HeartbeatMachine(sub, self._policy, self._pace, rng)
+            self._pace.members += 1
+
+    def remove(self, sub: int, turn: Turn) -> None:
+        """A subchannel was removed."""
+        self.stop(sub, turn)
+        if self._machines.pop(sub, None) is not None:
+            self._pace.members -= 1
+
+    def start(self, sub: int, turn: Turn) -> None:
+        """A subchannel's connection is READY."""
+        if sub in self._machines:
+            self._machines[sub].start(turn)
+
+    def stop(self, sub: int, turn: Turn) -> None:
+        """A subchannel's connection is gone."""
+        if sub in self._machines:
+            self._machines[sub].stop(turn)
+
+    def suspect(self, sub: int, turn: Turn) -> None:
+        """A call on a subchannel got no answer in time."""
+        if sub in self._machines:
+            self._machines[sub].suspect(turn)
+
+    def ended(self, sub: int, check: int, code: Code, turn: Turn) -> bool:
+        """Take in how a Check ended; True where nothing answered."""
+        return sub in self._machines and self._machines[sub].ended(check, code, turn)
+
+    def due(self, sub: int, kind: str, number: int, handle: Subchannel | None, turn: Turn) -> bool:
+        """A timer of a subchannel's heartbeat is due; True where nothing answered."""
+        machine = self._machines[sub]
+        if kind == "check":
+            return machine.timed_out(turn)
+        if number:
+            machine.suspicion_due(turn)
+        else:
+            machine.due(handle, turn)
+        return False

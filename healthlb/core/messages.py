@@ -6,57 +6,27 @@ are imperative, facts are nouns. Times are integers of nanoseconds on one monoto
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from healthlb.core.facts import Addition as Addition
+from healthlb.core.facts import ChannelStateChange as ChannelStateChange
+from healthlb.core.facts import Fact as Fact
+from healthlb.core.facts import HealthCheckingUnavailable as HealthCheckingUnavailable
+from healthlb.core.facts import HeartbeatLoss as HeartbeatLoss
+from healthlb.core.facts import Removal as Removal
+from healthlb.core.facts import ResolutionFailure as ResolutionFailure
+from healthlb.core.facts import StateChange as StateChange
+from healthlb.core.states import Code as Code
+from healthlb.core.states import ConnectivityState as ConnectivityState
+from healthlb.core.states import ServingStatus as ServingStatus
+
 if TYPE_CHECKING:
     from healthlb.core.load import Subchannel
 
 SECOND = 1_000_000_000
-
-
-class ConnectivityState(enum.Enum):
-    """gRPC's connectivity states, with the integers C-core gives them."""
-
-    IDLE = 0
-    CONNECTING = 1
-    READY = 2
-    TRANSIENT_FAILURE = 3
-    SHUTDOWN = 4
-
-
-class ServingStatus(enum.IntEnum):
-    """The statuses of `grpc.health.v1`; any other number counts as not serving."""
-
-    UNKNOWN = 0
-    SERVING = 1
-    NOT_SERVING = 2
-    SERVICE_UNKNOWN = 3
-
-
-class Code(enum.IntEnum):
-    """The gRPC status codes, by the numbers of the protocol."""
-
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    ABORTED = 10
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    DATA_LOSS = 15
-    UNAUTHENTICATED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,91 +267,6 @@ class SendCheck:
 @dataclass(frozen=True, slots=True)
 class ResolveNow:
     """Ask the resolver to look again soon."""
-
-
-# --- Facts: what happened, for logs, metrics, the CLI and traces ----------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StateChange:
-    """A subchannel's concluded state changed."""
-
-    at: int
-    sub: int
-    address: str
-    old: ConnectivityState
-    new: ConnectivityState
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelStateChange:
-    """The aggregated state of the channel changed."""
-
-    at: int
-    old: ConnectivityState
-    new: ConnectivityState
-
-
-@dataclass(frozen=True, slots=True)
-class Addition:
-    """The resolver added an address."""
-
-    at: int
-    sub: int
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """The resolver dropped an address; its calls in flight drain."""
-
-    at: int
-    sub: int
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class ResolutionFailure:
-    """The resolver failed or answered nothing; the last good list is kept."""
-
-    at: int
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class HealthCheckingUnavailable:
-    """The server has no health service; its connection alone decides (gRFC A17)."""
-
-    at: int
-    sub: int
-    address: str
-    details: str
-
-
-@dataclass(frozen=True, slots=True)
-class HeartbeatLoss:
-    """No answer to a heartbeat.
-
-    Attributes:
-        is_excluded: False where the cap on exclusions kept the subchannel in rotation.
-    """
-
-    at: int
-    sub: int
-    address: str
-    is_excluded: bool
-
-
-Fact = (
-    StateChange
-    | ChannelStateChange
-    | Addition
-    | Removal
-    | ResolutionFailure
-    | HealthCheckingUnavailable
-    | HeartbeatLoss
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from typing import Any
 import grpc
 
 from healthlb.control.attempts import Attempts, Outcome
-from healthlb.control.evidence import initial_metadata
 from healthlb.control.pool import PoolBase, failure, too_late
 from healthlb.core.failover import Start
 from healthlb.core.load import Subchannel
@@ -48,5 +47,5 @@ def outcome_of(error: Any) -> Outcome:
     code = error.code() or grpc.StatusCode.UNKNOWN
     # Of a stream that ended without, the event of the initial metadata may come behind that of the status, on the
     # one thread that runs our callback: to ask for it would be to wait for ever (grpcio 1.85.1).
-    has_metadata = bool(error._state.initial_metadata)
+    has_metadata = bool(error._state.initial_metadata or trailers)
     return Outcome(code, error.details() or "", has_metadata, trailers)

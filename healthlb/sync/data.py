@@ -17,6 +17,7 @@ from healthlb.control.evidence import connectivity
 from healthlb.control.grpc_transport import open_channel
 from healthlb.control.options import ChannelOptions
 from healthlb.control.port import Connection, DataDone
+from healthlb.control.tasks import start_task
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import ConnectivityState, Endpoint
 
@@ -82,7 +83,7 @@ class SyncData:
         self._channels[sub, self._last_generation] = channel
         self._warming[sub] = (self._last_generation, done)
         if self._warmer is None or self._warmer.done():
-            self._warmer = asyncio.get_running_loop().create_task(self._warm())
+            self._warmer = start_task(asyncio.get_running_loop(), self._warm())
 
     def forget(self, sub: int) -> None:
         """Make the next `prepare` start afresh; one that was not handed out yet is closed."""

@@ -99,7 +99,7 @@ class OngoingCall(Runner, grpc.RpcError, grpc.Call, grpc.Future):  # type: ignor
         while True:
             inner = self._started()
             value = getattr(inner, name)()
-            if inner is self._error or inner.is_active() or self._is_final(inner):
+            if inner is self._error or self._is_final(inner):
                 return value
 
     def __iter__(self) -> Self:
@@ -130,9 +130,9 @@ class OngoingCall(Runner, grpc.RpcError, grpc.Call, grpc.Future):  # type: ignor
     def initial_metadata(self) -> Any:
         """The server's initial metadata; blocks until it is there. From then on no other attempt takes over."""
         while True:
-            metadata = self._ask("initial_metadata")
-            inner = self._inner
-            if self._commit(inner):
+            inner = self._started()
+            metadata = inner.initial_metadata()
+            if inner is self._error or ((inner.is_active() or self._is_final(inner)) and self._commit(inner)):
                 return metadata
 
     def trailing_metadata(self) -> Any:

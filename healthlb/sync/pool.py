@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import time
@@ -77,7 +76,7 @@ class Control:
     def close(self) -> threading.Event:
         """End the control plane's part without waiting; return what is set when it has ended."""
         closed = threading.Event()
-        if os.getpid() != self._pid:
+        if os.getpid() != self._pid or self.thread.is_halted:
             closed.set()
             return closed
         # The calls' end waits for the user's callbacks, so in one of them it cannot be waited for.
@@ -122,7 +121,7 @@ class Pool(PoolBase):
         """
         self.check_usable()
         with self._lock:
-            if self.is_closed:
+            if self.is_closed or (self._control is not None and self._control.thread.is_halted):
                 raise ChannelClosed("Cannot invoke RPC on closed channel!")
             if self._control is None:
                 self._is_started = True
@@ -130,27 +129,21 @@ class Pool(PoolBase):
                 # Whoever collects the garbage does not wait: what it holds may be waited for.
                 self._finalizer = weakref.finalize(self, self._control.close)
                 self._finalizer.atexit = False
-                _started.add(self)
 
     def close(self) -> None:
         """End calls in flight with CANCELLED and give everything back; a second time does nothing."""
-        closed = self.begin_close()
-        if self._control is not None and not self._control.thread.is_current:
-            closed.wait(_CLOSE_TIMEOUT)
-
-    def begin_close(self) -> threading.Event:
-        """Close without waiting; return what is set when all is given back."""
-        closed = threading.Event()
-        closed.set()
         with self._lock:
             if self.is_closed:
-                return closed
+                return
             self.is_closed = True
-        if self._control is None:
+        control = self._control
+        if control is None or control.thread.is_halted:
             self.board.publish(Snapshot(0, ConnectivityState.SHUTDOWN, service=self.settings.service))
-            return closed
-        self._finalizer.detach()
-        return self._control.close()
+        if control is not None:
+            self._finalizer.detach()
+            closed = control.close()
+            if not control.thread.is_current:
+                closed.wait(_CLOSE_TIMEOUT)
 
     def forget_after_fork(self) -> None:
         """In a forked child nothing of the control plane is alive."""
@@ -170,16 +163,3 @@ class Pool(PoolBase):
         """Tell the core of a failed call."""
         if self._control is not None:
             self._control.call_failed(sub, code, is_refused=is_refused)
-
-
-_started: weakref.WeakSet[Pool] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    """Close at exit, all within the time that one is given: the control thread must not run into the end."""
-    deadline = time.monotonic() + _CLOSE_TIMEOUT
-    for closed in [pool.begin_close() for pool in tuple(_started)]:
-        closed.wait(max(0.0, deadline - time.monotonic()))
-
-
-atexit.register(_close_all)

@@ -233,7 +233,9 @@ class World:
         assert control.is_live
         self.log.append(("open", sub))
         self._asked[sub] = (endpoint.address, done)
-        if self.data_answer is not None:
+        if self.data_answer == "":
+            self.answer_data()  # it may be at once
+        elif self.data_answer:
             asyncio.get_running_loop().call_soon(self.answer_data)
 
     def answer_data(self) -> None:

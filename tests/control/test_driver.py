@@ -692,6 +692,19 @@ def test_closing_before_anything_happened() -> None:
     run(main())
 
 
+def test_a_connection_for_calls_that_comes_up_while_closing_is_closed() -> None:
+    """The event and the end wait together: what is prepared between them must not be left open."""
+
+    async def main() -> None:
+        world = await opened("a:1", "b:1")
+        world.of("a:1").become(READY)
+        while not world.driver._queue:
+            await asyncio.sleep(0)
+        await close(world)
+
+    run(main())
+
+
 def test_closing_cuts_calls_off() -> None:
     async def main() -> None:
         world = await opened("a:1")

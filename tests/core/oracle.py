@@ -253,7 +253,7 @@ class Oracle:
         living = set(self.subs)
         is_beating = self.service is not None and self.policy.heartbeat is not None
         assert set(balancer._machines) == set(balancer._ids.values()) == living
-        assert set(balancer._heartbeats) == (living if is_beating else set())
+        assert set(balancer._heartbeats._machines) == (living if is_beating else set())
         assert self.pace.members == len(balancer._heartbeats)
         draining = {number for number, _ in self.open_data}
         assert set(balancer._leaving) <= draining - living

@@ -106,14 +106,6 @@ AIO_ENDS = {
     del channel, unary, main, call
     gc.collect()
     """,
-    "loop left open": """
-    loop = asyncio.new_event_loop()
-    async def main():
-        await unary(b"")
-    loop.run_until_complete(main())
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
-    """,
     "loop in a thread": """
     import threading
     loop = asyncio.new_event_loop()

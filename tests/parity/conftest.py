@@ -19,6 +19,14 @@ def _session_fleet() -> Iterator[Fleet]:
     fleet.close()
 
 
+@pytest.fixture(autouse=True)
+def _loops_are_well(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No event loop of the process logs an error, whoever runs it: an exception nobody awaited, a callback that broke."""
+    yield
+    complaints = [record.message for when in ("setup", "call") for record in caplog.get_records(when)]
+    assert [text for text in complaints if "asyncio" in text or "_handle_events" in text] == []
+
+
 @pytest.fixture
 def fleet(_session_fleet: Fleet) -> Iterator[Fleet]:
     """Lend backends; at the end nothing may be open on them."""

@@ -1,0 +1,92 @@
+"""Facts: what happened, for logs, metrics, the CLI, recorders and the simulator's trace.
+
+The one rule: a fact is a noun and a plain value; `at` is in nanoseconds on the monotonic clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from healthlb.core.states import ConnectivityState
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A subchannel's concluded state changed."""
+
+    at: int
+    sub: int
+    address: str
+    old: ConnectivityState
+    new: ConnectivityState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStateChange:
+    """The aggregated state of the channel changed."""
+
+    at: int
+    old: ConnectivityState
+    new: ConnectivityState
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """The resolver added an address."""
+
+    at: int
+    sub: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """The resolver dropped an address; its calls in flight drain."""
+
+    at: int
+    sub: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResolutionFailure:
+    """The resolver failed or answered nothing; the last good list is kept."""
+
+    at: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheckingUnavailable:
+    """The server has no health service; its connection alone decides (gRFC A17)."""
+
+    at: int
+    sub: int
+    address: str
+    details: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatLoss:
+    """No answer to a heartbeat.
+
+    Attributes:
+        is_excluded: False where the cap on exclusions kept the subchannel in rotation.
+    """
+
+    at: int
+    sub: int
+    address: str
+    is_excluded: bool
+
+
+Fact = (
+    StateChange
+    | ChannelStateChange
+    | Addition
+    | Removal
+    | ResolutionFailure
+    | HealthCheckingUnavailable
+    | HeartbeatLoss
+)
