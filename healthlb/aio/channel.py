@@ -88,41 +88,67 @@ class HealthAwareChannel(grpc.aio.Channel):
     # --- grpc.aio.Channel ------------------------------------------------------------------------------
 
     def unary_unary(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
     ) -> Any:
         """Return a multi-callable; see `grpc.aio.Channel.unary_unary`."""
         return self._multi_callable(
-            UnaryUnary, "unary_unary", method, request_serializer, response_deserializer, kwargs
+            UnaryUnary, "unary_unary", method, request_serializer, response_deserializer, _registered_method
         )
 
     def unary_stream(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
     ) -> Any:
         """Return a multi-callable; see `grpc.aio.Channel.unary_stream`."""
         return self._multi_callable(
-            UnaryStream, "unary_stream", method, request_serializer, response_deserializer, kwargs
+            UnaryStream, "unary_stream", method, request_serializer, response_deserializer, _registered_method
         )
 
     def stream_unary(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
     ) -> Any:
         """Return a multi-callable; see `grpc.aio.Channel.stream_unary`."""
         return self._multi_callable(
-            StreamUnary, "stream_unary", method, request_serializer, response_deserializer, kwargs
+            StreamUnary, "stream_unary", method, request_serializer, response_deserializer, _registered_method
         )
 
     def stream_stream(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
     ) -> Any:
         """Return a multi-callable; see `grpc.aio.Channel.stream_stream`."""
         return self._multi_callable(
-            StreamStream, "stream_stream", method, request_serializer, response_deserializer, kwargs
+            StreamStream, "stream_stream", method, request_serializer, response_deserializer, _registered_method
         )
 
     def _multi_callable(
-        self, kind: Callable[[Method], Any], arity: str, name: str, serializer: Any, deserializer: Any, more: Any
+        self,
+        kind: Callable[[Method], Any],
+        arity: str,
+        name: str,
+        serializer: Any,
+        deserializer: Any,
+        registered: bool | None,
     ) -> Any:
-        arguments = {"request_serializer": serializer, "response_deserializer": deserializer, **more}
+        arguments = {
+            "request_serializer": serializer,
+            "response_deserializer": deserializer,
+            "_registered_method": registered,
+        }
         multi_callable = kind(make_method(self._pool, self._policies, arity, name, arguments))
         if self._intercepted is not None:
             return self._intercepted.wrap(arity, name, multi_callable)

@@ -19,6 +19,7 @@ import grpc.aio
 from healthlb.aio.errors import AioCallError
 from healthlb.aio.replay import AsyncReplay
 from healthlb.control.attempts import Attempts, Outcome
+from healthlb.control.evidence import MADE_UP
 from healthlb.control.replay import RequestLog
 from healthlb.control.runner import Runner
 from healthlb.core.load import Subchannel
@@ -57,12 +58,17 @@ class OngoingCall(Runner):
             return None
         trailers = tuple(now(inner.trailing_metadata()) or ())
         has_metadata = bool(now(inner.initial_metadata()) or trailers)
-        return Outcome(code, now(inner.details()) or "", has_metadata, trailers)
+        details = now(inner.details()) or ""
+        if code is grpc.StatusCode.INTERNAL and details == MADE_UP:
+            code = grpc.StatusCode.UNAVAILABLE
+        return Outcome(code, details, has_metadata, trailers)
 
     def _when_done(self, inner: Any, callback: Callable[[], None]) -> None:
         # grpcio's public add_done_callback keeps the call alive until it is over, so that one whose
         # user has dropped it would never be cancelled; the call beneath does not.
-        inner._cython_call.add_done_callback(callback)
+        # And it may call back twice: a write that fails makes up a status, and then comes the true one.
+        callbacks = [callback]
+        inner._cython_call.add_done_callback(lambda: callbacks.pop()() if callbacks else None)
 
     def _make_error(self, fail: Fail) -> AioCallError:
         return AioCallError(fail, self._attempts.history)

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+# What grpc.aio says, with INTERNAL, of a call that ended while a request was being written: its status is not known.
+MADE_UP = "Internal error from Core"
+
 _REFUSAL = "failed to connect to all addresses; last error: "
 
 

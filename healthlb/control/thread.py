@@ -96,9 +96,9 @@ class ControlThread:
         # Channels that are closing get a moment: a loop that is gone leaves their connections open. No task is held on
         # to, since one that has ended holds its call, and in C-core a call holds its channel.
         deadline = self.loop.time() + _CLOSING
-        while len(asyncio.all_tasks()) > 1 and self.loop.time() < deadline:
+        while len(asyncio.all_tasks()) > 1 and self.loop.time() < deadline:  # noqa: ASYNC110 - nothing says so
             await asyncio.sleep(_LOOK)
-        # grpcio has one poller for all loops: what C-core still says to a closed one raises in another (seen on 1.85.1).
+        # grpcio has one poller for all loops: what C-core still says to a closed one raises in another (1.85.1).
         await asyncio.sleep(_LAST_WORDS)
 
     @classmethod

@@ -90,10 +90,9 @@ class HeartbeatMachine:
             turn.timers.set((self._sub, "heartbeat", 1), at)
 
     def suspicion_due(self, turn: Turn) -> None:
-        """The wait since the last suspicion is over."""
-        if not self._is_open:
-            self._suspected_at = turn.now
-            self._send(turn)
+        """The wait since the last suspicion is over; no Check is open then."""
+        self._suspected_at = turn.now
+        self._send(turn)
 
     def ended(self, check: int, code: Code, turn: Turn) -> bool:
         """Take in how a Check ended; True where nothing answered."""

@@ -86,31 +86,61 @@ class HealthAwareChannel(grpc.Channel):
     # --- grpc.Channel ------------------------------------------------------------------------------
 
     def unary_unary(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
     ) -> UnaryUnary:
         """Return a multi-callable; see `grpc.Channel.unary_unary`."""
-        return UnaryUnary(self._method("unary_unary", method, request_serializer, response_deserializer, kwargs))
+        return UnaryUnary(
+            self._method("unary_unary", method, request_serializer, response_deserializer, _registered_method)
+        )
 
     def unary_stream(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
     ) -> UnaryStream:
         """Return a multi-callable; see `grpc.Channel.unary_stream`."""
-        return UnaryStream(self._method("unary_stream", method, request_serializer, response_deserializer, kwargs))
+        return UnaryStream(
+            self._method("unary_stream", method, request_serializer, response_deserializer, _registered_method)
+        )
 
     def stream_unary(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
     ) -> StreamUnary:
         """Return a multi-callable; see `grpc.Channel.stream_unary`."""
-        return StreamUnary(self._method("stream_unary", method, request_serializer, response_deserializer, kwargs))
+        return StreamUnary(
+            self._method("stream_unary", method, request_serializer, response_deserializer, _registered_method)
+        )
 
     def stream_stream(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
     ) -> StreamStream:
         """Return a multi-callable; see `grpc.Channel.stream_stream`."""
-        return StreamStream(self._method("stream_stream", method, request_serializer, response_deserializer, kwargs))
+        return StreamStream(
+            self._method("stream_stream", method, request_serializer, response_deserializer, _registered_method)
+        )
 
-    def _method(self, arity: str, name: str, serializer: Any, deserializer: Any, more: dict[str, Any]) -> Method:
-        arguments = {"request_serializer": serializer, "response_deserializer": deserializer, **more}
+    def _method(
+        self, arity: str, name: str, serializer: Any, deserializer: Any, registered: bool | None
+    ) -> Method:
+        arguments = {
+            "request_serializer": serializer,
+            "response_deserializer": deserializer,
+            "_registered_method": registered,
+        }
         return make_method(self._pool, self._policies, arity, name, arguments)
 
     def subscribe(

@@ -126,7 +126,7 @@ class _Listener:
         self._where = (host, int(port))
         self._target = target
         self._socket: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
+        self._is_accepting = False
         self._links: dict[_Link, asyncio.Task[None]] = {}
         self._switching = asyncio.Lock()
         self.changed = asyncio.Condition()
@@ -145,7 +145,7 @@ class _Listener:
         async with self.changed:
             self.mode, self.delay = mode, seconds if mode == "delay" else 0.0
             self.changed.notify_all()
-        await self._stop_accepting()
+        self._stop_accepting()
         if mode in ("reset", "close", "refuse"):
             await self._end_links(is_reset=mode != "close")
         if mode == "refuse":
@@ -154,10 +154,11 @@ class _Listener:
         if self._socket is None:
             self._socket = self._listen()
         if mode not in _NOT_ACCEPTING:
-            self._accepting = asyncio.create_task(self._accept(self._socket))
+            self._is_accepting = True
+            asyncio.get_running_loop().add_reader(self._socket, self._accept, self._socket)
 
     async def close(self) -> None:
-        await self._stop_accepting()
+        self._stop_accepting()
         await self._end_links(is_reset=False)
         self._close_socket()
 
@@ -174,22 +175,26 @@ class _Listener:
         listening.listen(1024)
         return listening
 
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            client, _ = await loop.sock_accept(listening)
-            self.accepted += 1
-            if self.mode in ("reset", "close"):
-                _close(client, is_reset=self.mode == "reset")
-                continue
-            link = _Link(client, self._target, self)
-            self._links[link] = asyncio.create_task(link.run())
-            self._links[link].add_done_callback(lambda _, link=link: self._links.pop(link, None))  # type: ignore[misc]
+    def _accept(self, listening: socket.socket) -> None:
+        # Not `sock_accept`: one that is cancelled just then loses the connection that it has accepted.
+        try:
+            client, _ = listening.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        client.setblocking(False)
+        self.accepted += 1
+        if self.mode in ("reset", "close"):
+            _close(client, is_reset=self.mode == "reset")
+            return
+        link = _Link(client, self._target, self)
+        self._links[link] = asyncio.create_task(link.run())
+        self._links[link].add_done_callback(lambda _: self._links.pop(link, None))
 
-    async def _stop_accepting(self) -> None:
-        if self._accepting is not None:
-            await _cancelled(self._accepting)
-            self._accepting = None
+    def _stop_accepting(self) -> None:
+        if self._is_accepting:
+            assert self._socket is not None
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._is_accepting = False
 
     async def _end_links(self, is_reset: bool) -> None:
         for link, task in list(self._links.items()):

@@ -258,7 +258,8 @@ class World:
         self.log.append(("close", (sub, generation)))
         if self._current.get(sub) == generation:
             del self._current[sub]
-        del self.open_data[sub, generation]
+        # One that was handed out as the channel closed is closed twice.
+        self.open_data.pop((sub, generation), None)
 
     # --- what it says ------------------------------------------------------------------------------
 

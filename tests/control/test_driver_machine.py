@@ -186,7 +186,7 @@ class DriverMachine(RuleBasedStateMachine):
                 assert (self.world.live, self.world.open_data, watches) == ([], {}, [])
                 assert self.world.snapshot.state is SHUTDOWN
                 assert asyncio.all_tasks(self.loop) == set()
-                assert self.loop.errors == []
+                assert self.loop.errors == [], self.loop.errors
         finally:
             logging.getLogger("healthlb").disabled = False
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())

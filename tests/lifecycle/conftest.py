@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.backends import Backend, start_backends
-from tests.lifecycle.support import control_threads, eventually
+from tests.lifecycle.support import Nursery, control_threads, eventually
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +18,14 @@ def backends() -> Iterator[list[Backend]]:
     yield started
     for backend in started:
         backend.close()
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Start what runs scripts in processes of their own."""
+    started = Nursery()
+    yield started
+    started.close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.lifecycle.support import run_script
+from tests.lifecycle.support import Nursery
 
 SYNC = """
     import sys, threading
@@ -118,16 +118,16 @@ AIO_ENDS = {
 
 
 @pytest.mark.parametrize("end", SYNC_ENDS)
-def test_exit_with_a_sync_channel(end: str, targets: list[str]) -> None:
+def test_exit_with_a_sync_channel(end: str, targets: list[str], nursery: Nursery) -> None:
     started = time.monotonic()
-    run_script(SYNC + "    " + SYNC_ENDS[end], ",".join(targets))
+    nursery.run(SYNC + "    " + SYNC_ENDS[end], ",".join(targets))
 
     assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize("end", AIO_ENDS)
-def test_exit_with_an_aio_channel(end: str, targets: list[str]) -> None:
+def test_exit_with_an_aio_channel(end: str, targets: list[str], nursery: Nursery) -> None:
     started = time.monotonic()
-    run_script(AIO + "    " + AIO_ENDS[end], ",".join(targets))
+    nursery.run(AIO + "    " + AIO_ENDS[end], ",".join(targets))
 
     assert time.monotonic() - started < 30

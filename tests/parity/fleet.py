@@ -1,11 +1,12 @@
 """Backends that tests borrow, since starting one costs more than most tests do.
 
-One rule: a backend is returned as it was lent. It says SERVING, answers at once, and no call and no Watch is left on it,
-which is also how every test sees that nothing leaks.
+One rule: a backend is returned as it was lent. It says SERVING, answers at once, and no call and no Watch is left on
+it, which is also how every test sees that nothing leaks.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -57,7 +58,8 @@ class Fleet:
 
     def close(self) -> None:
         """End all of them."""
-        for backend in [*(backend for _, backend in self._lent), *sum(self._idle.values(), [])]:
+        lent = [backend for _, backend in self._lent]
+        for backend in itertools.chain(lent, *self._idle.values()):
             backend.close()
 
 

@@ -1,6 +1,7 @@
 """A stream of unary calls at a steady rate, and how each of them ended.
 
-One rule: open loop. A call that hangs holds up no other, so a hung backend costs its share of the calls, as in production.
+One rule: open loop. A call that hangs holds up no other, so a hung backend costs its share of the calls, as it does in
+production.
 """
 
 from __future__ import annotations

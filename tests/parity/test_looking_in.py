@@ -231,6 +231,6 @@ def test_wait_until_ready_checks_its_arguments(face: Face, fleet: Fleet, timeout
     (backend,) = fleet.lend()
     client = face.open([backend.address])
 
-    with pytest.raises(ConfigError, match="timeout|min_ready"):
+    with pytest.raises(ConfigError, match=r"timeout|min_ready"):
         client.wait_until_ready(min_ready, timeout)
     assert client.state() == "IDLE"
