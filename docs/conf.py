@@ -14,6 +14,8 @@ html_title = f"healthlb {release}"
 # What `](page.md#heading)` may point to, as on GitHub.
 myst_heading_anchors = 3
 
+# Single backticks in docstrings are code.
+default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_google_docstring = True

@@ -9,6 +9,7 @@ from healthlb.core.messages import Endpoint
 from healthlb.core.pickers import CallInfo, Picker, PickerFactory, register_picker
 from healthlb.errors import ChannelClosed, ChannelUnusable, ConfigError, HealthLBError
 from healthlb.resolvers import Resolver, register_resolver
+from healthlb.server.aio_servicer import HealthServicer
 
 __all__ = [
     "Attempt",
@@ -22,6 +23,7 @@ __all__ = [
     "HealthAwareChannel",
     "HealthCheck",
     "HealthLBError",
+    "HealthServicer",
     "Heartbeat",
     "Picker",
     "PickerFactory",

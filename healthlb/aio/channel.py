@@ -177,7 +177,11 @@ class HealthAwareChannel(grpc.aio.Channel):
             await self.wait_for_state_change(state)
 
     async def close(self, grace: float | None = None) -> None:
-        """Take no more calls, wait up to `grace` seconds for those in flight, end the rest with CANCELLED."""
+        """Take no more calls, wait up to `grace` seconds for those in flight, end the rest with CANCELLED.
+
+        Raises:
+            ValueError: a negative `grace`.
+        """
         if not self._is_view:
             await self._pool.close(grace)
 

@@ -56,6 +56,9 @@ class OngoingCall(Runner):
         code = now(inner.code())
         if code is grpc.StatusCode.OK:
             return None
+        if inner._cython_call.is_locally_cancelled():
+            # By grpcio, together with whoever awaited it: no other attempt is wanted.
+            self._attempts.is_cancelled = True
         trailers = tuple(now(inner.trailing_metadata()) or ())
         has_metadata = bool(now(inner.initial_metadata()) or trailers)
         details = now(inner.details()) or ""

@@ -13,9 +13,10 @@ from healthlb.aio.data import AioData
 from healthlb.aio.errors import AioChannelClosed
 from healthlb.control.delivery import run_callback
 from healthlb.control.driver import Driver
-from healthlb.control.grpc_transport import GrpcTransport
+from healthlb.control.grpc_transport import GrpcTransport, connections_closed, last_words
 from healthlb.control.pool import PoolBase
 from healthlb.control.settings import Listener, Settings
+from healthlb.control.tasks import start_task
 from healthlb.core.balancer import Balancer
 from healthlb.core.heartbeat import Pace
 from healthlb.core.load import Subchannel
@@ -44,6 +45,8 @@ class Pool(PoolBase):
         self._data = self.channels
         self._loop: asyncio.AbstractEventLoop | None = None
         self._driver: Driver | None = None
+        self._finalizer: Callable[[], object] = lambda: None
+        self._graces: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to connect, once.
@@ -94,32 +97,42 @@ class Pool(PoolBase):
             report=partial(_report, self._loop, self.listeners),
             clock=time.monotonic_ns,
         )
-        finalizer = weakref.finalize(self, _close_later, self._loop, driver)
+        guard = start_task(self._loop, _close_with_loop(self._loop, driver))
+        finalizer = weakref.finalize(self, _close_later, self._loop, driver, guard)
         finalizer.atexit = False
+        self._finalizer = finalizer
         return driver
 
     async def close(self, grace: float | None) -> None:
-        """Take no more calls, wait up to `grace` seconds for those in flight, and give all back."""
-        if self.is_closed:
-            return
-        self.is_closed = True
+        """Take no more calls, wait up to `grace` seconds for those in flight, and give all back.
+
+        Another close ends the wait of the first, as with grpcio.
+        """
+        if grace is not None and grace < 0:
+            raise ValueError(f"grace must be non-negative, got {grace}.")
         if self._driver is None:
+            self.is_closed = True
             self.board.publish(Snapshot(0, ConnectivityState.SHUTDOWN, service=self.settings.service))
             return
         self.check_caller()
-        if grace:
-            await self._idle(grace)
-        self._driver.close()
-        # One round for what was cancelled to end.
-        await asyncio.sleep(0)
+        self.is_closed = True
+        try:
+            if grace and not self._graces:
+                self._graces.append(asyncio.ensure_future(self._idle()))
+                await asyncio.wait(self._graces, timeout=grace)
+        finally:
+            for waiting in self._graces:
+                waiting.cancel()
+            self._driver.close()
+            self._finalizer()
+        await asyncio.shield(connections_closed(asyncio.get_running_loop()))
 
-    async def _idle(self, grace: float) -> None:
+    async def _idle(self) -> None:
         loads = [load for view in self.board.snapshot.views for load in view.loads]
         idle = [asyncio.get_running_loop().create_future() for _ in loads]
         for load, future in zip(loads, idle, strict=True):
             load.retire(partial(resolve, future))
-        if idle:
-            await asyncio.wait(idle, timeout=grace)
+        await asyncio.gather(*idle)
 
     def call_later(self, delay: float, work: Callable[[], object]) -> Callable[[], object]:
         """Have `work` run on the loop in `delay` seconds; return what takes that back."""
@@ -145,6 +158,21 @@ def _report(loop: asyncio.AbstractEventLoop, listeners: list[Listener], fact: Fa
         loop.call_soon(run_callback, partial(listener, fact))
 
 
-def _close_later(loop: asyncio.AbstractEventLoop, driver: Driver) -> None:
+async def _close_with_loop(loop: asyncio.AbstractEventLoop, driver: Driver) -> None:
+    """Wait for the end: asyncio.run cancels what it finds, and a channel left open is to close with its loop."""
+    try:
+        await loop.create_future()
+    except asyncio.CancelledError:
+        if not driver.is_closed:
+            driver.close()
+            await last_words(loop)
+        raise
+
+
+def _close_later(loop: asyncio.AbstractEventLoop, driver: Driver, guard: asyncio.Task[None]) -> None:
+    def close() -> None:
+        driver.close()
+        guard.cancel()
+
     if not loop.is_closed():
-        loop.call_soon_threadsafe(driver.close)
+        loop.call_soon_threadsafe(close)

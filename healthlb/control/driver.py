@@ -69,6 +69,9 @@ class Driver:
         publish: takes each new snapshot; called on the loop.
         report: takes each fact, after publication; called on the loop.
         clock: monotonic nanoseconds.
+
+    Attributes:
+        is_closed: whether all is stopped.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class Driver:
         self._queue: deque[Event] = deque()
         self._is_scheduled = False
         self._is_draining = False
-        self._is_closed = False
+        self.is_closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
         self._watchers: dict[int, SubchannelWatcher] = {}
@@ -142,14 +145,14 @@ class Driver:
 
     def close(self) -> None:
         """Stop everything and publish the last snapshot; on the loop."""
-        if self._is_closed:
+        if self.is_closed:
             return
         if self._is_draining:  # closed by the user's code that is called from there, as a picker factory is
             self._loop.call_soon(self.close)
             return
         self.post(Closing())
         self._drain()
-        self._is_closed = True
+        self.is_closed = True
         if self._resolving is not None:
             self._resolving.cancel()
 

@@ -134,6 +134,22 @@ def _request(service: str) -> bytes:
 
 
 _closing: set[asyncio.Task[None]] = set()
+_LAST_WORDS = 0.1
+
+
+async def connections_closed(loop: asyncio.AbstractEventLoop) -> None:
+    """Return once the connections of this loop are closed that were to be."""
+    closing = [task for task in _closing if task.get_loop() is loop]
+    await asyncio.gather(*closing, return_exceptions=True)
+
+
+async def last_words(loop: asyncio.AbstractEventLoop) -> None:
+    """Return once C-core has nothing more to say to this loop.
+
+    grpcio has one poller for all loops: what is said to a closed one raises in another (seen on 1.85.1).
+    """
+    await connections_closed(loop)
+    await asyncio.sleep(_LAST_WORDS)
 
 
 def _close_soon(channel: grpc.aio.Channel) -> None:

@@ -26,17 +26,21 @@ def check_options(options: object) -> ChannelOptions:
         ConfigError: not pairs of a name and a value, or one that belongs elsewhere.
     """
     try:
-        pairs = tuple((key, value) for key, value in options or ())  # type: ignore[attr-defined]
+        pairs = tuple((_to_text(key), value) for key, value in options or ())  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         raise ConfigError(f"options must be pairs of a name and a value, not {options!r}") from None
     for key, value in pairs:
         if not isinstance(key, str):
-            raise ConfigError(f"options must have names that are str, not {key!r}")
+            raise ConfigError(f"options must have names that are str or bytes, not {key!r}")
         if not _is_value(value):
             raise ConfigError(f"options: {key!r} must be a str, bytes or an int of 32 bits, not {value!r}")
         if key == "grpc.service_config":
             raise ConfigError("options must not hold 'grpc.service_config': pass it as service_config=")
     return pairs
+
+
+def _to_text(key: object) -> object:
+    return key.decode() if isinstance(key, bytes) else key
 
 
 def _is_value(value: object) -> bool:

@@ -91,6 +91,7 @@ class Runner:
                     delay = max(0, at - time.monotonic_ns()) / SECOND
                     self._stop_waking()
                     self._stop_waking = self._later(delay, Runner._woke)
+                    self._watch_closing()
                 case Cancel(attempt):
                     # Out of the books first: how it ends is no news of its backend.
                     with self._lock:
@@ -102,6 +103,19 @@ class Runner:
 
     def _later(self, delay: float, act: Callable[[Runner], None]) -> Callable[[], object]:
         return self._attempts.method.pool.call_later(delay, partial(_on, weakref.ref(self), act))
+
+    def _watch_closing(self) -> None:
+        """End with the channel, where only a timer is under way."""
+        if self._live or self._waiting is not None or self._is_over:
+            return
+        board = self._attempts.method.pool.board
+        snapshot = board.snapshot
+        fail = failure(snapshot, wait_for_ready=True)
+        if fail is not None:
+            self._finish(None, self._make_error(fail))
+        else:
+            act = partial(_on, weakref.ref(self), Runner._watch_closing)
+            self._watcher = board.when_changed(snapshot.generation, act)
 
     def _woke(self) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from typing import Protocol
 from healthlb.config import RetryBudget, RetryThrottle
 
 _SLICES = 10
+_ATTEMPT = 1_000_000  # in whole parts, so that nothing drifts
 
 
 class Budget(Protocol):
@@ -43,13 +44,12 @@ class RatioBudget:
 
     def __init__(self, policy: RetryBudget) -> None:
         self._lock = threading.Lock()
-        self._ratio = policy.ratio
-        self._reserve = policy.min_per_second * policy.ttl
+        self._share = round(policy.ratio * _ATTEMPT)
         self._slice = max(1, policy.ttl_ns // _SLICES)
         self._ttl = policy.ttl_ns
-        self._slices: deque[tuple[int, float]] = deque()
-        self._balance = self._reserve
-        self._current = 0.0
+        self._slices: deque[tuple[int, int]] = deque()
+        self._balance = round(policy.min_per_second * policy.ttl * _ATTEMPT)
+        self._current = 0
         self._current_ends_at = 0
 
     def call_started(self, now: int) -> None:
@@ -57,7 +57,7 @@ class RatioBudget:
         with self._lock:
             if now >= self._current_ends_at:
                 self._turn(now)
-            self._current += self._ratio
+            self._current += self._share
 
     def call_succeeded(self) -> None:
         """Nothing: calls count when they begin."""
@@ -66,19 +66,19 @@ class RatioBudget:
         """Nothing: attempts count when they are paid for."""
 
     def withdraw(self, now: int) -> bool:
-        """Take 1; False where less is left."""
+        """Take one attempt; False where less is left."""
         with self._lock:
             if now >= self._current_ends_at:
                 self._turn(now)
-            if self._balance + self._current < 1:
+            if self._balance + self._current < _ATTEMPT:
                 return False
-            self._current -= 1
+            self._current -= _ATTEMPT
             return True
 
     def _turn(self, now: int) -> None:
         self._slices.append((self._current_ends_at, self._current))
         self._balance += self._current
-        self._current = 0.0
+        self._current = 0
         self._current_ends_at = now + self._slice
         while self._slices and self._slices[0][0] + self._ttl <= now:
             self._balance -= self._slices.popleft()[1]
@@ -140,5 +140,5 @@ def make_budget(policy: RetryBudget | RetryThrottle | None) -> Budget:
             return RatioBudget(policy)
         case RetryThrottle():
             return Throttle(policy)
-        case None:
+        case _:
             return NoBudget()

@@ -170,7 +170,7 @@ class CallPlan:
                 return [] if self._live or self._is_waiting else [self._start()]
             case Woke():
                 return self._woke(now)
-            case AttemptEnded():
+            case _:
                 return self._ended(event, now)
 
     def _ended(self, event: AttemptEnded, now: int) -> list[Action]:

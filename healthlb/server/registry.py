@@ -27,12 +27,14 @@ class Watcher:
 
     Attributes:
         name: the service it watches.
+        wake: what whoever delivers calls when there may be news; the maker of the Watch sets it. It must not block.
     """
 
-    __slots__ = ("_client", "_is_gone", "_last", "_registry", "_unknown_name", "name")
+    __slots__ = ("_client", "_is_gone", "_last", "_registry", "_unknown_name", "name", "wake")
 
     def __init__(self, registry: Registry, name: str, client: str, unknown_name: str | None) -> None:
         self.name = name
+        self.wake: Callable[[], None] = _do_nothing
         self._registry = registry
         self._client = client
         self._unknown_name = unknown_name
@@ -49,6 +51,11 @@ class Watcher:
             return None
         self._last = status
         return status
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether `leave` was called."""
+        return self._is_gone
 
     @property
     def has_news(self) -> bool:
@@ -101,13 +108,13 @@ class Registry:
 
     def get(self, name: str) -> int | None:
         """Return the status that clients see, None where the name was never set."""
-        with self._lock:
-            return self._visible(name)
+        return self._visible(name)
 
     def current(self, name: str) -> int:
         """Return what a watcher is told: SERVICE_UNKNOWN where the name was never set."""
-        with self._lock:
-            status = self._visible(name)
+        # Without the lock, or `set` would queue up behind every sender: whatever changes meanwhile is announced after
+        # it changed, and then read again.
+        status = self._visible(name)
         return ServingStatus.SERVICE_UNKNOWN if status is None else status
 
     def statuses(self) -> dict[str, int]:
@@ -174,6 +181,7 @@ class Registry:
             if watcher._is_gone:
                 return
             watcher._is_gone = True
+            watcher.wake = _do_nothing
             self._census.leave(watcher._client, watcher._unknown_name)
             others = self._watchers[watcher.name]
             del others[watcher]
@@ -208,6 +216,10 @@ class Registry:
             names = [name for name in self._watchers if self._mark(name)]
         for name in names:
             self._announce(name)
+
+
+def _do_nothing() -> None:
+    """Wake nobody."""
 
 
 def _check(name: object, status: object) -> None:

@@ -1,8 +1,8 @@
 """A few threads that send for all Watches of a sync server.
 
-grpcio's `send_response` returns when the message has left, so a client that does not read holds its sender. Hence lanes:
-the Watches of one connection take turns, so a stuck connection holds one thread; threads are added while all are held,
-and when there are no more to add, whoever holds one longest is cut off.
+grpcio's `send_response` returns when the message has left, so a client that does not read holds its sender. Hence
+lanes: the Watches of one connection take turns, so a stuck connection holds one thread; threads are added while all are
+held, and when there are no more to add, whoever holds one too long is cut off.
 
 The one rule: whoever hands work in is never made to wait.
 """
@@ -20,9 +20,11 @@ from typing import Protocol
 _log = logging.getLogger("healthlb.server")
 
 _IDLE = 5.0  # Seconds after which a sender without work ends.
-_LOOK = 0.25  # Seconds between looks at those held.
+_LOOK = 0.05  # Seconds between looks at those held.
+_SLOW = 0.02  # Seconds of one send after which another sender takes over what waits.
 _HELD = 10.0  # Seconds that a client may hold a sender,
 _HELD_WHEN_SHORT = 0.5  # and when every sender is held.
+_USUAL = 3  # More would only fight for the interpreter.
 _MOST = 32
 
 
@@ -37,12 +39,19 @@ class Sendable(Protocol):
 
 
 class Lane:
-    """The Watches of one connection that have something to tell; at most one of them sends."""
+    """The Watches of one connection that have something to tell; at most one of them sends.
+
+    Attributes:
+        watches: open ones of this connection.
+        sending: the one that sends, None in between.
+        since: when it began, in seconds of the monotonic clock.
+    """
 
     def __init__(self, senders: Senders) -> None:
         self._senders = senders
         self._waiting: deque[Sendable] = deque()
         self._is_taken = threading.Lock()
+        self.watches = 0
         self.sending: Sendable | None = None
         self.since = 0.0
 
@@ -84,16 +93,20 @@ class Senders:
 
     Args:
         fan_out: called with each name that was announced, on a thread of its own.
+
+    Attributes:
+        cut_off: how many Watches were cancelled because their client took nothing.
     """
 
     def __init__(self, fan_out: Callable[[str], None]) -> None:
         self._fan_out = fan_out
-        self._names: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._names: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._lanes: queue.SimpleQueue[Lane] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._dispatcher: threading.Thread | None = None
-        self._idle = 0
         self._running: dict[int, Lane | None] = {}
+        self._lane_of: dict[str, Lane] = {}
+        self.cut_off = 0
 
     def __repr__(self) -> str:
         return f"<Senders {len(self._running)} threads, {self._lanes.qsize()} lanes waiting>"
@@ -106,11 +119,28 @@ class Senders:
     def post(self, lane: Lane) -> None:
         """Have the lane run, soon."""
         self._lanes.put(lane)
-        if self._idle < self._lanes.qsize():
+        running = tuple(self._running.values())
+        if len(running) < _USUAL and None not in running:
             self._add()
 
+    def lane(self, peer: str) -> Lane:
+        """Return the lane of a connection for one more Watch; give it back with `leave_lane`."""
+        with self._lock:
+            lane = self._lane_of.setdefault(peer, Lane(self))
+            lane.watches += 1
+        self.start()
+        return lane
+
+    def leave_lane(self, peer: str) -> None:
+        """Forget one Watch of a connection."""
+        with self._lock:
+            lane = self._lane_of[peer]
+            lane.watches -= 1
+            if not lane.watches:
+                del self._lane_of[peer]
+
     def start(self) -> None:
-        """Start the dispatcher where it does not run."""
+        """Start the thread that hears of announcements, where it does not run."""
         with self._lock:
             if self._dispatcher is None or not self._dispatcher.is_alive():
                 self._dispatcher = threading.Thread(target=self._dispatch, name="healthlb-health", daemon=True)
@@ -124,17 +154,15 @@ class Senders:
             thread.start()
             assert thread.ident is not None
             self._running.setdefault(thread.ident, None)
+        self._names.put(None)  # The dispatcher must look now and then while there are senders.
 
     def _work(self) -> None:
         own = threading.get_ident()
         while True:
-            self._idle += 1  # A guess that costs no lock: when it is wrong, there is one thread too many or few.
             try:
                 lane = self._lanes.get(timeout=_IDLE)
             except queue.Empty:
                 break
-            finally:
-                self._idle -= 1
             self._running[own] = lane
             lane.run()
             self._running[own] = None
@@ -148,7 +176,9 @@ class Senders:
         looked_at = time.monotonic()
         while True:
             try:
-                self._fan_out(self._names.get(timeout=_LOOK if self._running else None))
+                name = self._names.get(timeout=_LOOK if self._running else None)
+                if name is not None:
+                    self._fan_out(name)
             except queue.Empty:
                 pass
             except Exception:
@@ -159,11 +189,15 @@ class Senders:
 
     def _look(self, now: float) -> None:
         held = [lane for lane in tuple(self._running.values()) if lane is not None and lane.sending is not None]
-        is_short = len(held) >= _MOST and not self._lanes.empty()
-        if not self._lanes.empty():
-            self._add()
+        waiting = self._lanes.qsize()
+        slow = sum(now - lane.since > _SLOW for lane in held)
+        if waiting and slow == len(self._running):
+            for _ in range(min(waiting, slow + 1)):
+                self._add()
+        is_short = waiting > 0 and slow >= _MOST
         for lane in held:
             item, seconds = lane.sending, now - lane.since
             if item is not None and seconds > (_HELD_WHEN_SHORT if is_short else _HELD):
                 _log.warning("a Watch is cancelled: its client took nothing for %.1f s", seconds)
+                self.cut_off += 1
                 item.cut_off()

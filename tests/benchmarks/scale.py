@@ -18,6 +18,7 @@ from tests.benchmarks.subjects import Subject, open_subject
 
 _PATIENCE = 120.0
 _LOOK = 0.002  # Seconds between two looks.
+_ASK = 0.02  # Between two questions to the server.
 _SETTLE = 1.0
 _WARM_UP = 20  # Subchannels of a first go, for what a process pays once: imports, threads, arenas.
 _OWN_THREADS = 1  # The one that gives orders to the server.
@@ -40,7 +41,7 @@ def _measure(effort: Effort, face: str, contestant: str, orders: ThreadPoolExecu
         with open_subject(face, contestant, backend.addresses) as subject:
             watch = _Lookout(subject, orders)
             watch.until(subject.are_all_in)
-            watch.until(lambda: backend.stats().watches_open == effort.subchannels)
+            watch.until(lambda: backend.stats().watches_open == effort.subchannels, _ASK)
             up = {"up": [time.monotonic() - began_at], "opening_cpu": [process.cpu_seconds() - cpu_before]}
             subject.pause(_SETTLE)
             memory = _memory(before, effort.subchannels)
@@ -57,14 +58,17 @@ class _Lookout:
         self._orders = orders
         self.most_threads = 0
 
-    def until(self, condition: Callable[[], bool]) -> None:
+    def until(self, condition: Callable[[], bool], interval: float = _LOOK) -> None:
         """Return once the condition holds."""
         deadline = time.monotonic() + _PATIENCE
-        while not condition():
-            self._subject.pause(_LOOK)
+
+        def look() -> bool:
             self.most_threads = max(self.most_threads, process.threads() - _OWN_THREADS)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not within {_PATIENCE:g} s")
+            return condition()
+
+        self._subject.wait(look, interval)
 
     def seen_after(self, order: Callable[[], None], condition: Callable[[], bool]) -> float:
         """Return the seconds from the order to the moment when the condition holds."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import grpc
@@ -31,6 +31,9 @@ class Subject(Protocol):
 
     def pause(self, seconds: float) -> None:
         """Let time pass, and the channel work."""
+
+    def wait(self, condition: Callable[[], bool], interval: float) -> None:
+        """Let the channel work until the condition holds; look every so many seconds."""
 
 
 class _Tally:
@@ -63,6 +66,10 @@ class _SyncSubject:
     def pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
+    def wait(self, condition: Callable[[], bool], interval: float) -> None:
+        while not condition():
+            time.sleep(interval)
+
     def close(self) -> None:
         self.channel.close()
 
@@ -85,6 +92,10 @@ class _AioSubject:
     def pause(self, seconds: float) -> None:
         self._runner.run(asyncio.sleep(seconds))
 
+    def wait(self, condition: Callable[[], bool], interval: float) -> None:
+        # In one go: a loop that stops and starts again at each look would slow down what is measured.
+        self._runner.run(_wait(condition, interval))
+
     def close(self) -> None:
         self._runner.run(self.channel.close())
         self._runner.close()
@@ -101,7 +112,7 @@ class _Ours:
 
     def __init__(self, subject: _SyncSubject | _AioSubject, size: int) -> None:
         tally = _Tally(size)
-        self.pause = subject.pause
+        self.pause, self.wait = subject.pause, subject.wait
         self.are_all_in = tally.are_all_in
         self.are_all_out = tally.are_all_out
         subject.channel.add_listener(tally)
@@ -112,7 +123,7 @@ class _Native:
     """A native channel: only its own state tells anything."""
 
     def __init__(self, subject: _SyncSubject | _AioSubject) -> None:
-        self.pause = subject.pause
+        self.pause, self.wait = subject.pause, subject.wait
         self._subject = subject
         subject.state()
 
@@ -129,6 +140,11 @@ def open_subject(face: str, contestant: str, addresses: Sequence[str]) -> Iterat
     subject = (_SyncSubject if face == "sync" else _AioSubject)(contestant, addresses)
     with contextlib.closing(subject):
         yield _Ours(subject, len(addresses)) if contestant == HEALTHLB else _Native(subject)
+
+
+async def _wait(condition: Callable[[], bool], interval: float) -> None:
+    while not condition():
+        await asyncio.sleep(interval)
 
 
 async def _call(function: Any, *arguments: Any) -> Any:

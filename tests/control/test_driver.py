@@ -9,6 +9,7 @@ import pytest
 from healthlb.config import Backoff, HealthCheck, Heartbeat
 from healthlb.core.messages import (
     Code,
+    ConnectivityChanged,
     ConnectivityState,
     Endpoint,
     HeartbeatLoss,
@@ -697,9 +698,7 @@ def test_a_connection_for_calls_that_comes_up_while_closing_is_closed() -> None:
 
     async def main() -> None:
         world = await opened("a:1", "b:1")
-        world.of("a:1").become(READY)
-        while not world.driver._queue:
-            await asyncio.sleep(0)
+        world.driver.post(ConnectivityChanged(1, READY))
         await close(world)
 
     run(main())

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 _PIECE = re.compile(
-    r"<!-- test\n(?P<hidden>.*?)-->|<!-- (?P<remark>[^\n]*?) -->|^```(?P<language>[\w-]*)\n(?P<text>.*?)^```",
+    r"<!-- test\n(?P<hidden>.*?)-->|<!-- (?P<remark>[^\n]*?) -->|^```(?P<language>[^\n`]*)\n(?P<text>.*?)^```",
     re.DOTALL | re.MULTILINE,
 )
 _FENCED = re.compile(r"^```.*?^```|<!--.*?-->", re.DOTALL | re.MULTILINE)

@@ -19,6 +19,8 @@ from tests.docs import shop
 from tests.docs.pages import ROOT, Block, blocks
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
+# What a page takes for granted in its first block.
+_PRELUDES = {"resolvers.md": "import healthlb"}
 _OWN_PORT = re.compile(r"\b5005[1-9]\b")
 
 
@@ -122,6 +124,7 @@ def main() -> None:
     for name in ("shop_pb2", "shop_pb2_grpc"):
         Path(f"{name}.py").write_text(f"import sys\nfrom tests.docs import shop\nsys.modules[__name__] = shop.{name}\n")
     player = Player()
+    exec(_PRELUDES.get(page.name, ""), player.names)
     with contextlib.closing(player), contextlib.redirect_stdout(player.printed):
         for block in blocks(page):
             player.play(block)

@@ -24,7 +24,7 @@ from tests.parity.aio_face import AioClient
 from tests.parity.face import ARITIES, METHODS, Client
 
 _REQUESTS = (b"a", b"b")
-_TIMEOUT = 8.0
+_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +111,6 @@ class Caller:
         """Wait for the last call."""
         for thread in self._threads:
             thread.join(3 * _TIMEOUT)
-            if thread.is_alive():
-                import faulthandler, sys
-                faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
             assert not thread.is_alive(), f"a call of {self.name} hangs"
 
     def _next(self) -> tuple[str, str, tuple[tuple[str, str], ...], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,11 @@ import pytest
 
 import healthlb
 import healthlb.aio
+
+def name(value: object) -> str:
+    """Return what to call a case, the same in each process."""
+    return re.sub(" at 0x[0-9a-f]+", "", repr(value))[:60]
+
 
 FACES = (healthlb.HealthAwareChannel, healthlb.aio.HealthAwareChannel)
 TARGET = ["127.0.0.1:1"]
@@ -94,7 +100,7 @@ class NotAFactory:
         ({"listeners": [7]}, ["listeners", "7"]),
         ({"listeners": print}, ["listeners", "print"]),
     ],
-    ids=repr,
+    ids=name,
 )
 def test_option_that_cannot_work(channel: Callable[..., Any], options: dict[str, Any], named: list[str]) -> None:
     with pytest.raises(healthlb.ConfigError) as caught:
@@ -103,13 +109,13 @@ def test_option_that_cannot_work(channel: Callable[..., Any], options: dict[str,
     assert [name for name in named if name not in str(caught.value)] == []
 
 
-@pytest.mark.parametrize("interceptors", [[7], ["x"], 7, [object()]], ids=repr)
+@pytest.mark.parametrize("interceptors", [[7], ["x"], 7, [object()]], ids=name)
 def test_interceptors_that_cannot_work(interceptors: object) -> None:
     with pytest.raises(healthlb.ConfigError, match="nterceptor"):
         healthlb.aio.HealthAwareChannel(TARGET, interceptors=interceptors)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", [None, "1", True, math.nan, math.inf, -math.inf, 10**400, [], -1.0])
+@pytest.mark.parametrize("value", [None, "1", True, math.nan, math.inf, -math.inf, 10**400, [], -1.0], ids=name)
 @pytest.mark.parametrize(
     ("kind", "option"),
     [
@@ -151,7 +157,7 @@ def test_number_that_cannot_work(kind: Callable[..., Any], option: str, value: o
         (healthlb.HealthCheck, {"metadata": [("key", "v\nw")]}, "HealthCheck.metadata"),
         (healthlb.HealthCheck, {"metadata": [("key", b"\xff")]}, "HealthCheck.metadata"),
     ],
-    ids=repr,
+    ids=name,
 )
 def test_bound_is_named(kind: Callable[..., Any], options: dict[str, Any], named: str) -> None:
     with pytest.raises(healthlb.ConfigError, match=named):
@@ -164,13 +170,13 @@ def test_picker_that_cannot_be_registered(name: Any, factory: Any) -> None:
         healthlb.register_picker(name, factory)
 
 
-@pytest.mark.parametrize("timeout", ["1", -1, math.nan, True], ids=repr)
+@pytest.mark.parametrize("timeout", ["1", -1, math.nan, True], ids=name)
 def test_timeout_of_a_wait(timeout: Any) -> None:
     with healthlb.HealthAwareChannel(TARGET) as channel, pytest.raises(healthlb.ConfigError, match="timeout"):
         channel.wait_until_ready(timeout)
 
 
-@pytest.mark.parametrize("min_ready", [0, -1, "1", 1.5, True, None], ids=repr)
+@pytest.mark.parametrize("min_ready", [0, -1, "1", 1.5, True, None], ids=name)
 async def test_number_of_a_wait(min_ready: Any) -> None:
     with healthlb.HealthAwareChannel(TARGET) as channel, pytest.raises(healthlb.ConfigError, match="min_ready"):
         channel.wait_until_ready(1.0, min_ready)

@@ -1,0 +1,100 @@
+"""Command line flags as Go's `flag` package reads them: one dash or two, `-name value` or `-name=value`.
+
+The one rule: standard library only, for the probe starts in every container every few seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+_FALSE = ("0", "f", "F", "FALSE", "false", "False")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
+_DURATION = re.compile(rf"([+-]?)((?:{_PART})+)")
+
+
+class FlagError(ValueError):
+    """A flag that cannot be understood; the text names it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """What a flag takes.
+
+    Attributes:
+        default: its value where it is not given.
+        usage: one line for the help.
+        parse: from text to value; raises ValueError. None for a switch, which may stand without a value.
+        is_repeated: each value is appended to a list.
+    """
+
+    default: Any
+    usage: str
+    parse: Callable[[str], Any] | None = str
+    is_repeated: bool = False
+
+
+def parse_flags(flags: Mapping[str, Flag], arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the value of every flag.
+
+    Raises:
+        FlagError: an unknown flag, a value missing or malformed, or an argument that is no flag.
+    """
+    values = {name: [] if flag.is_repeated else flag.default for name, flag in flags.items()}
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        found = re.fullmatch(r"--?([^-=][^=]*)(?:=(.*))?", argument, re.DOTALL)
+        if found is None:
+            raise FlagError(f"not a flag: {argument!r}")
+        name, text = found.groups()
+        flag = flags.get(name)
+        if flag is None:
+            raise FlagError(f"flag provided but not defined: -{name}")
+        if text is None and flag.parse is not None:
+            if not waiting:
+                raise FlagError(f"flag needs an argument: -{name}")
+            text = waiting.pop(0)
+        value = _value(name, flag, text)
+        if flag.is_repeated:
+            values[name].append(value)
+        else:
+            values[name] = value
+    return values
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a Go duration such as "300ms", "1m30s" or "0".
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text in ("0", "+0", "-0"):
+        return 0.0
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError('a duration such as "300ms" or "1m30s"')
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, found[2]))
+    return -seconds if found[1] == "-" else seconds
+
+
+def describe(flags: Mapping[str, Flag]) -> str:
+    """Return the help of all flags."""
+    return "\n".join(f"  -{name}\n\t{flag.usage}" for name, flag in flags.items())
+
+
+def _value(name: str, flag: Flag, text: str | None) -> Any:
+    if flag.parse is None:
+        if text is None or text in _TRUE:
+            return True
+        if text in _FALSE:
+            return False
+        raise FlagError(f"invalid boolean value {text!r} for -{name}")
+    try:
+        return flag.parse(text or "")
+    except ValueError as error:
+        raise FlagError(f"invalid value {text!r} for flag -{name}: it must be {error}") from error

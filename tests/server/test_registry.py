@@ -1,0 +1,205 @@
+"""The registry alone: no server, no thread but where a race is the point."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from healthlb.errors import ConfigError
+from healthlb.server.limits import Census, WatchLimits, WatchRefused, client_of
+from healthlb.server.registry import Registry
+
+UNKNOWN, SERVING, NOT_SERVING, SERVICE_UNKNOWN = range(4)
+
+
+class Announced(list[str]):
+    """Collects what was announced."""
+
+
+def make(**limits: int) -> tuple[Registry, Announced]:
+    announced = Announced()
+    return Registry(announced.append, WatchLimits(**limits)), announced
+
+
+def test_the_server_as_a_whole_is_serving_at_first() -> None:
+    registry, _ = make()
+
+    assert registry.statuses() == {"": SERVING}
+    assert registry.get("svc") is None
+
+
+def test_a_watcher_takes_each_status_once() -> None:
+    registry, _ = make()
+    watcher = registry.watch("svc", "unix:")
+
+    assert [watcher.take(), watcher.take()] == [SERVICE_UNKNOWN, None]
+    registry.set("svc", SERVING)
+    registry.set("svc", SERVING)
+    assert watcher.has_news
+    assert [watcher.take(), watcher.take()] == [SERVING, None]
+    assert not watcher.has_news
+
+
+def test_the_latest_status_wins() -> None:
+    registry, _ = make()
+    watcher = registry.watch("svc", "unix:")
+    for status in (SERVING, UNKNOWN, NOT_SERVING):
+        registry.set("svc", status)
+
+    assert [watcher.take(), watcher.take()] == [NOT_SERVING, None]
+
+
+def test_a_status_that_came_back_is_not_told_again() -> None:
+    registry, _ = make()
+    watcher = registry.watch("", "unix:")
+    watcher.take()
+    registry.set("", NOT_SERVING)
+    registry.set("", SERVING)
+
+    assert watcher.take() is None
+
+
+def test_changes_are_announced_once_until_somebody_asks() -> None:
+    registry, announced = make()
+    watcher = registry.watch("svc", "unix:")
+    registry.set("other", SERVING)
+    registry.set("svc", SERVING)
+    registry.set("svc", NOT_SERVING)
+
+    assert announced == ["svc"]
+    assert registry.watchers("svc") == (watcher,)
+    registry.set("svc", SERVING)
+    assert announced == ["svc", "svc"]
+
+
+def test_shutting_down_hides_what_is_set_until_resume() -> None:
+    registry, announced = make()
+    registry.set("a", SERVING)
+    watcher = registry.watch("a", "unix:")
+    watcher.take()
+    registry.shut_down()
+
+    assert registry.statuses() == {"": NOT_SERVING, "a": NOT_SERVING}
+    assert (announced, watcher.take()) == (["a"], NOT_SERVING)
+    registry.set("a", UNKNOWN)
+    registry.set("new", SERVING)
+    assert (registry.get("a"), registry.get("new"), registry.get("never")) == (NOT_SERVING, NOT_SERVING, None)
+    registry.resume()
+    assert registry.statuses() == {"": SERVING, "a": UNKNOWN, "new": SERVING}
+    assert watcher.take() == UNKNOWN
+
+
+def test_sets_during_a_shutdown_do_not_show() -> None:
+    registry, _ = make()
+    threads = [threading.Thread(target=registry.set, args=("svc", SERVING)) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    registry.shut_down()
+    for thread in threads:
+        thread.join()
+
+    assert registry.get("svc") == NOT_SERVING
+
+
+def test_closing_ends_watchers_after_their_last_status() -> None:
+    registry, announced = make()
+    known, unknown = registry.watch("", "unix:"), registry.watch("never", "unix:")
+    known.take(), unknown.take()
+    registry.close()
+
+    assert announced == ["", "never"]
+    assert (known.take(), known.take(), known.is_ended) == (NOT_SERVING, None, True)
+    assert (unknown.take(), unknown.is_ended, unknown.has_news) == (None, True, True)
+    unknown.leave()
+    assert (unknown.is_ended, unknown.has_news) == (False, False)
+    with pytest.raises(WatchRefused) as refused:
+        registry.watch("", "unix:")
+    assert refused.value.code == "UNAVAILABLE"
+
+
+def test_leaving_leaves_nothing_behind() -> None:
+    registry, _ = make()
+    watchers = [registry.watch(f"name {number % 7}", f"ipv4:10.0.0.1:{number}") for number in range(50)]
+    registry.set("name 3", SERVING)
+    for watcher in watchers * 2:
+        watcher.leave()
+
+    assert registry.watcher_count() == 0
+    assert repr(registry) == "<Registry open, 2 services, <Census 0 watchers of 0 clients, 0 unknown names>>"
+    assert registry._watchers == {}
+    assert registry._census._names_of == {}
+
+
+@pytest.mark.parametrize(
+    ("limits", "peers", "names", "details"),
+    [
+        ({"watchers": 2}, "ab c", "xxx", "too many watchers: the limit is 2"),
+        ({"watchers_per_client": 2}, "aaa", "xxx", "too many watchers of ipv4:a: the limit is 2"),
+        ({"unknown_names": 2}, "abc", "xyz", "too many unknown names watched: the limit is 2"),
+        ({"unknown_names_per_client": 2}, "aaa", "xyz", "too many unknown names watched by ipv4:a: the limit is 2"),
+    ],
+)
+def test_what_is_beyond_a_limit_is_refused(limits: dict[str, int], peers: str, names: str, details: str) -> None:
+    registry, _ = make(**limits)
+    *fine, (peer, name) = zip(peers.replace(" ", ""), names, strict=True)
+    watchers = [registry.watch(name, f"ipv4:{peer}:{port}") for port, (peer, name) in enumerate(fine)]
+    with pytest.raises(WatchRefused) as refused:
+        registry.watch(name, f"ipv4:{peer}:9")
+
+    assert (refused.value.code, str(refused.value)) == ("RESOURCE_EXHAUSTED", details)
+    watchers[0].leave()
+    assert registry.watch(name, f"ipv4:{peer}:9").name == name
+
+
+def test_known_names_and_names_that_others_watch_are_no_new_names() -> None:
+    registry, _ = make(unknown_names=1, unknown_names_per_client=1)
+    registry.set("known", SERVING)
+    for _ in range(3):
+        registry.watch("known", "ipv4:a:1")
+        registry.watch("unknown", "ipv4:a:1")
+        registry.watch("unknown", "ipv4:b:1")
+
+    assert registry.watcher_count() == 9
+
+
+def test_long_names_are_refused() -> None:
+    registry, _ = make()
+    registry.watch("ü" * 512, "unix:")
+    with pytest.raises(WatchRefused) as refused:
+        registry.watch("ü" * 512 + "x", "unix:")
+
+    assert (refused.value.code, str(refused.value)) == (
+        "INVALID_ARGUMENT",
+        "a service name of 1025 bytes, not 1024",
+    )
+
+
+def test_a_client_is_an_ip_address_or_a_socket() -> None:
+    peers = ["ipv4:10.0.0.1:80", "ipv6:%5B::1%5D:80", "unix:", "unix:/run/s:1"]
+
+    assert [client_of(peer) for peer in peers] == ["ipv4:10.0.0.1", "ipv6:%5B::1%5D", "unix:", "unix:/run/s:1"]
+
+
+@pytest.mark.parametrize("status", [4, -1, "SERVING", None, True, 1.0])
+def test_bad_statuses_are_refused(status: object) -> None:
+    registry, _ = make()
+    with pytest.raises(ConfigError, match="status of 'svc' must be one of UNKNOWN"):
+        registry.set("svc", status)  # type: ignore[arg-type]
+
+    assert registry.get("svc") is None
+
+
+def test_names_that_are_no_strings_are_refused() -> None:
+    registry, _ = make()
+    with pytest.raises(ConfigError, match="service must be a string, not b'svc'"):
+        registry.set(b"svc", SERVING)  # type: ignore[arg-type]
+
+
+def test_a_refused_watch_is_not_counted() -> None:
+    census = Census(WatchLimits(unknown_names_per_client=1))
+    census.join("a", "x")
+    with pytest.raises(WatchRefused):
+        census.join("a", "y")
+
+    assert (census.watchers, census.unknown_names) == (1, 1)
