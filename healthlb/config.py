@@ -183,7 +183,7 @@ def _checked_metadata(metadata: Sequence[tuple[str, str | bytes]]) -> tuple[tupl
     pairs = []
     try:
         for key, value in metadata:
-            if not isinstance(key, str) or not isinstance(value, str | bytes) or not _is_metadata(key, value):
+            if not isinstance(key, str) or not isinstance(value, str | bytes) or not is_metadata(key, value):
                 raise TypeError
             pairs.append((key, value))
     except (TypeError, ValueError):
@@ -194,7 +194,8 @@ def _checked_metadata(metadata: Sequence[tuple[str, str | bytes]]) -> tuple[tupl
     return tuple(pairs)
 
 
-def _is_metadata(key: str, value: str | bytes) -> bool:
+def is_metadata(key: str, value: str | bytes) -> bool:
+    """Whether C-core takes this pair."""
     content = value.encode() if isinstance(value, str) else value
     return bool(_METADATA_KEY.fullmatch(key) and (key.endswith("-bin") or _METADATA_VALUE.fullmatch(content)))
 

@@ -26,6 +26,8 @@ class _MultiCallable:
         wait_for_ready: bool | None,
         compression: grpc.Compression | None,
     ) -> Any:
+        if credentials is not None and self._method.pool.settings.credentials is None:
+            raise grpc.aio.UsageError("Call credentials are only valid on secure channels")
         attempts = Attempts(self._method, timeout, metadata, wait_for_ready)
         self._method.pool.check_caller()
         # wait_for_ready stays here: below, the call would wait for this one subchannel.

@@ -155,13 +155,20 @@ class HealthAwareChannel(grpc.aio.Channel):
         return multi_callable
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        """Return the aggregated state; connect where asked to and IDLE."""
+        """Return the aggregated state as it is; connect then where asked to and IDLE."""
+        state = to_grpc_state(self._pool.board.snapshot.state)
         if try_to_connect and not self._pool.is_closed:
             self._pool.start()
-        return to_grpc_state(self._pool.board.snapshot.state)
+        return state
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Return once the aggregated state is another than `last_observed_state`."""
+        """Return once the aggregated state is another than `last_observed_state`.
+
+        Raises:
+            grpc.aio.UsageError: the channel is closed.
+        """
+        if self.get_state() is grpc.ChannelConnectivity.SHUTDOWN:
+            raise grpc.aio.UsageError("Channel is closed.")
         while self.get_state() is last_observed_state:
             await _next(self._pool.board, None)
 

@@ -217,6 +217,13 @@ class StreamResponse(OngoingCall):
         super().__init__(attempts, arguments, request)
         self._responses: AsyncIterator[Any] | None = None
 
+    def __del__(self) -> None:
+        # Whoever drops a stream cancels it. grpcio 1.85.1 means to do so, but its list of running calls holds on to it.
+        live = () if self._is_over else tuple(self._live.values())
+        for inner in live:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the call
+                inner._loop.call_soon_threadsafe(inner.cancel)
+
     def __aiter__(self) -> AsyncIterator[Any]:
         """Return the responses; raises `grpc.aio.AioRpcError` where the call fails."""
         if self._responses is None:
@@ -308,14 +315,22 @@ class StreamRequest(OngoingCall):
     async def write(self, request: Any) -> None:
         """Write one request."""
         self._check_style()
+        if self._is_over:
+            raise asyncio.InvalidStateError("RPC already finished.")
         self._written.append(request)
         await self._flush()
 
     async def done_writing(self) -> None:
         """Write no more."""
         self._check_style()
-        self._is_done_writing = True
-        await self._flush()
+        if not self._is_over:
+            self._is_done_writing = True
+            await self._flush()
+
+    @property
+    def _done_writing_flag(self) -> bool:
+        # grpcio asks for it where interceptors stand between its user's writes and this call (1.85.1).
+        return self._is_done_writing
 
     def _check_style(self) -> None:
         if self._replay is not None:

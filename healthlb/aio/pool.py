@@ -128,11 +128,15 @@ class Pool(PoolBase):
         await asyncio.shield(connections_closed(asyncio.get_running_loop()))
 
     async def _idle(self) -> None:
-        loads = [load for view in self.board.snapshot.views for load in view.loads]
-        idle = [asyncio.get_running_loop().create_future() for _ in loads]
-        for load, future in zip(loads, idle, strict=True):
+        loop = asyncio.get_running_loop()
+        calls = [(call, loop.create_future()) for call in self.waiting if not call.done()]
+        for call, over in calls:
+            call.add_done_callback(lambda _, over=over: resolve(over))
+        await asyncio.gather(*(over for _, over in calls))
+        idle = [(load, loop.create_future()) for view in self.board.snapshot.views for load in view.loads]
+        for load, future in idle:
             load.retire(partial(resolve, future))
-        await asyncio.gather(*idle)
+        await asyncio.gather(*(future for _, future in idle))
 
     def call_later(self, delay: float, work: Callable[[], object]) -> Callable[[], object]:
         """Have `work` run on the loop in `delay` seconds; return what takes that back."""

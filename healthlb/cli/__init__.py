@@ -1,6 +1,6 @@
 """The command line: parsing and printing only, behind the extra `cli`.
 
-The one rule: nothing outside this package may need click or rich.
+The one rule: nothing outside this package may need click or rich, nor may `healthlb probe`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ import sys
 
 def main() -> None:
     """Run the `healthlb` command; without the extra `cli` it says in one line what to install."""
+    if sys.argv[1:2] == ["probe"]:
+        from healthlb.cli import probe
+
+        sys.exit(probe.main(sys.argv[2:]))
     try:
         from healthlb.cli.app import cli
     except ModuleNotFoundError as error:

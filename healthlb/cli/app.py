@@ -10,6 +10,8 @@ from importlib import metadata
 import click
 
 from healthlb.cli.demo.command import demo
+from healthlb.cli.listing import list_services
+from healthlb.cli.watch import watch
 
 
 def _version() -> str:
@@ -25,4 +27,15 @@ def cli() -> None:
     """Client-side load balancing for gRPC that follows the health of every backend."""
 
 
+@cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def probe(arguments: tuple[str, ...]) -> None:
+    """Ask one server for its health once; the flags and exit codes of grpc_health_probe."""
+    from healthlb.cli import probe as prober
+
+    raise SystemExit(prober.main(arguments))
+
+
 cli.add_command(demo)
+cli.add_command(list_services)
+cli.add_command(watch)

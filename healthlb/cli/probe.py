@@ -134,7 +134,9 @@ def _channel(options: dict[str, Any]) -> grpc.Channel:
     roots, name = _trusted(address, options)
     if name:
         arguments.append(("grpc.ssl_target_name_override", name))
-    credentials = grpc.ssl_channel_credentials(roots, _read(options["tls-client-key"]), _read(options["tls-client-cert"]))
+    credentials = grpc.ssl_channel_credentials(
+        roots, _read(options["tls-client-key"]), _read(options["tls-client-cert"])
+    )
     return grpc.secure_channel(address, credentials, arguments, compression)
 
 
@@ -163,7 +165,9 @@ def _connect(channel: grpc.Channel, options: dict[str, Any]) -> None:
 def _check(channel: grpc.Channel, options: dict[str, Any]) -> str:
     check: Any = channel.unary_unary(_CHECK)
     try:
-        answer = check(encode_request(options["service"]), timeout=options["rpc-timeout"], metadata=options["rpc-header"])
+        answer = check(
+            encode_request(options["service"]), timeout=options["rpc-timeout"], metadata=options["rpc-header"]
+        )
         return decode_status(answer)
     except ValueError as error:
         raise Failure(BAD_ARGUMENTS, f"error: {error}") from error

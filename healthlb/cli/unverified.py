@@ -36,9 +36,7 @@ def fetch_certificate(address: str, timeout: float, client: tuple[str, str] | No
         return pem.encode(), _name(connection.getpeercert() or {})
 
 
-def _handshake(
-    context: ssl.SSLContext, address: str, timeout: float, client: tuple[str, str] | None
-) -> ssl.SSLSocket:
+def _handshake(context: ssl.SSLContext, address: str, timeout: float, client: tuple[str, str] | None) -> ssl.SSLSocket:
     host, _, port = address.rpartition("/")[2].rpartition(":")
     context.set_alpn_protocols(["h2"])
     if client is not None:

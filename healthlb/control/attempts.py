@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 
+from healthlb.config import is_metadata
 from healthlb.control.evidence import names_refusal
 from healthlb.control.grpc_transport import to_code
 from healthlb.control.policy import MethodPolicy, Policies
@@ -21,7 +22,7 @@ from healthlb.control.pool import PoolBase
 from healthlb.core.budget import Budget
 from healthlb.core.failover import Action, AttemptEnded, CallPlan, Finish, Skipped, Start, Woke
 from healthlb.core.load import Subchannel
-from healthlb.core.messages import SECOND, Code
+from healthlb.core.messages import SECOND, Code, Fail
 from healthlb.core.pickers import ANY_CALL, CallInfo
 from healthlb.errors import ChannelClosed
 
@@ -226,6 +227,12 @@ class Attempts:
         if not start.previous:
             return self._metadata
         return (*(self._metadata or ()), (_PREVIOUS_ATTEMPTS, str(start.previous)))
+
+    def refusal(self) -> Fail | None:
+        """Return how a call ends whose metadata no server will see; on a subchannel grpcio sees to that itself."""
+        if all(is_metadata(key, value) for key, value in self._metadata or ()):
+            return None
+        return Fail(Code.INTERNAL, f"metadata was invalid: {self._metadata}")
 
     # --- ends --------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ def check_options(options: object) -> ChannelOptions:
     return pairs
 
 
-def _to_text(key: object) -> object:
+def _to_text(key: Any) -> Any:
     return key.decode() if isinstance(key, bytes) else key
 
 

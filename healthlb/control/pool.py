@@ -10,7 +10,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 
@@ -54,6 +54,7 @@ class PoolBase:
         names: what host names in lists stand for.
         listeners: take the facts.
         is_closed: whether the channel was closed.
+        waiting: calls that do not block and that have had to wait for a subchannel.
     """
 
     channels: Channels
@@ -64,6 +65,7 @@ class PoolBase:
         self.names = Names()
         self.listeners = list(settings.listeners)
         self.is_closed = False
+        self.waiting: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_started = False
         self._is_forked = False
         self._budgets: dict[RetryBudget | RetryThrottle | None, Budget] = {}

@@ -146,7 +146,7 @@ class Runner:
                 self._waiting = None
                 self._open(start, sub, has_waited=True)
                 return
-            fail = failure(snapshot, wait_for_ready=attempts.wait_for_ready)
+            fail = attempts.refusal() or failure(snapshot, wait_for_ready=attempts.wait_for_ready)
             if fail is None:
                 self._wait(start, snapshot.generation)
             else:
@@ -160,6 +160,7 @@ class Runner:
         if delay is not None and self._waiting is None:
             self._stop_expiring = self._later(delay, Runner._expire)
         self._waiting = start
+        pool.waiting.add(self)
         self._watcher = pool.board.when_changed(generation, partial(_on, reference, partial(_advance, start)))
 
     def _expire(self) -> None:

@@ -87,7 +87,8 @@ class ControlThread:
                 for task in asyncio.all_tasks(self.loop):
                     task.cancel()
             self.loop.run_until_complete(self._finish())
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            if not asyncio.all_tasks(self.loop):  # else one may be at work, and would complain
+                self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()

@@ -318,7 +318,6 @@ class SubchannelMachine:
         self._phase, action = entry
         if action in (Action.STOP_WATCH, Action.STOP_AND_RETRY_LATER):
             turn.effects.append(StopWatch(self.id, self._watch))
-            self._watch += 1
         if action in (Action.RETRY_LATER, Action.STOP_AND_RETRY_LATER):
             turn.timers.set((self.id, "retry", 0), turn.now + self._restart_delay(turn.now))
         elif action is Action.START_WATCH:
@@ -354,8 +353,7 @@ class SubchannelMachine:
             return _FAILURE
         if self._phase in health.HEALTHY and self._is_data_ready:
             return _READY
-        is_down = self._phase is Phase.DISCONNECTED and self.raw_state is _FAILURE
-        return _FAILURE if is_down else _CONNECTING
+        return _FAILURE if self.raw_state is _FAILURE else _CONNECTING
 
     def _present_reason(self) -> str:
         if self._phase is Phase.DISCONNECTED:

@@ -117,6 +117,10 @@ class Registry:
         status = self._visible(name)
         return ServingStatus.SERVICE_UNKNOWN if status is None else status
 
+    def wanted(self, name: str) -> int | None:
+        """Return what the name was last set to, shut down or not."""
+        return self._statuses.get(name)
+
     def statuses(self) -> dict[str, int]:
         """Return every service with the status that clients see."""
         with self._lock:

@@ -28,7 +28,7 @@ def wait_for_pick(attempts: Attempts, start: Start) -> Subchannel:
         sub = attempts.try_pick(start)
         if sub is not None:
             return sub
-        fail = failure(snapshot, wait_for_ready=attempts.wait_for_ready)
+        fail = attempts.refusal() or failure(snapshot, wait_for_ready=attempts.wait_for_ready)
         if fail is None and not pool.board.wait(snapshot.generation, attempts.deadline):
             fail = too_late(snapshot)
         if fail is not None:

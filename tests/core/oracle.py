@@ -223,6 +223,8 @@ class Oracle:
         snapshot = self.balancer.snapshot
         assert {view.id: view.state for view in snapshot.views} == {n: sub.state for n, sub in self.subs.items()}
         assert snapshot.state is self.channel_state is self._aggregate()
+        assert (snapshot.error, snapshot.service) == (self.error, self.service)
+        assert self.balancer.snapshot is snapshot
         wanted = [view.id for view in snapshot.views if self.subs[view.id].state is READY]
         assert [handle.id for handle in snapshot.ready] == wanted
         for handle in snapshot.ready:

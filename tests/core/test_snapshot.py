@@ -43,6 +43,11 @@ def snapshot(
             "1 subchannel for service 'svc': 1 READY",
         ),
         (
+            snapshot(FAILURE, *(view(number, FAILURE, "x") for number in range(1, 6))),
+            "5 subchannels for service 'svc': 5 TRANSIENT_FAILURE; 10.0.0.1:1: x; 10.0.0.2:1: x; 10.0.0.3:1: x; "
+            "10.0.0.4:1: x; 10.0.0.5:1: x",
+        ),
+        (
             snapshot(FAILURE, *(view(number, FAILURE, "no heartbeat") for number in range(1, 8))),
             "7 subchannels for service 'svc': 7 TRANSIENT_FAILURE; 10.0.0.1:1: no heartbeat; "
             "10.0.0.2:1: no heartbeat; 10.0.0.3:1: no heartbeat; 10.0.0.4:1: no heartbeat; 10.0.0.5:1: no heartbeat; "

@@ -69,9 +69,7 @@ class Player(shop.Stage):
 
     def popen(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a script of the page; what it prints goes to a pipe."""
-        process = subprocess.Popen(
-            [sys.executable, *map(self.real, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        process = subprocess.Popen([sys.executable, *map(self.real, arguments)], stdout=subprocess.PIPE, text=True)
         self._processes.append(process)
         return process
 

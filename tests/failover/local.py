@@ -12,15 +12,17 @@ from typing import Any, Self
 
 import grpc
 
+from tests.backends.addresses import Reservation
 from tests.parity.face import ARITIES, METHODS
 
 Handler = Callable[[Any, grpc.ServicerContext], Any]
 
 
 class Local:
-    """A plain grpcio server on a free port of 127.0.0.1, from `with` on.
+    """A plain grpcio server on a free port, from `with` on.
 
     Args:
+        host: where it listens.
         handlers: by arity, `unary_unary` and so on; what they get is bytes, or an iterator of bytes.
 
     Attributes:
@@ -28,11 +30,12 @@ class Local:
         metadata: that of each call, in order.
     """
 
-    def __init__(self, **handlers: Handler) -> None:
+    def __init__(self, *, host: str = "127.0.0.1", **handlers: Handler) -> None:
         """Listen, but answer nothing yet."""
         self._server = grpc.server(futures.ThreadPoolExecutor(16), options=(("grpc.so_reuseport", 0),))
-        port = self._server.add_insecure_port("127.0.0.1:0")
-        self.address = f"127.0.0.1:{port}"
+        self._reservation = Reservation([f"{host}:0"])
+        (self.address,) = self._reservation.addresses
+        self._server.add_insecure_port(self.address)
         self.metadata: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         methods = {}
@@ -69,6 +72,7 @@ class Local:
     def stop(self) -> None:
         """Cut all calls off and listen no more."""
         self._server.stop(None).wait()
+        self._reservation.release()
 
     def __enter__(self) -> Self:
         """Serve."""

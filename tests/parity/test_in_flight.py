@@ -17,7 +17,6 @@ from tests.parity.fleet import Fleet, addresses
 
 SLOW = {"sleep": 60, "timeout": None}
 ENDS = pytest.mark.parametrize("arity", ARITIES)
-Ended = tuple[int, int]
 
 
 def has_ended(client: Client, picks: int, successes: int, failures: int) -> bool:
@@ -89,9 +88,11 @@ def test_p18_cancellation(client: Client, backend: Backend, arity: str) -> None:
 
 
 @ENDS
-def test_p18_dropped_before_it_was_read(client: Client, backend: Backend, arity: str) -> None:
-    begin_slow(client, backend, arity).drop()
+def test_p18_dropped_before_it_was_read(face: Face, client: Client, backend: Backend, arity: str) -> None:
+    is_carried_on = face.name == "aio" and arity.endswith("unary")
+    begin_slow(client, backend, arity, sleep=0.5 if is_carried_on else 60).drop()
 
+    # grpc.aio makes calls with one response in a task, which goes on to the end whoever has lost interest.
     assert has_ended(client, picks=1, successes=0, failures=0)
     eventually(lambda: backend.stats().in_flight == 0)
 
@@ -141,7 +142,7 @@ BAD_METADATA = [(("Upper-Case", "v"),), (("no-value", None),), (("ctl", "\n"),),
 @pytest.mark.parametrize("metadata", BAD_METADATA, ids=repr)
 def test_p18_metadata_that_is_none(client: Client, arity: str, metadata: Any) -> None:
     # What grpcio raises differs from face to face and from value to value; none of it may leave a count behind.
-    with pytest.raises(Exception, match=""):
+    with pytest.raises(Exception):  # noqa: B017, PT011
         client.start(arity, metadata=metadata).take()
 
     eventually(lambda: in_flight(client) == 0)
@@ -187,7 +188,7 @@ def test_p18_a_blocking_call_that_fails(client: Client) -> None:
         lambda: client.channel.unary_unary(METHODS["unary_unary"])(b"", metadata=(("Upper", "v"),)),
     )
     for act in bad:
-        with pytest.raises(Exception, match=""):
+        with pytest.raises(Exception):  # noqa: B017, PT011
             client.run(act)
 
     eventually(lambda: in_flight(client) == 0)

@@ -1,0 +1,59 @@
+"""How `healthlb watch` and `healthlb list` reach a server: the options they share.
+
+The one rule: nothing is decided here; an answer or a status goes to whoever asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import grpc
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+OPTIONS = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 1000))
+
+
+def tls_options(command: _Command) -> _Command:
+    """Add --tls and what goes with it."""
+    path = click.Path(exists=True, dir_okay=False, path_type=Path)
+    for option in (
+        click.option("--tls-server-name", default="", help="The name that the server's certificate must have."),
+        click.option("--tls-client-key", type=path, help="File of the client's key."),
+        click.option("--tls-client-cert", type=path, help="File of the client's certificate."),
+        click.option("--tls-ca-cert", type=path, help="File of certificates to trust."),
+        click.option("--tls", is_flag=True, help="Use TLS instead of plaintext."),
+    ):
+        command = option(command)
+    return command
+
+
+def open_channel(module: Any, address: str, tls: bool, **files: Any) -> Any:
+    """Return a channel of `grpc` or `grpc.aio`.
+
+    Args:
+        module: `grpc` or `grpc.aio`.
+        address: as gRPC names targets.
+        tls: whether to use TLS.
+        files: the other options of `tls_options`.
+
+    Raises:
+        click.UsageError: an option of TLS without --tls, or a certificate without its key.
+    """
+    given = [name for name, value in files.items() if value]
+    if not tls:
+        if given:
+            raise click.UsageError(f"--{given[0].replace('_', '-')} needs --tls")
+        return module.insecure_channel(address, OPTIONS)
+    if bool(files["tls_client_cert"]) != bool(files["tls_client_key"]):
+        raise click.UsageError("--tls-client-cert and --tls-client-key need each other")
+    roots, key, certificate = (
+        files[name].read_bytes() if files[name] else None
+        for name in ("tls_ca_cert", "tls_client_key", "tls_client_cert")
+    )
+    name = files["tls_server_name"]
+    options = (*OPTIONS, ("grpc.ssl_target_name_override", name)) if name else OPTIONS
+    return module.secure_channel(address, grpc.ssl_channel_credentials(roots, key, certificate), options)

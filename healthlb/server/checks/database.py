@@ -1,0 +1,37 @@
+"""Whether a database answers `SELECT 1`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from healthlb.server.checks.unhealthy import Unhealthy
+
+
+def database(source: Any, query: str = "SELECT 1") -> Callable[[], None]:
+    """Return a check that asks a database.
+
+    Args:
+        source: a function that opens a DB-API connection (it is closed after each run), or a SQLAlchemy engine (its
+            pool is used). Give connections a timeout of their own: a hung one outlives the check's.
+        query: must return a row.
+    """
+    ask = _ask_engine if hasattr(source, "connect") and hasattr(source, "dialect") else _ask_connection
+
+    def check() -> None:
+        if ask(source, query) is None:
+            raise Unhealthy(f"{query!r} returned no row")
+
+    return check
+
+
+def _ask_connection(connect: Callable[[], Any], query: str) -> Any:
+    with closing(connect()) as connection, closing(connection.cursor()) as cursor:
+        cursor.execute(query)
+        return cursor.fetchone()
+
+
+def _ask_engine(engine: Any, query: str) -> Any:
+    with engine.connect() as connection:
+        return connection.exec_driver_sql(query).fetchone()

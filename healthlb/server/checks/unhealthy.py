@@ -1,0 +1,24 @@
+"""The error of the built-in checks, and what they share."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from healthlb.errors import ConfigError, HealthLBError
+
+
+class Unhealthy(HealthLBError):
+    """A dependency answers, and the answer is not good enough."""
+
+
+def need(module: str, extra: str) -> Any:
+    """Return an optional module.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f'this check needs {module}: install "healthlb[{extra}]"') from error

@@ -1,0 +1,199 @@
+"""HealthManager: the statuses of services from the state of what they depend on.
+
+The one rule: nothing is SERVING before its checks have passed, and no check can stop the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from healthlb.config import check_number
+from healthlb.core.messages import ServingStatus
+from healthlb.errors import ConfigError
+from healthlb.server.check import Check, CheckResult, Record
+from healthlb.server.dependencies import Services, derive, resolve
+from healthlb.server.registry import Registry
+from healthlb.server.runs import Runner
+
+_log = logging.getLogger("healthlb.server")
+
+_CLOSING = 5.0  # Seconds for the thread to end.
+
+CheckListener = Callable[[CheckResult, Sequence[str]], None]
+
+
+class HasRegistry(Protocol):
+    """Either HealthServicer."""
+
+    @property
+    def registry(self) -> Registry:
+        """Where statuses are set."""
+
+
+class HealthManager:
+    """Runs checks, each once per interval, and sets the status of each service from the checks that it depends on.
+
+    A service is NOT_SERVING while one of its checks fails, UNKNOWN while one has not run, SERVING otherwise; `""`
+    stands on all critical checks unless `services` says otherwise. It works on a thread of its own, off the RPC path.
+
+        with HealthManager(health, {"db": Check(probe=ping)}, {"shop.Cart": ["db"]}):
+            serve_until_signal(server, health)
+
+    Args:
+        servicer: whose statuses are set, sync or aio.
+        checks: by name.
+        services: names of checks, or of other services, that a service depends on.
+        loop: where checks that are coroutine functions run; None for the manager's own.
+        listeners: called on the manager's thread after each run, with its result and the services that stand on the
+            check. They must not block.
+        rng: the jitter's source.
+
+    Raises:
+        ConfigError: names that do not fit together.
+    """
+
+    def __init__(
+        self,
+        servicer: HasRegistry,
+        checks: Mapping[str, Check],
+        services: Services | None = None,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        listeners: Sequence[CheckListener] = (),
+        rng: random.Random | None = None,
+    ) -> None:
+        if not checks:
+            raise ConfigError("checks must not be empty: nothing would ever be SERVING")
+        self._registry = servicer.registry
+        self._records = {name: Record(check) for name, check in checks.items()}
+        self._checks_of = resolve(checks, services or {})
+        self._user_loop = loop
+        self._listeners = tuple(listeners)
+        self._rng = rng or random.Random()
+        self._changed = threading.Condition()
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        statuses = ", ".join(f"{name} {record.status.name}" for name, record in self._records.items())
+        return f"<HealthManager {statuses}>"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Set every service to UNKNOWN and run every check; once.
+
+        Raises:
+            RuntimeError: it was closed.
+        """
+        if self._is_closed:
+            raise RuntimeError("this HealthManager was closed")
+        if self._thread is not None:
+            return
+        self._publish(tuple(self._checks_of))
+        self._own_loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._host, args=(self._own_loop,), name="healthlb-manager", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop checking. Every service becomes UNKNOWN: nobody looks any more. Any number of times."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        thread, loop = self._thread, self._own_loop
+        if thread is not None and loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            if thread is not threading.current_thread():
+                thread.join(_CLOSING)
+            for service in self._checks_of:
+                self._registry.set(service, ServingStatus.UNKNOWN)
+
+    def results(self) -> dict[str, CheckResult]:
+        """Return what is known of every check."""
+        with self._changed:
+            now = time.monotonic()
+            return {name: record.result(name, now) for name, record in self._records.items()}
+
+    def statuses(self) -> dict[str, ServingStatus]:
+        """Return the status of every service that stands on checks."""
+        with self._changed:
+            return self._derived(tuple(self._checks_of))
+
+    def wait_until_known(self, timeout: float) -> bool:
+        """Wait until every check has run once; False where that took longer than `timeout` seconds.
+
+        Raises:
+            ConfigError: `timeout` is below 0.
+        """
+        check_number("timeout", timeout, low=0)
+        with self._changed:
+            return self._changed.wait_for(lambda: all(record.runs for record in self._records.values()), timeout)
+
+    def _host(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        tasks = [loop.create_task(self._repeat(name, record)) for name, record in self._records.items()]
+        try:
+            loop.run_forever()
+        finally:
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            loop.run_until_complete(asyncio.sleep(0))  # Coroutines of checks hear of their cancellation.
+            loop.close()
+
+    async def _repeat(self, name: str, record: Record) -> None:
+        check = record.check
+        runner = Runner(check, self._user_loop)
+        while True:
+            begun = time.monotonic()
+            try:
+                error = await runner.run()
+            except Exception as failure:  # A loop that was closed, no thread to be had: it is the check that fails.
+                error = f"it could not be run: {failure!r}"
+            self._add(name, record, error, begun)
+            interval = check.interval * (1 + check.jitter * self._rng.uniform(-1, 1))
+            await asyncio.sleep(max(0.0, begun + interval - time.monotonic()))
+
+    def _add(self, name: str, record: Record, error: str, begun: float) -> None:
+        old = record.status
+        now = time.monotonic()
+        with self._changed:
+            record.add(error, now - begun, now)
+            self._changed.notify_all()
+        if record.status is not old:
+            level = logging.WARNING if error else logging.INFO
+            _log.log(level, "check %s: %s -> %s %s", name, old.name, record.status.name, error and f"({error})")
+        services = tuple(service for service, names in self._checks_of.items() if name in names)
+        self._publish(services)
+        for listener in self._listeners:
+            try:
+                listener(record.result(name, now), services)
+            except Exception:
+                _log.exception("a listener failed")
+
+    def _publish(self, services: tuple[str, ...]) -> None:
+        with self._changed:
+            derived = self._derived(services)
+        for service, status in derived.items():
+            # Equal statuses are told to nobody, and while shut down nothing is shown.
+            if self._registry.wanted(service) != status:
+                self._registry.set(service, status)
+
+    def _derived(self, services: tuple[str, ...]) -> dict[str, ServingStatus]:
+        statuses = {name: record.status for name, record in self._records.items()}
+        return {service: derive(self._checks_of[service], statuses) for service in services}

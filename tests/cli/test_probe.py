@@ -1,0 +1,254 @@
+"""`healthlb probe` against real servers, with the flags and exit codes of grpc_health_probe."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from healthlb.cli import probe
+from healthlb.cli.flags import parse_duration
+from healthlb.server import HealthServicer
+from tests.backends.backend import Backend
+from tests.backends.certs import Certificates, make_certificates
+
+Probe = Callable[..., tuple[int, str]]
+LONG = ("-connect-timeout=15s", "-rpc-timeout=15s")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Probe:
+    def run(*arguments: str) -> tuple[int, str]:
+        code = probe.main(arguments)
+        return code, capsys.readouterr().err.strip()
+
+    return run
+
+
+class Recorder(grpc.ServerInterceptor):
+    """Keeps the metadata of calls."""
+
+    def __init__(self) -> None:
+        self.metadata: dict[str, Any] = {}
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        self.metadata = dict(details.invocation_metadata)
+        return continuation(details)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def address(recorder: Recorder) -> Iterator[str]:
+    servicer = HealthServicer()
+    for service, status in {"up": 1, "down": 2, "unknown": 0, "x" * 300: 1}.items():
+        servicer.set(service, status)
+    server = grpc.server(futures.ThreadPoolExecutor(4), interceptors=[recorder])
+    servicer.add_to_server(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+def test_serving_is_0(run: Probe, address: str) -> None:
+    assert run(f"-addr={address}", *LONG) == (0, "status: SERVING")
+    assert run("--addr", address, "--service", "up", *LONG) == (0, "status: SERVING")
+    assert run("-addr", address, "-service=" + "x" * 300, *LONG) == (0, "status: SERVING")
+
+
+def test_another_status_is_4(run: Probe, address: str) -> None:
+    assert run("-addr", address, "-service=down", *LONG) == (4, 'service unhealthy (responded with "NOT_SERVING")')
+    assert run("-addr", address, "-service=unknown", *LONG) == (4, 'service unhealthy (responded with "UNKNOWN")')
+
+
+def test_an_unknown_service_is_3(run: Probe, address: str) -> None:
+    assert run("-addr", address, "-service=never", *LONG) == (
+        3,
+        "error: health rpc failed: NOT_FOUND: unknown service",
+    )
+
+
+def test_no_connection_is_2(run: Probe) -> None:
+    assert run("-addr=127.0.0.1:1", "-connect-timeout=300ms") == (
+        2,
+        'timeout: failed to connect service "127.0.0.1:1" within 0.3s',
+    )
+
+
+def test_no_health_service_is_3(run: Probe) -> None:
+    with Backend(name="b0", kind="no_health") as backend:
+        code, text = run("-addr", backend.address, *LONG)
+
+    assert (code, text) == (
+        3,
+        "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)",
+    )
+
+
+def test_no_answer_is_3(run: Probe) -> None:
+    with Backend(name="b0", kind="hung_check") as backend:
+        code, text = run("-addr", backend.address, "-connect-timeout=15s", "-rpc-timeout=300ms")
+
+    assert (code, text) == (3, "timeout: health rpc did not complete within 0.3s")
+
+
+BAD = {
+    (): "error: -addr not specified",
+    ("-addr",): "error: flag needs an argument: -addr",
+    ("-adr=x",): "error: flag provided but not defined: -adr",
+    ("localhost:1",): "error: not a flag: 'localhost:1'",
+    ("---addr=x",): "error: not a flag: '---addr=x'",
+    ("-addr=x", "-connect-timeout=0"): "error: -connect-timeout must be greater than zero (specified: 0s)",
+    ("-addr=x", "-rpc-timeout=-1s"): "error: -rpc-timeout must be greater than zero (specified: -1s)",
+    ("-addr=x", "-rpc-timeout=5"): "error: invalid value '5' for flag -rpc-timeout: "
+    'it must be a duration such as "300ms" or "1m30s"',
+    ("-addr=x", "-tls=maybe"): "error: invalid boolean value 'maybe' for -tls",
+    ("-addr=x", "-rpc-header=x"): "error: invalid value 'x' for flag -rpc-header: it must be in the form 'name: value'",
+    ("-addr=x", "-tls-ca-cert=y"): "error: specified -tls-ca-cert without specifying -tls",
+    ("-addr=x", "-tls-no-verify"): "error: specified -tls-no-verify without specifying -tls",
+    ("-addr=x", "-tls", "-tls-client-cert=y"): "error: specified -tls-client-cert without specifying -tls-client-key",
+    ("-addr=x", "-tls", "-tls-client-key=y"): "error: specified -tls-client-key without specifying -tls-client-cert",
+    ("-addr=x", "-tls", "-tls-no-verify", "-tls-ca-cert=y"): (
+        "error: cannot specify -tls-ca-cert with -tls-no-verify (it would not be used)"
+    ),
+    ("-addr=x", "-tls", "-tls-ca-cert=/no/such"): (
+        "failed to initialize tls credentials. error=[Errno 2] No such file or directory: '/no/such'"
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "text"), BAD.items())
+def test_bad_arguments_are_1(run: Probe, arguments: tuple[str, ...], text: str) -> None:
+    assert run(*arguments) == (1, text)
+
+
+def test_headers_and_the_user_agent_go_along(run: Probe, recorder: Recorder, address: str) -> None:
+    code, _ = run("-addr", address, "-rpc-header=X-Key: a:b", "--rpc-header", "other:1", "-user-agent=me", *LONG)
+
+    assert code == 0
+    assert (recorder.metadata["x-key"], recorder.metadata["other"]) == ("a:b", "1")
+    assert recorder.metadata["user-agent"].startswith("me ")
+
+
+def test_metadata_that_cannot_be_sent_fail_the_call(run: Probe, address: str) -> None:
+    assert run("-addr", address, "-rpc-header=bad name: 1", *LONG)[0] == 3
+
+
+def test_gzip(run: Probe, address: str) -> None:
+    assert run("-addr", address, "-gzip", "-service=" + "x" * 300, *LONG) == (0, "status: SERVING")
+
+
+def test_v_says_more(run: Probe, address: str) -> None:
+    code, text = run("-addr", address, "-v=true", *LONG)
+
+    assert code == 0
+    assert text.splitlines()[0].startswith(f"parsed options: addr={address} service=")
+    assert text.splitlines()[-1] == "status: SERVING"
+
+
+def test_version_and_help(run: Probe, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-version") == (0, "")
+    code, text = run("-help")
+    assert code == 0
+    for flag in probe.FLAGS:
+        assert f"  -{flag}\n" in text
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"), ("health.test",))
+
+
+@pytest.mark.parametrize(
+    ("flags", "code"),
+    [
+        (("-tls-ca-cert={ca}", "-tls-server-name=health.test"), 0),
+        (("-tls-ca-cert={ca}",), 2),
+        (("-tls-ca-cert={ca}", "-tls-server-name=other.test"), 2),
+        (("-tls-server-name=health.test",), 2),
+        (("-tls-no-verify",), 0),
+    ],
+)
+def test_tls(run: Probe, certificates: Certificates, flags: tuple[str, ...], code: int) -> None:
+    with Backend(name="b0", options={"tls": certificates.server_options()}) as backend:
+        filled = [flag.format(ca=certificates.ca.certificate_path) for flag in flags]
+        timeout = "-connect-timeout=15s" if code == 0 else "-connect-timeout=500ms"
+
+        assert run("-addr", backend.address, "-tls", *filled, timeout, "-rpc-timeout=15s")[0] == code
+
+
+@pytest.mark.parametrize("trust", [("-tls-ca-cert={ca}", "-tls-server-name=health.test"), ("-tls-no-verify",)])
+def test_mutual_tls(run: Probe, certificates: Certificates, trust: tuple[str, ...]) -> None:
+    client = (
+        f"-tls-client-cert={certificates.client.certificate_path}",
+        f"-tls-client-key={certificates.client.key_path}",
+    )
+    trusting = [flag.format(ca=certificates.ca.certificate_path) for flag in trust]
+    with Backend(name="b0", options={"tls": certificates.server_options(mutual=True)}) as backend:
+        assert run("-addr", backend.address, "-tls", *trusting, *client, *LONG) == (0, "status: SERVING")
+        assert run("-addr", backend.address, "-tls", *trusting, "-connect-timeout=500ms")[0] == 2
+
+
+def test_a_port_alone_is_this_host(run: Probe, address: str) -> None:
+    assert run("-addr", ":" + address.rpartition(":")[2], *LONG) == (0, "status: SERVING")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1s", 1), ("1m30s", 90), ("1.5h", 5400), ("100ms", 0.1), ("-2us", -2e-6), ("0", 0), (".5s", 0.5)],
+)
+def test_durations_are_those_of_go(text: str, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "1", "s", "1 s", "1d", "1s2", "--1s"])
+def test_other_durations_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)
+
+
+def test_odd_answers_are_not_serving() -> None:
+    answers = [b"", b"\x08\x01", b"\x08\x02", b"\x08\x09", b"\x08\x01\x10\x01", b"\xff"]
+
+    assert [probe.decode_status(answer) for answer in answers] == [
+        "UNKNOWN", "SERVING", "NOT_SERVING", "an unknown status: 0809", "an unknown status: 08011001",
+        "an unknown status: ff",
+    ]  # fmt: skip
+
+
+def test_the_command_runs_without_click() -> None:
+    code = (
+        "import sys; sys.modules.update(click=None, rich=None); sys.argv[1:] = ['probe', '-version'];"
+        "from healthlb.cli import main; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_probe_itself_imports_grpc_and_the_standard_library_only() -> None:
+    folder = Path(probe.__file__).parent
+    code = f"""
+import sys, types, grpc
+before = set(sys.modules)
+for name in ("healthlb", "healthlb.cli"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = []
+sys.modules["healthlb.cli"].__path__ = [{str(folder)!r}]
+import healthlb.cli.probe
+added = {{name.split(".")[0] for name in set(sys.modules) - before}} - {{"healthlb"}}
+print(sorted(added - sys.stdlib_module_names))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert ended.stdout == "[]\n"
