@@ -17,7 +17,7 @@ _SECOND = 1_000_000_000
 # Of any number: beyond it seconds do not become nanoseconds that a float or a timer can hold.
 _LARGEST = 1e15
 # What C-core takes; it refuses anything else when the Watch is to start.
-_METADATA_KEY = re.compile(r"[0-9a-z_.-]+")
+_METADATA_KEY = re.compile(rb"[0-9a-z_.-]+")
 _METADATA_VALUE = re.compile(rb"[ -~]*")
 
 
@@ -194,10 +194,11 @@ def _checked_metadata(metadata: Sequence[tuple[str, str | bytes]]) -> tuple[tupl
     return tuple(pairs)
 
 
-def is_metadata(key: str, value: str | bytes) -> bool:
+def is_metadata(key: str | bytes, value: str | bytes) -> bool:
     """Whether C-core takes this pair."""
+    name = key.encode() if isinstance(key, str) else key
     content = value.encode() if isinstance(value, str) else value
-    return bool(_METADATA_KEY.fullmatch(key) and (key.endswith("-bin") or _METADATA_VALUE.fullmatch(content)))
+    return bool(_METADATA_KEY.fullmatch(name) and (name.endswith(b"-bin") or _METADATA_VALUE.fullmatch(content)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

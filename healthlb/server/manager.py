@@ -26,7 +26,7 @@ _log = logging.getLogger("healthlb.server")
 
 _CLOSING = 5.0  # Seconds for the thread to end.
 
-CheckListener = Callable[[CheckResult, Sequence[str]], None]
+CheckListener = Callable[[CheckResult, Mapping[str, ServingStatus]], None]
 
 
 class HasRegistry(Protocol):
@@ -52,7 +52,7 @@ class HealthManager:
         services: names of checks, or of other services, that a service depends on.
         loop: where checks that are coroutine functions run; None for the manager's own.
         listeners: called on the manager's thread after each run, with its result and the services that stand on the
-            check. They must not block.
+            check with their statuses. They must not block.
         rng: the jitter's source.
 
     Raises:
@@ -178,21 +178,21 @@ class HealthManager:
         if record.status is not old:
             level = logging.WARNING if error else logging.INFO
             _log.log(level, "check %s: %s -> %s %s", name, old.name, record.status.name, error and f"({error})")
-        services = tuple(service for service, names in self._checks_of.items() if name in names)
-        self._publish(services)
+        services = self._publish(tuple(service for service, names in self._checks_of.items() if name in names))
         for listener in self._listeners:
             try:
                 listener(record.result(name, now), services)
             except Exception:
                 _log.exception("a listener failed")
 
-    def _publish(self, services: tuple[str, ...]) -> None:
+    def _publish(self, services: tuple[str, ...]) -> dict[str, ServingStatus]:
         with self._changed:
             derived = self._derived(services)
         for service, status in derived.items():
             # Equal statuses are told to nobody, and while shut down nothing is shown.
             if self._registry.wanted(service) != status:
                 self._registry.set(service, status)
+        return derived
 
     def _derived(self, services: tuple[str, ...]) -> dict[str, ServingStatus]:
         statuses = {name: record.status for name, record in self._records.items()}

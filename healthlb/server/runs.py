@@ -26,49 +26,56 @@ class Runner:
     def __init__(self, check: Check, loop: asyncio.AbstractEventLoop | None) -> None:
         self._check = check
         self._loop = loop
-        self._pending: Future[str] | None = None
+        self._is_running = False
 
     async def run(self) -> str:
         """Return what went wrong, "" where nothing did. Never raises for what the check did."""
-        if self._pending is not None and not self._pending.done():
+        if self._is_running:
             return "the run before is still under way"
-        self._pending = future = self._start()
-        waiting = asyncio.wrap_future(future)
-        done, _ = await asyncio.wait({waiting}, timeout=self._check.timeout)
-        if done:
-            return waiting.result()
-        if _is_async(self._check.probe):
-            waiting.cancel()
-        return f"no result within {self._check.timeout:g} s"
+        waiting = asyncio.wrap_future(self._start())
+        try:
+            done, _ = await asyncio.wait({waiting}, timeout=self._check.timeout)
+            return waiting.result() if done else f"no result within {self._check.timeout:g} s"
+        finally:
+            waiting.cancel()  # Reaches coroutines only; a function's thread runs on.
 
     def _start(self) -> Future[str]:
         if _is_async(self._check.probe):
-            return asyncio.run_coroutine_threadsafe(self._await(), self._loop or asyncio.get_running_loop())
+            loop = self._loop or asyncio.get_running_loop()
+            return asyncio.run_coroutine_threadsafe(self._await(), loop)
         future: Future[str] = Future()
-        threading.Thread(target=self._call, args=(future,), name="healthlb-check", daemon=True).start()
+        future.set_running_or_notify_cancel()
+        thread = threading.Thread(target=self._call, args=(future,), name="healthlb-check", daemon=True)
+        thread.start()
         return future
 
     def _call(self, future: Future[str]) -> None:
+        self._is_running = True
         # BaseException: a check that calls sys.exit() must not pass for one that hangs.
         try:
             value = self._check.probe()
             if inspect.isawaitable(value):
                 value = asyncio.run(_value_of(value))
-            future.set_result(_judge(value))
+            outcome = _judge(value)
         except BaseException as error:
-            future.set_result(_describe(error))
+            outcome = _describe(error)
+        self._is_running = False
+        future.set_result(outcome)
 
     async def _await(self) -> str:
+        self._is_running = True
         try:
             return _judge(await _value_of(self._check.probe()))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # SystemExit would end the whole loop.
             return _describe(error)
+        finally:
+            self._is_running = False
 
 
 def _is_async(probe: Any) -> bool:
-    return inspect.iscoroutinefunction(probe) or inspect.iscoroutinefunction(getattr(probe, "__call__", None))
+    return inspect.iscoroutinefunction(probe) or inspect.iscoroutinefunction(type(probe).__call__)
 
 
 async def _value_of(value: Awaitable[object] | object) -> object:

@@ -49,6 +49,11 @@ class Call:
         return [backend.executed_ids().get(self.id, 0) for backend in backends]
 
 
+def outcome(ongoing: Ongoing, arity: str) -> bytes:
+    """Return the one response, or the first of all that come."""
+    return ongoing.drain()[0] if arity.endswith("stream") else ongoing.result()
+
+
 def failure(run: Callable[[], Any]) -> Any:
     """Return the RpcError that `run` must raise."""
     with pytest.raises(grpc.RpcError) as caught:

@@ -10,7 +10,7 @@ import pytest
 from healthlb import Backoff, Failover, RetryBudget, RetryThrottle
 from tests.backends.clients import eventually
 from tests.failover.storm import comes_to_rest, in_flight, view
-from tests.failover.support import ANY, Call, failure, ready, seconds
+from tests.failover.support import ANY, Call, failure, outcome, ready, seconds
 from tests.parity.face import ARITIES, Client, Face
 from tests.parity.fleet import Fleet, addresses
 
@@ -29,11 +29,8 @@ def test_an_idempotent_call_goes_elsewhere(face: Face, fleet: Fleet, arity: str)
     backends[0].behave(fail="UNAVAILABLE")
     client = ready(face, backends)
     call = Call(client)
-    ongoing = call.begin(arity)
-    answer = ongoing.read() if arity.endswith("stream") else ongoing.result()
 
-    assert answer is not None
-    assert answer.startswith(b"b1")
+    assert outcome(call.begin(arity), arity).startswith(b"b1")
     assert call.executions(*backends) == [1, 1]
 
 
@@ -44,7 +41,7 @@ def test_any_other_call_does_not(face: Face, fleet: Fleet, arity: str) -> None:
     client = ready(face, backends, Failover())
     call = Call(client)
     ongoing = call.begin(arity)
-    error = failure(ongoing.read if arity.endswith("stream") else ongoing.result)
+    error = failure(lambda: outcome(ongoing, arity))
 
     assert error.code() is ongoing.code() is UNAVAILABLE
     assert error.details() == ongoing.details() == "so sorry"
@@ -223,11 +220,8 @@ def test_attempt_timeout_leaves_a_backend_that_hangs(face: Face, fleet: Fleet, a
     backends = fleet.lend(2)
     client = ready(face, backends, Failover(idempotent=True, attempt_timeout=0.3))
     backends[0].pause()
-    call = Call(client).begin(arity)
-    answer = call.read() if arity.endswith("stream") else call.result()
 
-    assert answer is not None
-    assert answer.startswith(b"b1")
+    assert outcome(Call(client).begin(arity), arity).startswith(b"b1")
 
 
 def test_attempt_timeout_ends_a_call_that_is_not_idempotent(face: Face, fleet: Fleet) -> None:
@@ -416,8 +410,8 @@ def test_r26_only_idempotent_unary_calls_are_hedged(face: Face, fleet: Fleet) ->
     assert unsafe.executions(*backends) == [1, 0]
     for arity in ARITIES[1:]:
         call = Call(client)
-        ongoing = call.begin(arity)
-        ongoing.read() if arity.endswith("stream") else ongoing.result()
+        outcome(call.begin(arity), arity)
+
         assert call.executions(*backends) == [1, 0]
 
 

@@ -15,17 +15,12 @@ from healthlb import Backoff, Failover
 from tests.backends import Backend
 from tests.backends.clients import eventually
 from tests.failover.storm import comes_to_rest
-from tests.failover.support import ANY, Call, failure, ready
+from tests.failover.support import Call, failure, outcome, ready
 from tests.parity.aio_face import AioClient, AioFace
-from tests.parity.face import ARITIES, METHODS, Cancelled, Client, Face, Ongoing
+from tests.parity.face import ARITIES, METHODS, Cancelled, Client, Face
 from tests.parity.fleet import Fleet
 
 SLOWLY = Failover(idempotent=True, backoff=Backoff(initial=60.0, jitter=0))
-
-
-def outcome(call: Ongoing, arity: str) -> Any:
-    """Return the first response, or the one response."""
-    return call.read() if arity.endswith("stream") else call.result()
 
 
 def both_idle(backends: list[Backend]) -> bool:

@@ -1,0 +1,68 @@
+"""A server that leaves as a lame duck: `python -m tests.server.leaving sync|aio PORT DRAIN`.
+
+It answers /test.Echo/Unary with its process id after 20 ms, says "ready", and on SIGTERM does what the documentation
+tells servers to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from concurrent import futures
+from typing import Any
+
+import grpc
+
+from healthlb.server import HealthServicer, serve_until_signal
+from healthlb.server import aio as server_aio
+
+_WORK = 0.02
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    kind, port, drain = sys.argv[1], sys.argv[2], float(sys.argv[3])
+    if kind == "aio":
+        asyncio.run(_serve_aio(port, drain))
+    else:
+        _serve(port, drain)
+
+
+def _serve(port: str, drain: float) -> None:
+    def answer(request: bytes, context: Any) -> bytes:
+        time.sleep(_WORK)
+        return request
+
+    health = HealthServicer()
+    server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
+    server.add_generic_rpc_handlers((_handler(answer),))
+    health.add_to_server(server)
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    print("ready", flush=True)
+    print(serve_until_signal(server, health, drain=drain, grace=10).name, flush=True)
+
+
+async def _serve_aio(port: str, drain: float) -> None:
+    async def answer(request: bytes, context: Any) -> bytes:
+        await asyncio.sleep(_WORK)
+        return request
+
+    health = server_aio.HealthServicer()
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    server.add_generic_rpc_handlers((_handler(answer),))
+    health.add_to_server(server)
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    print("ready", flush=True)
+    signal = await server_aio.serve_until_signal(server, health, drain=drain, grace=10)
+    print(signal.name, flush=True)
+
+
+def _handler(answer: Any) -> Any:
+    return grpc.method_handlers_generic_handler("test.Echo", {"Unary": grpc.unary_unary_rpc_method_handler(answer)})
+
+
+if __name__ == "__main__":
+    main()
