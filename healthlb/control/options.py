@@ -32,7 +32,7 @@ def check_options(options: object) -> ChannelOptions:
     for key, value in pairs:
         if not isinstance(key, str):
             raise ConfigError(f"options must have names that are str or bytes, not {key!r}")
-        if not _is_value(value):
+        if not _is_value(key, value):
             raise ConfigError(f"options: {key!r} must be a str, bytes or an int of 32 bits, not {value!r}")
         if key == "grpc.service_config":
             raise ConfigError("options must not hold 'grpc.service_config': pass it as service_config=")
@@ -43,11 +43,13 @@ def _to_text(key: Any) -> Any:
     return key.decode() if isinstance(key, bytes) else key
 
 
-def _is_value(value: object) -> bool:
+def _is_value(key: str, value: object) -> bool:
     if isinstance(value, int):
         return -_INT_LIMIT <= value < _INT_LIMIT
-    # grpcio takes any object with __int__ for a pointer: its own wrappers are, a float is not.
-    return isinstance(value, str | bytes) or (hasattr(value, "__int__") and not isinstance(value, Number))
+    if isinstance(value, Number):
+        # grpcio takes it for a pointer, and C-core ignores it; a unique name of the user's own may well be a float.
+        return not key.startswith("grpc.") and hasattr(value, "__int__")
+    return isinstance(value, str | bytes) or hasattr(value, "__int__")
 
 
 def dial_target(address: str) -> str:

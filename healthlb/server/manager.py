@@ -24,7 +24,8 @@ from healthlb.server.runs import Runner
 
 _log = logging.getLogger("healthlb.server")
 
-_CLOSING = 5.0  # Seconds for the thread to end.
+_ENDING = 1.0  # Seconds for cancelled checks,
+_CLOSING = 5.0  # and for the whole thread, to end.
 
 CheckListener = Callable[[CheckResult, Mapping[str, ServingStatus]], None]
 
@@ -152,8 +153,11 @@ class HealthManager:
         finally:
             for task in tasks:
                 task.cancel()
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            loop.run_until_complete(asyncio.sleep(0))  # Coroutines of checks hear of their cancellation.
+            loop.run_until_complete(asyncio.wait(tasks))
+            # Coroutines of checks hear of it too, and may take a moment to end.
+            rest = asyncio.all_tasks(loop)
+            if rest:
+                loop.run_until_complete(asyncio.wait(rest, timeout=_ENDING))
             loop.close()
 
     async def _repeat(self, name: str, record: Record) -> None:

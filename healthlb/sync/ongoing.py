@@ -119,6 +119,7 @@ class OngoingCall(Runner, grpc.RpcError, grpc.Call, grpc.Future):  # type: ignor
             try:
                 response = inner.__next__()
             except grpc.RpcError:
+                _end_beneath(inner)
                 if self._is_final(inner):
                     raise self from None
             else:
@@ -209,3 +210,12 @@ class OngoingCall(Runner, grpc.RpcError, grpc.Call, grpc.Future):  # type: ignor
         return Runner.__repr__(self)
 
     __str__ = __repr__
+
+
+def _end_beneath(inner: Any) -> None:
+    # A response that cannot be deserialized ends a stream for its reader alone: grpcio lets it run on, and calls
+    # nobody back (seen on 1.85.1).
+    with inner._state.condition:
+        is_running = inner._state.callbacks is not None
+    if is_running:
+        inner._call.cancel(grpc.StatusCode.INTERNAL.value[0], inner.details())

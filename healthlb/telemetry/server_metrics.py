@@ -11,6 +11,7 @@ The one rule: prometheus_client and opentelemetry are imported when a class here
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,13 @@ _STATUS_HELP = "Whether a service is SERVING."
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
+def _need(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f'{module} is needed: install "healthlb[{extra}]"') from error
+
+
 class PrometheusServerMetrics:
     """A listener of HealthManager that keeps prometheus_client's metrics.
 
@@ -36,10 +44,7 @@ class PrometheusServerMetrics:
     """
 
     def __init__(self, registry: Any = None) -> None:
-        try:
-            import prometheus_client
-        except ModuleNotFoundError as error:
-            raise ConfigError('prometheus_client is needed: install "healthlb[prometheus]"') from error
+        prometheus_client = _need("prometheus_client", "prometheus")
         given = {} if registry is None else {"registry": registry}
         self._duration: Any = prometheus_client.Histogram(
             DURATION, _DURATION_HELP, ("service", "status"), buckets=_BUCKETS, **given
@@ -64,10 +69,7 @@ class OpenTelemetryServerMetrics:
     """
 
     def __init__(self, meter_provider: Any = None) -> None:
-        try:
-            from opentelemetry import metrics
-        except ModuleNotFoundError as error:
-            raise ConfigError('opentelemetry-api is needed: install "healthlb[otel]"') from error
+        metrics = _need("opentelemetry.metrics", "otel")
         meter = metrics.get_meter("healthlb", meter_provider=meter_provider)
         self._duration: Any = meter.create_histogram(
             DURATION, "s", _DURATION_HELP, explicit_bucket_boundaries_advisory=_BUCKETS

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import tempfile
+from pathlib import Path
+from typing import Any
 
+_OURS = 20000
 _HELD = 100  # Servers with more ports are for benchmarks, where nobody restarts and descriptors are dear.
 
 
@@ -56,8 +60,12 @@ class Reservation:
         family, _, _, _, where = found[0]
         reserved = socket.socket(family, socket.SOCK_STREAM)
         self._sockets.append(reserved)
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reserved.bind(where)
+        if where[1]:
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reserved.bind(where)
+        else:
+            _bind_free(reserved, where)
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return f"{name}:{reserved.getsockname()[1]}"
 
     def _reserve_path(self, path: str) -> str:
@@ -66,6 +74,30 @@ class Reservation:
             path = os.path.join(self._folder, f"{len(self._paths)}.sock")
         self._paths.append(path)
         return f"unix:{path}"
+
+
+def _bind_free(reserved: socket.socket, where: tuple[Any, ...]) -> None:
+    """Bind to a free port below those that the kernel gives to clients.
+
+    On a machine with tens of thousands of connections a client may get a reserved port after all, where another had it
+    before, and then no server can have it.
+    """
+    first = _first_of_clients()
+    for port in random.sample(range(first - _OURS, first), 100):
+        try:
+            # Without SO_REUSEADDR: nobody else may have it, not even reserved.
+            reserved.bind((where[0], port, *where[2:]))
+        except OSError:
+            continue
+        return
+    reserved.bind(where)
+
+
+def _first_of_clients() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        return 32768
 
 
 def join(host: str, port: int) -> str:

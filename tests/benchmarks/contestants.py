@@ -21,6 +21,8 @@ UNARY = "/test.Echo/Unary"
 
 # Where the environment names a proxy, healthlb ignores it: so must the others.
 _NO_PROXY = ("grpc.enable_http_proxy", 0)
+# Without this, native's `:authority` is the whole list of addresses, which servers refuse from some 700 on.
+_AUTHORITY = ("grpc.default_authority", "localhost")
 _ROUND_ROBIN = (
     "grpc.service_config",
     json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}),
@@ -38,7 +40,7 @@ def open_sync(contestant: str, addresses: Sequence[str]) -> grpc.Channel:
         case "healthlb":
             return healthlb.HealthAwareChannel(addresses)
         case "native":
-            return grpc.insecure_channel(native_target(addresses), options=[_ROUND_ROBIN, _NO_PROXY])
+            return grpc.insecure_channel(native_target(addresses), options=[_ROUND_ROBIN, _NO_PROXY, _AUTHORITY])
         case _:
             return grpc.insecure_channel(addresses[0], options=[_NO_PROXY])
 
@@ -50,6 +52,6 @@ def open_aio(contestant: str, addresses: Sequence[str]) -> grpc.aio.Channel:
             channel: Any = healthlb.aio.HealthAwareChannel(addresses)  # type: ignore[attr-defined]
             return channel
         case "native":
-            return grpc.aio.insecure_channel(native_target(addresses), options=[_ROUND_ROBIN, _NO_PROXY])
+            return grpc.aio.insecure_channel(native_target(addresses), options=[_ROUND_ROBIN, _NO_PROXY, _AUTHORITY])
         case _:
             return grpc.aio.insecure_channel(addresses[0], options=[_NO_PROXY])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from healthlb.cli.flags import parse_duration
 from healthlb.server import HealthServicer
 from tests.backends.backend import Backend
 from tests.backends.certs import Certificates, make_certificates
+from tests.server.served import Served
 
 Probe = Callable[..., tuple[int, str]]
 LONG = ("-connect-timeout=15s", "-rpc-timeout=15s")
@@ -252,3 +255,29 @@ print(sorted(added - sys.stdlib_module_names))
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
 
     assert ended.stdout == "[]\n"
+
+
+def test_the_page_shows_what_happens() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "probe.md").read_text()
+    shown = "".join(re.findall(r"^```console\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
+    commands = re.findall(r"^\$ (.*)$", shown, re.MULTILINE)
+    with closing(Served()) as served:
+        served.set("shop.Cart", 2)
+        played = ""
+        for command in commands:
+            real = re.sub(r"^healthlb", f"{sys.executable} -m healthlb.cli", command)
+            real = real.replace("127.0.0.1:50051", served.address) + " 2>&1"
+            real = real.replace("; echo $? 2>&1", " 2>&1; echo $?")
+            if served.address in real and "probe" in real:
+                real = real.replace("probe", "probe -connect-timeout=15s -rpc-timeout=15s", 1)
+            ended = subprocess.run(["sh", "-c", real], capture_output=True, text=True, timeout=60, check=False)
+            played += f"$ {command}\n{ended.stdout}"
+
+    assert len(commands) == 6
+    assert played == shown
+
+
+def test_the_page_names_every_flag() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "probe.md").read_text()
+
+    assert set(re.findall(r"`-([a-z][a-z-]*)`", page)) == set(probe.FLAGS) | {"alts", "spiffe"}

@@ -6,8 +6,9 @@ One rule: it is a handler per arity and no more; channels to it ask for no healt
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
+from types import MappingProxyType
 from typing import Any, Self
 
 import grpc
@@ -23,6 +24,8 @@ class Local:
 
     Args:
         host: where it listens.
+        service: what its methods belong to.
+        names: what they are called, by arity, where not as those of /test.Echo.
         handlers: by arity, `unary_unary` and so on; what they get is bytes, or an iterator of bytes.
 
     Attributes:
@@ -30,7 +33,14 @@ class Local:
         metadata: that of each call, in order.
     """
 
-    def __init__(self, *, host: str = "127.0.0.1", **handlers: Handler) -> None:
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        service: str = "test.Echo",
+        names: Mapping[str, str] = MappingProxyType({}),
+        **handlers: Handler,
+    ) -> None:
         """Listen, but answer nothing yet."""
         self._server = grpc.server(futures.ThreadPoolExecutor(16), options=(("grpc.so_reuseport", 0),))
         self._reservation = Reservation([f"{host}:0"])
@@ -43,8 +53,8 @@ class Local:
             assert arity in ARITIES
             make = getattr(grpc, f"{arity}_rpc_method_handler")
             behavior = self._streamed(handler) if arity.endswith("stream") else self._counted(handler)
-            methods[METHODS[arity].rpartition("/")[2]] = make(behavior)
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", methods),))
+            methods[names.get(arity, METHODS[arity].rpartition("/")[2])] = make(behavior)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
 
     @property
     def calls(self) -> int:

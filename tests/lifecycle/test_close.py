@@ -173,7 +173,7 @@ def test_close_from_a_done_callback(targets: list[str]) -> None:
         took.append(time.monotonic() - started)
 
     others = [unary.future(b"", metadata=SLOW) for _ in range(4)]
-    unary.future(b"").add_done_callback(close)
+    unary.future(b"", metadata=(("x-sleep", "0.2"),)).add_done_callback(close)
     eventually(lambda: bool(took))
 
     assert took[0] < 4.0

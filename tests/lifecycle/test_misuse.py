@@ -82,6 +82,7 @@ class NotAFactory:
         ({"options": [(1, 2)]}, ["options", "1"]),
         ({"options": [("grpc.x", object())]}, ["options", "grpc.x", "object"]),
         ({"options": [("grpc.x", 1.5)]}, ["options", "grpc.x", "1.5"]),
+        ({"options": [("x", 1j)]}, ["options", "x", "1j"]),
         ({"options": [("grpc.x", 2**40)]}, ["options", "grpc.x", str(2**40)]),
         ({"options": [("grpc.service_config", "{}")]}, ["options", "grpc.service_config", "service_config="]),
         ({"compression": "gzip"}, ["compression", "'gzip'"]),
@@ -188,6 +189,11 @@ async def test_number_of_a_wait(min_ready: Any) -> None:
 def test_listener_that_cannot_be_called(channel: Callable[..., Any]) -> None:
     with pytest.raises(healthlb.ConfigError, match="7"):
         channel(TARGET).add_listener(7)
+
+
+@pytest.mark.parametrize("pair", [("x", 0.5), (b"x", b"y"), ("x", "y"), ("grpc.x", True), ("grpc.x", -(2**31))], ids=name)
+def test_option_that_grpcio_takes(channel: Callable[..., Any], pair: tuple[Any, Any]) -> None:
+    channel(TARGET, options=[pair])
 
 
 def test_nothing_is_left_of_a_refused_channel(channel: Callable[..., Any]) -> None:

@@ -179,7 +179,7 @@ def test_done_callback_that_blocks_delays_no_other_channel(
 
     with healthlb.HealthAwareChannel([silent], "svc") as stuck, healthlb.HealthAwareChannel(targets, "svc") as other:
         unary: Any = stuck.unary_unary(UNARY)
-        unary.future(b"", timeout=0.01).add_done_callback(block)
+        unary.future(b"", timeout=0.3).add_done_callback(block)
         assert blocked.wait(PATIENCE)
         other.wait_until_ready(PATIENCE, min_ready=2)
         backends[0].set("NOT_SERVING", "svc")
@@ -201,7 +201,7 @@ def test_done_callback_that_blocks_while_its_channel_closes(targets: list[str]) 
         channel = healthlb.HealthAwareChannel(targets[:1], "svc")
         channel.wait_until_ready(PATIENCE)
         unary: Any = channel.unary_unary(UNARY)
-        unary.future(b"").add_done_callback(block)
+        unary.future(b"", metadata=(("x-sleep", "0.3"),)).add_done_callback(block)
         assert blocked.wait(PATIENCE)
         future = unary.future(b"", metadata=(("x-sleep", "60"),))
         closing = threading.Thread(target=channel.close)

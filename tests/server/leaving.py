@@ -7,9 +7,11 @@ tells servers to do.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,6 +20,19 @@ from healthlb.server import HealthServicer, serve_until_signal
 from healthlb.server import aio as server_aio
 
 _WORK = 0.02
+_PATIENCE = 30.0
+
+
+def wait_until_caught(pid: int) -> None:
+    """Wait until a process has a handler for SIGTERM: before that the signal would just kill it."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
+        if caught >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.01)
+    raise TimeoutError(f"process {pid} does not handle SIGTERM")
 
 
 def main() -> None:
@@ -56,8 +71,8 @@ async def _serve_aio(port: str, drain: float) -> None:
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     print("ready", flush=True)
-    signal = await server_aio.serve_until_signal(server, health, drain=drain, grace=10)
-    print(signal.name, flush=True)
+    received = await server_aio.serve_until_signal(server, health, drain=drain, grace=10)
+    print(received.name, flush=True)
 
 
 def _handler(answer: Any) -> Any:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -226,6 +227,33 @@ async def _measure(kind: str, load: Load, server: Server, watches: Watches) -> F
     )
 
 
+async def _hostile(kind: str, count: int) -> dict[str, Any]:
+    server = Server(kind)
+    request = health_pb2.HealthCheckRequest
+    codes: Counter[str] = Counter()
+
+    async def watch(stub: Any, number: int) -> None:
+        call = stub.Watch(request(service=f"random {number} {random.random()}"), timeout=60)
+        try:
+            codes[f"status {(await call.read()).status}"] += 1
+            await asyncio.sleep(1)
+        except grpc.RpcError as error:
+            codes[error.code().name] += 1  # type: ignore[attr-defined]
+        call.cancel()
+
+    try:
+        memory = [(await server.ask(30))["memory"]]
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            for _ in range(3):
+                stub: Any = health_pb2_grpc.HealthStub(channel)
+                for begin in range(0, count, 1000):
+                    await asyncio.gather(*(watch(stub, begin + number) for number in range(1000)))
+                memory.append((await server.ask(30))["memory"])
+            return {"kind": kind, "codes": codes, "memory": [round(mib, 1) for mib in memory]}
+    finally:
+        server.close()
+
+
 def run(kind: str, load: Load) -> Figures:
     """Run one load against one kind of server."""
     return asyncio.run(_run(kind, load))
@@ -235,6 +263,7 @@ def main() -> None:
     """Print the figures of each kind, one JSON line each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", default=["sync", "aio", "stock", "stock-aio"])
+    parser.add_argument("--hostile", type=int, help="instead: so many Watches of random names, three times")
     parser.add_argument("--serve", metavar="KIND", help="be the server (used by the script itself)")
     for field in fields(Load):
         name = "--" + field.name.replace("_", "-")
@@ -245,6 +274,9 @@ def main() -> None:
         return
     load = Load(**{field.name: getattr(arguments, field.name) for field in fields(Load)})
     for kind in arguments.kinds:
+        if arguments.hostile:
+            print(json.dumps(asyncio.run(_hostile(kind, arguments.hostile))), flush=True)
+            continue
         print(json.dumps(asdict(run(kind, load))), flush=True)
 
 

@@ -23,6 +23,7 @@ from healthlb.errors import ConfigError
 from healthlb.server import HealthServicer, serve_until_signal
 from healthlb.server import aio as server_aio
 from tests.backends.clients import Watching
+from tests.server.leaving import wait_until_caught
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("sync", "aio")
@@ -48,6 +49,7 @@ class Leaving:
         self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
+        wait_until_caught(self._process.pid)
 
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)

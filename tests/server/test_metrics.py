@@ -74,7 +74,8 @@ def test_opentelemetry_has_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "module"), [(PrometheusServerMetrics, "prometheus_client"), (OpenTelemetryServerMetrics, "opentelemetry")]
+    ("made", "module"),
+    [(PrometheusServerMetrics, "prometheus_client"), (OpenTelemetryServerMetrics, "opentelemetry.metrics")],
 )
 def test_without_the_library_it_says_what_to_install(made: Any, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
