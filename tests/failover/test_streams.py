@@ -17,11 +17,10 @@ from healthlb import Failover
 from tests.backends.clients import eventually
 from tests.failover.local import Local, fail
 from tests.failover.storm import comes_to_rest
-from tests.failover.support import ANY, Call, failure, ready
+from tests.failover.support import ANY, Call, InOrder, failure, ready
 from tests.parity.aio_face import AioClient, AioFace
 from tests.parity.face import METHODS, Client, Face
 from tests.parity.fleet import Fleet
-from tests.failover.support import InOrder
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 SERVER_STREAM, CLIENT_STREAM, BIDI = (METHODS[arity] for arity in ("unary_stream", "stream_unary", "stream_stream"))

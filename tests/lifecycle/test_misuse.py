@@ -13,6 +13,7 @@ import pytest
 import healthlb
 import healthlb.aio
 
+
 def name(value: object) -> str:
     """Return what to call a case, the same in each process."""
     return re.sub(" at 0x[0-9a-f]+", "", repr(value))[:60]
