@@ -77,7 +77,7 @@ class Watches:
         """Open all Watches and wait for their first status."""
         stay = self._load.watchers - self._load.leavers
         self._tasks = [asyncio.create_task(self._stay(number)) for number in range(stay)]
-        while len(self.last) < stay:  # noqa: ASYNC110 - the readers count, nobody signals
+        while len(self.last) < stay:
             await asyncio.sleep(0.05)
         self._tasks += [asyncio.create_task(self._come_and_go(number)) for number in range(self._load.leavers)]
 
@@ -202,7 +202,7 @@ async def _measure(kind: str, load: Load, server: Server, watches: Watches) -> F
     await server.ask(bound, sets=1)
     final = NOT_SERVING
     deadline = time.monotonic() + _SETTLE
-    while time.monotonic() < deadline and set(watches.last.values()) != {final}:  # noqa: ASYNC110 - as above
+    while time.monotonic() < deadline and set(watches.last.values()) != {final}:
         await asyncio.sleep(0.05)
     wrong = sum(status != final for status in watches.last.values())
     await watches.close()
