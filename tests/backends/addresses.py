@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-_OURS = 20000
+_OURS = 20000  # Ports below the range of clients.
 _HELD = 100  # Servers with more ports are for benchmarks, where nobody restarts and descriptors are dear.
 
 

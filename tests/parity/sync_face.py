@@ -167,15 +167,23 @@ class SyncFace(Face):
 
     name = "sync"
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._older = set(threading.enumerate())
+
     @property
     def channel_type(self) -> Any:
         """See `Face`."""
         return healthlb.HealthAwareChannel
 
     def close(self) -> None:
-        """Close every client; no thread of healthlb outlives them."""
+        """Close every client; no thread that healthlb started for them outlives them."""
         super().close()
-        eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("healthlb")])
+        eventually(lambda: not self._threads())
+
+    def _threads(self) -> list[threading.Thread]:
+        new = [thread for thread in threading.enumerate() if thread not in self._older]
+        return [thread for thread in new if thread.name.startswith("healthlb")]
 
     def _plain(self, target: str, options: Sequence[tuple[str, Any]]) -> Any:
         return grpc.insecure_channel(target, options)

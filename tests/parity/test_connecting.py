@@ -88,7 +88,7 @@ def test_a_port_that_is_refused_at_first_is_connected_once_somebody_listens(face
     client = face.open([backend.address])
     error = failure(client.call)
     waiting = client.start(wait_for_ready=True, timeout=None)
-    backend.restart()
+    backend.restart(status="SERVING")
 
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert "refused" in error.details().lower()

@@ -86,7 +86,7 @@ def test_counts_outlive_connections(face: Face, fleet: Fleet) -> None:
     client = face.ready([backend.address])
     for _ in range(3):
         client.call()
-    backend.restart()
+    backend.restart(status="SERVING")
     becomes(lambda: ("TRANSIENT_FAILURE" in [state for state, _ in client.facts.states(backend.address)]), True)
     client.wait_until_ready()
     client.call()
