@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -28,6 +29,10 @@ from healthlb.errors import ChannelUnusable
 _FORKED = (
     "this channel was used before the process forked, and gRPC does not survive that: "
     "make the channel in the child, or use it there first"
+)
+_GRPC_FORKED = (
+    "grpc.aio was at work when this process was forked, and does not survive that: "
+    "fork before the first channel is used, or once all are closed"
 )
 _GEVENT = "healthlb does not work under gevent's monkey patching: its control loop needs real threads"
 
@@ -95,6 +100,8 @@ class PoolBase:
         """
         if self._is_forked:
             raise ChannelUnusable(_FORKED)
+        if _forks.has_lost_poller:
+            raise ChannelUnusable(_GRPC_FORKED)
         monkey = sys.modules.get("gevent.monkey")
         if monkey is not None and monkey.is_module_patched("threading"):
             raise ChannelUnusable(_GEVENT)
@@ -138,9 +145,27 @@ def too_late(snapshot: Snapshot) -> Fail:
 _pools: weakref.WeakSet[PoolBase] = weakref.WeakSet()
 
 
-def _forget_after_fork() -> None:
-    for pool in tuple(_pools):
-        pool.forget_after_fork()
+class _Forks:
+    """What forks have left of this process.
+
+    Attributes:
+        has_lost_poller: whether grpc.aio waits for a thread that only the parent has, and always will.
+    """
+
+    def __init__(self) -> None:
+        self.has_lost_poller = False
+        self._has_poller = False
+
+    def before(self) -> None:
+        """Look for grpcio's poller, which names its thread after the function (seen on 1.85.1)."""
+        self._has_poller = any("_poll_wrapper" in thread.name for thread in threading.enumerate())
+
+    def after_in_child(self) -> None:
+        """Tell all channels."""
+        self.has_lost_poller |= self._has_poller
+        for pool in tuple(_pools):
+            pool.forget_after_fork()
 
 
-os.register_at_fork(after_in_child=_forget_after_fork)
+_forks = _Forks()
+os.register_at_fork(before=_forks.before, after_in_child=_forks.after_in_child)
