@@ -290,7 +290,7 @@ class Failover:
     def __post_init__(self) -> None:
         check_count("Failover.max_attempts", self.max_attempts, low=1, high=20)
         check_count("Failover.buffer_limit", self.buffer_limit, low=0)
-        object.__setattr__(self, "codes", frozenset(_code_name("Failover.codes", code) for code in self.codes))
+        object.__setattr__(self, "codes", frozenset(code_name("Failover.codes", code) for code in self.codes))
         if not isinstance(self.idempotent, bool | None):
             object.__setattr__(self, "idempotent", _check_patterns(self.idempotent))
         if not isinstance(self.budget, RetryBudget | RetryThrottle | None):
@@ -324,7 +324,8 @@ _CODES = (
 )
 
 
-def _code_name(option: str, code: object) -> str:
+def code_name(option: str, code: object) -> str:
+    """Return the name of a status that is given by name, number or `grpc.StatusCode`; raise ConfigError for others."""
     if isinstance(code, int) and not isinstance(code, bool) and 0 < code < len(_CODES):
         return _CODES[code]
     name = code.upper() if isinstance(code, str) else getattr(code, "name", None)

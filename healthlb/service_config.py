@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from healthlb.config import Backoff, Failover, RetryThrottle, check_number
+from healthlb.config import Backoff, Failover, RetryThrottle, check_count, check_number, code_name
 from healthlb.errors import ConfigError
 
-_DURATION = re.compile(r"^(\d+(?:\.\d{1,9})?)s$")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]{1,9})?)s")
+_LONGEST = 315_576_000_000.0  # Seconds, of a protobuf Duration.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ def parse_service_config(text: str | Mapping[str, Any]) -> ServiceConfig:
     return ServiceConfig(
         policies=_parse_policies(config.get("loadBalancingConfig", [])),
         service=_parse_health(config.get("healthCheckConfig", {})),
-        methods=tuple(_parse_method(entry) for entry in _check_list("methodConfig", config.get("methodConfig", []))),
+        methods=_parse_methods(config.get("methodConfig", [])),
         throttle=_parse_throttle(config.get("retryThrottling")),
     )
 
@@ -118,14 +120,26 @@ def _parse_throttle(value: object) -> RetryThrottle | None:
     if value is None:
         return None
     throttle = _check_object("retryThrottling", value, {"maxTokens", "tokenRatio"})
-    return RetryThrottle(max_tokens=_need("retryThrottling", throttle, "maxTokens"),
-                         token_ratio=_need("retryThrottling", throttle, "tokenRatio"))
+    tokens, ratio = (_need("retryThrottling", throttle, key) for key in ("maxTokens", "tokenRatio"))
+    check_count("retryThrottling.maxTokens", tokens, low=1, high=1000)
+    check_number("retryThrottling.tokenRatio", ratio, low=0.001)
+    return RetryThrottle(max_tokens=tokens, token_ratio=ratio)
 
 
 def _need(name: str, value: Mapping[str, Any], key: str) -> Any:
     if key not in value:
         raise ConfigError(f"{name} must hold {key}")
     return value[key]
+
+
+def _parse_methods(value: object) -> tuple[MethodConfig, ...]:
+    methods = tuple(_parse_method(entry) for entry in _check_list("methodConfig", value))
+    counts = Counter(name for method in methods for name in method.names)
+    for (service, method), count in counts.items():
+        # As in grpc-go and grpc-java: one of them would be ignored.
+        if count > 1:
+            raise ConfigError(f"methodConfig must name each method once, not {service!r}, {method!r} {count} times")
+    return methods
 
 
 def _parse_method(value: object) -> MethodConfig:
@@ -146,7 +160,7 @@ def _parse_method(value: object) -> MethodConfig:
 
 def _parse_name(value: object) -> tuple[str, str]:
     name = _check_object("methodConfig.name", value, {"service", "method"})
-    service, method = name.get("service") or "", name.get("method") or ""
+    service, method = ("" if name.get(key) is None else name[key] for key in ("service", "method"))
     if not isinstance(service, str) or not isinstance(method, str) or (method and not service):
         raise ConfigError(f"methodConfig.name must hold a service, or a service and a method, not {value!r}")
     return service, method
@@ -158,13 +172,15 @@ def _parse_retry(value: object) -> Failover:
     initial = _duration("retryPolicy.initialBackoff", _need("retryPolicy", policy, "initialBackoff"))
     maximum = _duration("retryPolicy.maxBackoff", _need("retryPolicy", policy, "maxBackoff"))
     multiplier = _need("retryPolicy", policy, "backoffMultiplier")
+    check_number("retryPolicy.initialBackoff", initial, above=0)
+    check_number("retryPolicy.maxBackoff", maximum, above=0)
     check_number("retryPolicy.backoffMultiplier", multiplier, above=0)
     codes = _check_list("retryPolicy.retryableStatusCodes", _need("retryPolicy", policy, "retryableStatusCodes"))
     if not codes:
         raise ConfigError("retryPolicy.retryableStatusCodes must not be empty")
     return Failover(
         max_attempts=_max_attempts("retryPolicy", policy),
-        codes=codes,
+        codes=[code_name("retryPolicy.retryableStatusCodes", code) for code in codes],
         idempotent=True,
         backoff=Backoff(initial=min(initial, maximum), multiplier=max(1.0, multiplier), maximum=maximum),
     )
@@ -172,9 +188,10 @@ def _parse_retry(value: object) -> Failover:
 
 def _parse_hedging(value: object) -> Failover:
     policy = _check_object("hedgingPolicy", value, {"maxAttempts", "hedgingDelay", "nonFatalStatusCodes"})
+    codes = _check_list("hedgingPolicy.nonFatalStatusCodes", policy.get("nonFatalStatusCodes", []))
     return Failover(
         max_attempts=_max_attempts("hedgingPolicy", policy),
-        codes=_check_list("hedgingPolicy.nonFatalStatusCodes", policy.get("nonFatalStatusCodes", [])),
+        codes=[code_name("hedgingPolicy.nonFatalStatusCodes", code) for code in codes],
         idempotent=True,
         hedging_delay=_duration("hedgingPolicy.hedgingDelay", policy.get("hedgingDelay", "0s")),
     )
@@ -189,7 +206,10 @@ def _max_attempts(name: str, policy: Mapping[str, Any]) -> int:
 
 
 def _duration(name: str, value: object) -> float:
-    match = _DURATION.match(value) if isinstance(value, str) else None
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ConfigError(f"{name} must be a duration like '1.5s', not {value!r}")
-    return float(match[1])
+    seconds = float(match[1])
+    if seconds > _LONGEST:
+        raise ConfigError(f"{name} must be at most {_LONGEST:.0f}s, not {value!r}")
+    return seconds

@@ -316,6 +316,8 @@ class StreamRequest(OngoingCall):
         """Write one request."""
         self._check_style()
         if self._is_over:
+            if self._error is not None and not self._attempts.is_cancelled:
+                raise self._error
             raise asyncio.InvalidStateError("RPC already finished.")
         self._written.append(request)
         await self._flush()

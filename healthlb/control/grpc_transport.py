@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import grpc
@@ -15,7 +16,12 @@ from grpc_health.v1 import health_pb2
 from healthlb.control.names import Names
 from healthlb.control.options import ChannelOptions, dial_target
 from healthlb.control.port import WatchEnded
+from healthlb.control.tasks import start_task
 from healthlb.core.messages import Code, ConnectivityState, Endpoint
+
+# opentelemetry-instrumentation-grpc puts plain functions in the place of grpc.aio's constructors, which nothing
+# unwraps; with its interceptors in between, attempts are no longer calls of grpcio's own (seen on 0.66b2).
+_AIO: Any = import_module("grpc.aio._channel")
 
 _WATCH = "/grpc.health.v1.Health/Watch"
 _CHECK = "/grpc.health.v1.Health/Check"
@@ -67,7 +73,7 @@ def open_channel(
 
 def open_intercepted_channel(interceptors: Sequence[grpc.aio.ClientInterceptor]) -> grpc.aio.Channel:
     """Open an aio channel that runs interceptors and never connects."""
-    channel: grpc.aio.Channel = inspect.unwrap(grpc.aio.insecure_channel)("ipv4:127.0.0.1:1", interceptors=interceptors)
+    channel: grpc.aio.Channel = _AIO.insecure_channel("ipv4:127.0.0.1:1", interceptors=interceptors)
     return channel
 
 
@@ -153,7 +159,7 @@ async def last_words(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _close_soon(channel: grpc.aio.Channel) -> None:
-    task = asyncio.get_running_loop().create_task(channel.close())
+    task = start_task(asyncio.get_running_loop(), channel.close())
     _closing.add(task)
     task.add_done_callback(_closing.discard)
 
@@ -187,8 +193,8 @@ class GrpcTransport:
         """Open a connection; it does not wait."""
         self._names.learn(endpoint.address)
         channel = open_channel(
-            grpc.aio.insecure_channel,
-            grpc.aio.secure_channel,
+            _AIO.insecure_channel,
+            _AIO.secure_channel,
             endpoint.address,
             self._credentials,
             self._options,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -49,8 +48,7 @@ def open_aio(contestant: str, addresses: Sequence[str]) -> grpc.aio.Channel:
     """Open a contestant's aio channel; on the loop."""
     match contestant:
         case "healthlb":
-            channel: Any = healthlb.aio.HealthAwareChannel(addresses)  # type: ignore[attr-defined]
-            return channel
+            return healthlb.aio.HealthAwareChannel(addresses)
         case "native":
             return grpc.aio.insecure_channel(native_target(addresses), options=[_ROUND_ROBIN, _NO_PROXY, _AUTHORITY])
         case _:

@@ -1,7 +1,7 @@
 """One measurement in a process of its own: `python -m tests.benchmarks.jobs JOB`, a JSON object.
 
-The one rule: nothing of a measurement is left for the next. grpcio's aio poller, say, wakes every loop that ever used
-it for each event, so a sync channel's control loop would slow down a benchmark of aio calls in the same process.
+The one rule: nothing of a measurement is left for the next. grpcio's aio poller, say, is one for all loops of a
+process, so the control loop of a sync channel would share it with a benchmark of aio calls.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def test_hedging_without_a_delay_is_at_once() -> None:
         ({"healthCheckConfig": {"serviceName": 7}}, "healthCheckConfig.serviceName must be a string, not 7"),
         ({"retryThrottling": {"maxTokens": 10}}, "retryThrottling must hold tokenRatio"),
         ({"retryThrottling": {"tokenRatio": 1}}, "retryThrottling must hold maxTokens"),
-        ({"retryThrottling": {"maxTokens": 0, "tokenRatio": 1}}, "RetryThrottle.max_tokens must be .*, not 0"),
+        ({"retryThrottling": {"maxTokens": 0, "tokenRatio": 1}}, "retryThrottling.maxTokens must be .*, not 0"),
         ({"retryThrottling": 1}, "retryThrottling must be an object, not 1"),
         ({"methodConfig": {}}, r"methodConfig must be a list, not \{\}"),
         ({"methodConfig": [{}]}, "methodConfig must hold name"),

@@ -8,6 +8,8 @@ import grpc
 import pytest
 
 from healthlb import Backoff, Failover, RetryBudget, RetryThrottle
+from healthlb.control.attempts import Outcome
+from healthlb.control.evidence import MADE_UP
 from tests.backends.clients import eventually
 from tests.failover.storm import comes_to_rest, in_flight, view
 from tests.failover.support import ANY, Call, failure, outcome, ready, seconds
@@ -36,8 +38,6 @@ def test_an_idempotent_call_goes_elsewhere(face: Face, fleet: Fleet, arity: str)
 
 @pytest.mark.parametrize("arity", ARITIES)
 def test_any_other_call_does_not(face: Face, fleet: Fleet, arity: str) -> None:
-    if face.name == "aio" and arity.startswith("stream"):
-        arity = "unary_" + arity.partition("_")[2]  # grpc.aio may hide the status of a call that it is still writing to
     backends = fleet.lend(2)
     backends[0].behave(fail="UNAVAILABLE", details="so sorry", trailer="told")
     client = ready(face, backends, Failover())
@@ -45,13 +45,17 @@ def test_any_other_call_does_not(face: Face, fleet: Fleet, arity: str) -> None:
     ongoing = call.begin(arity)
     error = failure(lambda: outcome(ongoing, arity))
 
-    assert error.code() is ongoing.code() is UNAVAILABLE
-    assert error.details() == ongoing.details() == "so sorry"
-    assert ongoing.trailing()["x-trailer"] == "told"
     assert call.executions(*backends) == [1, 0]
-    ((address, code, details),) = [(each.address, each.code, each.details) for each in error.attempts]
-    assert (address, code, details) == (backends[0].address, UNAVAILABLE, "so sorry")
+    (attempt,) = error.attempts
+    assert (attempt.address, attempt.code) == (backends[0].address, UNAVAILABLE)
     comes_to_rest(client)
+    if attempt.details == MADE_UP:
+        # grpc.aio hides the status of a call that ends while it writes.
+        assert (face.name, arity[:6]) == ("aio", "stream")
+        return
+    assert attempt.details == error.details() == ongoing.details() == "so sorry"
+    assert error.code() is ongoing.code() is UNAVAILABLE
+    assert ongoing.trailing()["x-trailer"] == "told"
 
 
 def test_the_form_that_blocks_does_the_same(face: Face, fleet: Fleet) -> None:
@@ -148,6 +152,17 @@ def test_r4_where_all_were_tried_they_are_tried_again(face: Face, fleet: Fleet) 
 
     assert len(failure(call.make).attempts) == 3
     assert call.executions(backend) == [3]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([], None), (["0"], 0), (["25"], 25_000_000), (["-1"], -1), (["-99"], -1), (["soon"], -1), ([""], -1), (["1.5"], -1),
+     (["1", "1"], -1), (["soon", "1"], -1), (["99999999999"], 99999999999 * 10**6)],
+)  # fmt: skip
+def test_r16_what_a_server_may_say(values: list[str], expected: int | None) -> None:
+    trailers = [("x-other", "1"), *(("grpc-retry-pushback-ms", value) for value in values)]
+
+    assert Outcome(UNAVAILABLE, "", False, trailers).pushback == expected
 
 
 @pytest.mark.parametrize("wait", [200, 0])

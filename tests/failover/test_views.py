@@ -259,15 +259,15 @@ def test_a_hedging_policy_is_followed(face: Face, fleet: Fleet) -> None:
     comes_to_rest(client)
 
 
-def test_a_methods_timeout_is_an_upper_bound(face: Face, fleet: Fleet) -> None:
+@pytest.mark.parametrize(("most", "timeout"), [("0.1s", None), ("0.1s", 60.0), ("60s", 0.1)])
+def test_a_methods_timeout_is_an_upper_bound(face: Face, fleet: Fleet, most: str, timeout: float | None) -> None:
     (backend,) = fleet.lend()
-    backend.behave(sleep=30)
-    config = {"methodConfig": [{"name": [{}], "timeout": "0.3s"}]}
-    client = face.ready([backend.address], service_config=config)
+    backend.behave(sleep=60)
+    client = face.ready([backend.address], service_config={"methodConfig": [{"name": [{}], "timeout": most}]})
+    error: list[grpc.RpcError] = []
 
-    for timeout in (None, 60.0):
-        assert failure(lambda: client.call(timeout=timeout)).code() is grpc.StatusCode.DEADLINE_EXCEEDED  # noqa: B023
-    assert seconds(lambda: failure(lambda: client.call(timeout=0.05))) < 0.3
+    assert 0.1 <= seconds(lambda: error.append(failure(lambda: client.call(timeout=timeout)))) < 10
+    assert error[0].code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def test_wait_for_ready_of_a_method_is_the_default_of_its_calls(face: Face, fleet: Fleet) -> None:

@@ -13,11 +13,13 @@ class Listed:
 
     Args:
         addresses: what it says first.
+        failures: how often it raises before.
     """
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    def __init__(self, addresses: Sequence[str], failures: int = 0) -> None:
         """Say nothing before it is asked."""
         self._addresses = tuple(addresses)
+        self._failures = failures
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
 
@@ -30,6 +32,9 @@ class Listed:
     async def resolve(self, update: Callable[[Sequence[Endpoint]], None]) -> None:
         """See `healthlb.Resolver`."""
         self._loop = asyncio.get_running_loop()
+        if self._failures:
+            self._failures -= 1
+            raise OSError("the directory is down")
         while True:
             update([Endpoint(address) for address in self._addresses])
             await self._changed.wait()

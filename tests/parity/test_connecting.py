@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import grpc
 import grpc.aio
@@ -16,7 +17,7 @@ from tests.backends import Backend
 from tests.backends.clients import PATIENCE, UNARY, eventually, failure
 from tests.backends.proxy import ChaosProxy
 from tests.parity.aio_face import AioFace
-from tests.parity.face import Face
+from tests.parity.face import Client, Face
 from tests.parity.fleet import Fleet, addresses
 
 READY = grpc.ChannelConnectivity.READY
@@ -125,6 +126,23 @@ def _has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def test_closing_gives_connections_back_as_native_does(face: Face, stock: tuple[Backend, ChaosProxy]) -> None:
+    _, proxy = stock
+
+    def close_many(make: Callable[[], Client]) -> float:
+        began_at = time.monotonic()
+        for _ in range(5):
+            client = make()
+            client.call(wait_for_ready=True)
+            client.close()
+            eventually(lambda: proxy.connections == 0)
+        return time.monotonic() - began_at
+
+    native = close_many(lambda: face.native([proxy.address]))
+
+    assert close_many(lambda: face.open([proxy.address])) < native + 3.0
 
 
 # The sync face's own ways

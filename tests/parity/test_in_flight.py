@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from typing import Any
 
@@ -109,6 +110,40 @@ def test_p18_dropped_midway(client: Client, backend: Backend, arity: str) -> Non
 
     assert has_ended(client, picks=1, successes=0, failures=0)
     eventually(lambda: backend.stats().in_flight == 0)
+
+
+def test_p18_sync_a_loop_that_is_left(sync_face: Face, fleet: Fleet) -> None:
+    (backend,) = fleet.lend()
+    client = sync_face.ready([backend.address])
+
+    def take_one() -> bytes:
+        stream = client.channel.unary_stream(METHODS["unary_stream"])
+        for response in stream(b"", metadata=ENDLESS):
+            return bytes(response)
+        return b""
+
+    assert take_one() == b"b0:0"
+    assert has_ended(client, picks=1, successes=0, failures=0)
+    eventually(lambda: backend.stats().in_flight == 0)
+
+
+def test_p18_aio_a_loop_that_is_left(aio_face: AioFace, fleet: Fleet) -> None:
+    (backend,) = fleet.lend()
+    client = aio_face.ready([backend.address])
+
+    async def take_one() -> bytes:
+        stream = client.channel.unary_stream(METHODS["unary_stream"])
+        async for response in stream(b"", metadata=ENDLESS):
+            return bytes(response)
+        return b""
+
+    assert client.run(take_one) == b"b0:0"
+    client.run(gc.collect)
+    assert has_ended(client, picks=1, successes=0, failures=0)
+    eventually(lambda: backend.stats().in_flight == 0)
+
+
+ENDLESS = (("x-count", "1000000"), ("x-interval", "0.01"))
 
 
 def _refuse(message: object) -> Any:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 
 import grpc
 import pytest
 
+from healthlb import CallInfo, Subchannel
 from tests.backends.addresses import Reservation
-from tests.backends.clients import eventually, failure
-from tests.parity.face import ARITIES, Face
+from tests.backends.clients import PATIENCE, eventually, failure
+from tests.parity.face import ARITIES, Face, Ongoing
 from tests.parity.fleet import Fleet, addresses
+from tests.parity.resolver import Listed
 
 
 @pytest.fixture
@@ -156,6 +160,48 @@ def test_the_time_a_call_waited_counts_against_its_deadline(face: Face, fleet: F
     assert seen["x-sleep"] == "60"
 
 
+class SlowPick:
+    """A picker that takes its time, on demand, between choosing b0 and handing it out."""
+
+    def __init__(self) -> None:
+        """Take none yet."""
+        self.has_chosen, self.may_go_on = threading.Event(), threading.Event()
+
+    def build(self, ready: Sequence[Subchannel]) -> SlowPick:
+        """Pick from these."""
+        picker = copy.copy(self)
+        picker.ready = tuple(ready)  # type: ignore[attr-defined]
+        return picker
+
+    def pick(self, call: CallInfo) -> Subchannel | None:
+        """Return the first."""
+        ready: tuple[Subchannel, ...] = self.ready  # type: ignore[attr-defined]
+        if len(ready) > 1:
+            self.has_chosen.set()
+            assert self.may_go_on.wait(PATIENCE)
+        return ready[0] if ready else None
+
+
+@pytest.mark.parametrize("arity", ARITIES)
+def test_h38_sync_a_pick_that_lost_the_race_is_made_again(sync_face: Face, fleet: Fleet, arity: str) -> None:
+    backends = fleet.lend(2)
+    picker, listed = SlowPick(), Listed(addresses(backends))
+    client = sync_face.ready(listed, min_ready=2, picker=lambda: picker)
+    calls: list[Ongoing] = []
+    caller = threading.Thread(target=lambda: calls.append(client.start(arity)))
+    caller.start()
+    assert picker.has_chosen.wait(PATIENCE)
+    listed.set([backends[1].address])
+    eventually(lambda: len(client.subchannels()) == 1)
+    eventually(lambda: backends[0].stats().watches_open == 0)
+    picker.may_go_on.set()
+    caller.join()
+
+    # Not an error, and not an attempt: b0 had closed before the call was made.
+    assert calls[0].take()[0].startswith(b"b1")
+    assert [status.picks for status in client.subchannels()] == [1]
+
+
 def test_h38_a_pick_that_lost_its_connection_is_made_again(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(3)
     client = face.ready(addresses(backends))
@@ -171,3 +217,27 @@ def test_h38_a_pick_that_lost_its_connection_is_made_again(face: Face, fleet: Fl
         # A connection that breaks under a call is the call's failure, one that is known to be down is not.
         assert [text for text in errors if "failed to connect" in text] == []
         assert len(errors) <= 1, errors
+
+
+def test_h40_no_addresses_at_first(face: Face, fleet: Fleet) -> None:
+    (backend,) = fleet.lend()
+    listed = Listed([])
+    client = face.open(listed)
+    error = failure(lambda: client.call(timeout=None))
+    waiting = client.start(wait_for_ready=True, timeout=None)
+    listed.set([backend.address])
+
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert "no addresses" in error.details()
+    assert waiting.result() == b"b0"
+
+
+def test_h40_a_resolver_that_fails_is_asked_again(face: Face, fleet: Fleet) -> None:
+    (backend,) = fleet.lend()
+    listed = Listed([backend.address], failures=1)
+    client = face.open(listed)
+    error = failure(lambda: client.call(timeout=None))
+
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert "the directory is down" in error.details()
+    assert client.call(wait_for_ready=True) == "b0"

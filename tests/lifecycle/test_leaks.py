@@ -1,0 +1,111 @@
+"""A thousand channels opened, used and closed leave nothing: no thread, task, descriptor or memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+import healthlb
+import healthlb.aio
+from tests.lifecycle.support import PATIENCE, UNARY, eventually, eventually_async
+
+WARM_UP = 100
+CHANNELS = 1000
+# Bytes that each channel may leave behind; the allocator's own noise is below it, and a leaked channel is 50,000.
+MOST_EACH = 4096
+
+
+class Holdings:
+    """What this process holds."""
+
+    def __init__(self) -> None:
+        """Count it."""
+        gc.collect()
+        process = psutil.Process()
+        self.threads = threading.active_count()
+        self.descriptors = process.num_fds()
+        self.bytes = process.memory_info().rss
+        self.objects = len([1 for each in gc.get_objects() if str(type(each).__module__).startswith("healthlb")])
+
+    def is_no_more_than(self, before: Holdings) -> bool:
+        """Whether nothing but memory has grown; of that a little may."""
+        return (
+            self.threads <= before.threads
+            and self.descriptors <= before.descriptors
+            and self.objects <= before.objects + 10
+            and self.bytes - before.bytes <= MOST_EACH * CHANNELS
+        )
+
+
+def measure(open_and_close: Callable[[int], None]) -> None:
+    """Do it often, and compare what is held."""
+    for number in range(WARM_UP):
+        open_and_close(number)
+    before = Holdings()
+    for number in range(CHANNELS):
+        open_and_close(number)
+
+    eventually(lambda: Holdings().is_no_more_than(before))
+
+
+def test_unused_channels() -> None:
+    def work(number: int) -> None:
+        with healthlb.HealthAwareChannel(["127.0.0.1:1"], "svc") as channel:
+            channel.unary_unary(UNARY)
+
+    measure(work)
+
+
+def test_sync_channels(targets: list[str]) -> None:
+    """One stays open, so that the control thread does: its loop must keep nothing of the others."""
+    with healthlb.HealthAwareChannel(targets, "svc") as kept:
+        kept.wait_until_ready(PATIENCE, min_ready=2)
+
+        def work(number: int) -> None:
+            channel: Any = healthlb.HealthAwareChannel(targets, "svc")
+            assert channel.unary_unary(UNARY)(b"", timeout=PATIENCE) in (b"b0", b"b1")
+            if number % 2:
+                channel.close()
+
+        measure(work)
+        thread = kept._pool._control.thread  # type: ignore[union-attr]
+        eventually(lambda: len(asyncio.all_tasks(thread.loop)) <= 10)
+
+
+async def test_aio_channels(targets: list[str]) -> None:
+    async def work(number: int) -> None:
+        channel = healthlb.aio.HealthAwareChannel(targets, "svc")
+        assert await channel.unary_unary(UNARY)(b"", timeout=PATIENCE) in (b"b0", b"b1")
+        if number % 2:
+            await channel.close()
+
+    tasks = asyncio.all_tasks()
+    for number in range(WARM_UP):
+        await work(number)
+    await eventually_async(lambda: asyncio.all_tasks() == tasks)
+    before = Holdings()
+    for number in range(CHANNELS):
+        await work(number)
+    await eventually_async(lambda: asyncio.all_tasks() == tasks)
+
+    await eventually_async(lambda: Holdings().is_no_more_than(before))
+
+
+def test_connecting_channels(silent: str) -> None:
+    def work(number: int) -> None:
+        channel = healthlb.HealthAwareChannel([silent], "svc")
+        channel.unary_unary(UNARY).future(b"", wait_for_ready=True)  # type: ignore[misc]
+        channel.close()
+
+    for number in range(WARM_UP):
+        work(number)
+    before = Holdings()
+    for number in range(WARM_UP):
+        work(number)
+
+    eventually(lambda: Holdings().is_no_more_than(before))

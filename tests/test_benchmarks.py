@@ -1,0 +1,155 @@
+"""The benchmarks run, with next to no effort, and say of their samples what is true of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import command, jobs, report
+from tests.benchmarks.catalogue import FIGURES, Measurement, Target
+from tests.benchmarks.effort import Effort
+from tests.benchmarks.jobs import Job
+from tests.benchmarks.pairing import alternate
+from tests.benchmarks.statistics import Ratio, pairwise_ratio
+
+TINY = Effort(
+    rounds=2,
+    calls=3,
+    throughput_rounds=2,
+    seconds=0.02,
+    threads=2,
+    tasks=2,
+    picks=20,
+    pick_rounds=2,
+    pick_sizes=(2, 30),
+    subchannels=5,
+    idle_seconds=0.05,
+    flips=1,
+)
+SCALE = {"up", "opening_cpu", "threads", "cpu", "out", "in", "memory", "rss"}
+
+
+def names(measurements: list[Measurement]) -> set[str]:
+    return {measurement.figure for measurement in measurements}
+
+
+@pytest.mark.parametrize("part", ["latency", "throughput"])
+@pytest.mark.parametrize("face", jobs.FACES)
+def test_calls_are_measured_for_all_contestants(part: str, face: str) -> None:
+    (measurement,) = jobs.run(Job(part=part, face=face), TINY)
+
+    assert measurement.figure == f"{face}_{part}"
+    assert {name: len(values) for name, values in measurement.samples.items()} == {
+        "healthlb": 2,
+        "native": 2,
+        "plain": 2,
+    }
+    assert all(value > 0 for values in measurement.samples.values() for value in values)
+
+
+def test_every_picker_is_measured_at_every_size() -> None:
+    measurements = jobs.measure(Job(part="pick"), TINY)
+
+    assert names(measurements) == {"pick", "pick_growth", "pick_other", "sync_path"}
+    assert {one.detail for one in measurements if one.figure == "pick"} == {
+        "round_robin, 2 subchannels",
+        "round_robin, 30 subchannels",
+    }
+
+
+@pytest.mark.parametrize("face", jobs.FACES)
+@pytest.mark.parametrize("contestant", ["healthlb", "native"])
+def test_scale_is_measured_alone(face: str, contestant: str) -> None:
+    measurements = jobs.run(Job(part="scale", face=face, contestant=contestant), TINY)
+
+    assert names(measurements) == {f"scale_{name}" for name in SCALE}
+    assert {name for one in measurements for name in one.samples} == {contestant}
+
+
+def test_a_run_prints_a_table_and_writes_every_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "figures.json"
+    code = command.main(["latency", "--face", "sync", "--quick", "--rounds", "2", "--null", "--json", str(file)])
+    written = json.loads(file.read_text())
+
+    assert code == 0
+    assert "| sync unary p50, 1 thread |" in capsys.readouterr().out
+    assert written["is_null"]
+    assert {"cpus", "python", "grpcio"} <= set(written["machine"])
+    assert len(written["load_before"]) == len(written["load_after"]) == 3
+    assert len(written["figures"][0]["samples"]["healthlb"]) == 2
+
+
+def test_a_job_that_fails_is_told_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command.jobs, "plan", lambda *arguments, **options: iter([Job(part="no such part")]))
+
+    assert command.main(["pick"]) == 1
+    assert "no such part ended with 1" in capsys.readouterr().err
+
+
+def test_the_null_run_leaves_out_what_has_a_process_to_itself() -> None:
+    planned = [str(job) for job in jobs.plan(jobs.PARTS, jobs.FACES, is_null=True)]
+
+    assert planned == ["latency sync", "latency aio", "throughput sync", "throughput aio"]
+
+
+def test_blocks_take_turns_in_every_order() -> None:
+    turns: list[str] = []
+    blocks = {name: lambda name=name: turns.append(name) or 1.0 for name in "abc"}
+    samples = alternate(blocks, 6)
+
+    assert samples == {"a": [1.0] * 6, "b": [1.0] * 6, "c": [1.0] * 6}
+    assert len({tuple(turns[start : start + 3]) for start in range(0, 18, 3)}) == 6
+
+
+def test_a_ratio_is_the_median_of_pairs() -> None:
+    assert pairwise_ratio([1.0, 20.0, 3.0], [2.0, 10.0, 3.0]) == Ratio(1.0, 0.5, 2.0)
+
+
+def test_a_drift_that_all_share_is_no_difference() -> None:
+    drift = [1.0, 10.0, 100.0, 1000.0]
+
+    assert pairwise_ratio([1.1 * one for one in drift], drift).median == pytest.approx(1.1)
+
+
+def test_samples_without_pairs_are_refused() -> None:
+    with pytest.raises(ValueError, match="no pairs"):
+        pairwise_ratio([], [])
+
+
+@pytest.mark.parametrize(
+    ("healthlb", "verdict"),
+    [([1.0] * 9, "yes"), ([2.0] * 9, "no"), ([1.0, 2.0, 1.0] * 3, "yes?"), ([2.0, 1.0, 2.0] * 3, "no?")],
+)
+def test_a_verdict_says_whether_the_interval_leaves_it_open(healthlb: list[float], verdict: str) -> None:
+    samples = {"healthlb": healthlb, "native": [1.0] * 9}
+    (row,) = report.rows([Measurement("sync_latency", samples)])
+
+    assert row.verdict == verdict
+
+
+def test_contestants_measured_apart_share_a_row() -> None:
+    measurements = [
+        Measurement("scale_threads", {name: [number]}, "sync") for name, number in (("healthlb", 21.0), ("native", 7.0))
+    ]
+    (row,) = report.rows(measurements)
+
+    assert row.cells() == ("threads, most ever sync", "21", "7", "", "", "<= 20", "no")
+
+
+def test_targets_are_those_of_the_requirement() -> None:
+    targets = {name: figure.target for name, figure in FIGURES.items() if figure.target is not None}
+
+    assert targets["sync_latency"] == targets["aio_latency"] == Target("ratio", "<=", 1.05)
+    assert targets["sync_throughput"] == targets["aio_throughput"] == Target("ratio", ">=", 0.95)
+    assert {name: target.bound for name, target in targets.items() if target.of == "value"} == {
+        "pick": 1.5,
+        "pick_growth": 1.25,
+        "scale_threads": 20,
+        "scale_cpu": 3.0,
+        "scale_out": 1.0,
+        "scale_in": 1.0,
+        "scale_memory": 150,
+        "scale_rss": 150,
+    }
