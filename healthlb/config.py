@@ -22,7 +22,7 @@ _METADATA_VALUE = re.compile(rb"[ -~]*")
 
 
 def _ns(seconds: float) -> int:
-    return round(seconds * _SECOND)
+    return max(1, round(seconds * _SECOND))
 
 
 def check_number(option: str, value: object, *, above: float | None = None, low: float | None = None,
@@ -235,7 +235,7 @@ class RetryThrottle:
 
     Attributes:
         max_tokens: above 0, at most 1000. Each failed attempt takes one.
-        token_ratio: what a successful call gives back; above 0.
+        token_ratio: what a successful call gives back; at least 0.001.
 
     Raises:
         ConfigError: a value is out of its bounds.

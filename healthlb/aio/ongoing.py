@@ -53,9 +53,9 @@ class OngoingCall(Runner):
         return self._request
 
     def _outcome(self, inner: Any) -> Outcome | None:
-        code = now(inner.code())
-        if code is grpc.StatusCode.OK:
+        if inner._cython_call.is_ok():
             return None
+        code = now(inner.code())
         if inner._cython_call.is_locally_cancelled():
             # By grpcio, together with whoever awaited it: no other attempt is wanted.
             self._attempts.is_cancelled = True

@@ -32,6 +32,7 @@ _PUSHBACK = "grpc-retry-pushback-ms"
 _NEVER = -1
 
 FIRST = Start(1, frozenset(), 0)
+_FINISH_FIRST = (Finish(FIRST.attempt),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +144,19 @@ class Attempts:
         history: the attempts that failed.
         is_committed: whether no other attempt can take over any more.
         is_cancelled: whether the caller cancelled the call.
+        plan: what decides about further attempts, None where none was needed so far.
     """
 
     __slots__ = (
         "_generation",
         "_metadata",
-        "_plan",
         "_timeout",
         "deadline",
         "history",
         "is_cancelled",
         "is_committed",
         "method",
+        "plan",
         "wait_for_ready",
     )
 
@@ -172,7 +174,7 @@ class Attempts:
         self.is_cancelled = False
         self._timeout = timeout
         self._metadata = metadata
-        self._plan: CallPlan | None = None
+        self.plan: CallPlan | None = None
         self._generation = -1
 
     def begin(self) -> Sequence[Action]:
@@ -182,11 +184,11 @@ class Attempts:
         return self._make_plan().begin(time.monotonic_ns())
 
     def _make_plan(self) -> CallPlan:
-        if self._plan is None:
+        if self.plan is None:
             deadline = None if self.deadline is None else round(self.deadline * SECOND)
             policy = self.method.policy.call
-            self._plan = CallPlan(policy, self.method.budget, deadline, self.method.is_hedged, random.Random())
-        return self._plan
+            self.plan = CallPlan(policy, self.method.budget, deadline, self.method.is_hedged, random.Random())
+        return self.plan
 
     # --- picking -----------------------------------------------------------------------------------
 
@@ -200,8 +202,8 @@ class Attempts:
             # Only the refused one is left, and the core does not know yet that it is down.
             sub.load.abandon()
             return None
-        if self._plan is not None:
-            self._plan.picked(sub.id)
+        if self.plan is not None:
+            self.plan.picked(sub.id)
         return sub
 
     def _call_info(self, start: Start) -> CallInfo:
@@ -240,7 +242,7 @@ class Attempts:
         """Take in that an attempt ended with OK, and count it out."""
         sub.load.succeed(time.monotonic_ns())
         self.method.budget.call_succeeded()
-        return self._step(AttemptEnded(start.attempt, sub.id, Code.OK)) if self._plan else (Finish(start.attempt),)
+        return self._step(AttemptEnded(start.attempt, sub.id, Code.OK)) if self.plan else _FINISH_FIRST
 
     def failed(self, start: Start, sub: Subchannel, outcome: Outcome, started_at: float) -> Sequence[Action]:
         """Take in how an attempt failed, count it out, and return what is to be done."""

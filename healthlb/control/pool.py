@@ -28,7 +28,7 @@ from healthlb.errors import ChannelUnusable
 
 _FORKED = (
     "this channel was used before the process forked, and gRPC does not survive that: "
-    "make the channel in the child, or use it there first"
+    "fork before any channel is used, and make or first use it in the child"
 )
 _GRPC_FORKED = (
     "grpc.aio was at work when this process was forked, and does not survive that: "

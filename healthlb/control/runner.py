@@ -187,8 +187,7 @@ class Runner:
             if not attempts.method.is_hedged:
                 self._inner = inner
             self._wake()
-        reference = weakref.ref(self)
-        self._when_done(inner, lambda: _attempt_ended(reference, start, sub, started_at))
+        self._when_done(inner, partial(_attempt_ended, weakref.ref(self), start, sub, started_at))
         if not is_wanted:
             inner.cancel()
 
@@ -198,6 +197,11 @@ class Runner:
             self._attempts.dropped(sub)
             return
         outcome = self._outcome(inner)
+        if outcome is None and self._attempts.plan is None:
+            # The way of nearly all calls: the first attempt, and nothing was planned beside it.
+            self._attempts.succeeded(start, sub)
+            self._finish(inner, None)
+            return
         with self._lock:
             if outcome is None:
                 actions = self._attempts.succeeded(start, sub)
@@ -278,17 +282,17 @@ def _advance(start: Start, call: Runner) -> None:
     call._advance(start)
 
 
-def _on(reference: weakref.ref[Runner], act: Callable[[Runner], None]) -> bool:
+def _on(reference: weakref.ref[Runner], act: Callable[..., None], *arguments: Any) -> bool:
     call = reference()
     if call is None:
         return False
     try:
-        act(call)
+        act(call, *arguments)
     except Exception as error:  # no caller's frame to raise it in: the call ends with it
         call._finish(None, call._make_error(Fail(Code.INTERNAL, f"the next attempt failed: {error!r}")))
     return True
 
 
 def _attempt_ended(reference: weakref.ref[Runner], start: Start, sub: Subchannel, started_at: float) -> None:
-    if not _on(reference, lambda call: call._attempt_ended(start, sub, started_at)):
+    if not _on(reference, Runner._attempt_ended, start, sub, started_at):
         sub.load.abandon()

@@ -64,7 +64,10 @@ class SubchannelWatcher:
         self._spawn(self._follow(self.connection, None))
 
     def challenge(self) -> None:
-        """Race a fresh connection against the present one; the last challenger gives way."""
+        """Race a fresh connection against the present one, unless that is up by now; the last challenger gives way."""
+        if self.connection.state() is _READY:
+            # The word of it is still on its way here. A challenger would win over it later, its Watch included.
+            return
         self._drop_challenger()
         challenger = self._transport.connect(self.endpoint)
         self._challenger = (challenger, start_task(self._loop, self._race(challenger)))

@@ -37,5 +37,5 @@ class BackoffDelays:
 
 
 def jittered(delay: float, jitter: float, rng: random.Random) -> int:
-    """Return `delay` varied by up to the share `jitter` either way."""
-    return round(delay * (1 + jitter * (2 * rng.random() - 1)))
+    """Return `delay` varied by up to the share `jitter` either way; never 0, or a timer would be due for ever."""
+    return max(1, round(delay * (1 + jitter * (2 * rng.random() - 1))))

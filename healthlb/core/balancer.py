@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import assert_never
 
-from healthlb.config import Backoff, HealthCheck
-from healthlb.core.backoff import BackoffDelays
-from healthlb.core.heartbeat import Heartbeats, Pace
+from healthlb.config import HealthCheck
+from healthlb.core.heartbeat import Heartbeats, Pace, may_exclude
 from healthlb.core.messages import (
     SECOND,
     Addition,
@@ -19,6 +19,7 @@ from healthlb.core.messages import (
     CheckEnded,
     CloseConnection,
     CloseSubchannel,
+    Closing,
     Code,
     ConnectivityChanged,
     ConnectivityState,
@@ -33,20 +34,19 @@ from healthlb.core.messages import (
     OpenSubchannel,
     Removal,
     Report,
-    ResolutionFailure,
     Resolved,
     ResolveFailed,
     ResolveNow,
     Tick,
     WatchClosed,
 )
+from healthlb.core.resolution import Resolution
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.streams import Streams
 from healthlb.core.subchannel import SubchannelMachine, TimerKey, Turn
 from healthlb.core.timers import Timers
 
 DRAIN_GRACE = 30 * SECOND
-_RESOLVER = 0
 
 _READY = ConnectivityState.READY
 _CONNECTING = ConnectivityState.CONNECTING
@@ -76,8 +76,7 @@ class Balancer:
         self._ids: dict[str, int] = {}
         self._tally: Counter[ConnectivityState] = Counter()
         self._last_id = 0
-        self._error = ""
-        self._resolver_backoff = BackoffDelays(Backoff(), self._streams.stream("resolver"))
+        self._resolution = Resolution(self._streams)
         self._is_closed = False
         self._snapshot = Snapshot(0, _CONNECTING, service=service)
         self._is_stale = False
@@ -132,9 +131,11 @@ class Balancer:
             case Resolved(endpoints):
                 self._resolved(endpoints, turn)
             case ResolveFailed(error):
-                self._resolve_failed(error, turn)
-            case _:
+                self._resolution.failed(error, turn)
+            case Closing():
                 self._close(turn)
+            case _:
+                assert_never(event)
 
     def _with(self, sub: int, act: Callable[[SubchannelMachine], None]) -> None:
         machine = self._machines.get(sub)
@@ -147,11 +148,9 @@ class Balancer:
         wanted = {endpoint.address: endpoint for endpoint in reversed(endpoints)}
         wanted = {endpoint.address: wanted[endpoint.address] for endpoint in endpoints}
         if not wanted:
-            self._resolve_failed("the resolver returned no addresses", turn)
+            self._resolution.failed("the resolver returned no addresses", turn)
             return
-        self._error = ""
-        self._resolver_backoff.reset()
-        turn.timers.cancel((_RESOLVER, "resolve", 0))
+        self._resolution.succeeded(turn)
         added = [endpoint for address, endpoint in wanted.items() if address not in self._ids]
         for endpoint in added:
             self._add(endpoint, turn)
@@ -159,12 +158,9 @@ class Balancer:
             self._remove(address, turn)
         machines = (self._machines[self._ids[address]] for address in wanted)
         self._machines = {machine.id: machine for machine in machines}
-        updates = [machine.update_endpoint(wanted[address], turn) for address, machine in self._by_address()]
+        updates = [self._machines[self._ids[address]].update_endpoint(wanted[address], turn) for address in wanted]
         self._is_reweighted |= any(updates)
         turn.is_changed = True
-
-    def _by_address(self) -> list[tuple[str, SubchannelMachine]]:
-        return [(machine.endpoint.address, machine) for machine in self._machines.values()]
 
     def _add(self, endpoint: Endpoint, turn: Turn) -> None:
         self._last_id += 1
@@ -190,12 +186,6 @@ class Balancer:
         turn.effects.append(Report(Removal(turn.now, machine.id, address)))
         self._forget_if_drained(machine)
 
-    def _resolve_failed(self, error: str, turn: Turn) -> None:
-        self._error = error
-        turn.is_changed = True
-        turn.effects.append(Report(ResolutionFailure(turn.now, error)))
-        turn.timers.set((_RESOLVER, "resolve", 0), turn.now + self._resolver_backoff.next())
-
     # --- subchannels ---------------------------------------------------------------------------
 
     def _connectivity_changed(
@@ -205,7 +195,7 @@ class Balancer:
         machine.connectivity_changed(state, reason, turn)
         is_ready = machine.raw_state is _READY
         if (was_ready and not is_ready) or state is _FAILURE:
-            turn.effects.append(ResolveNow())
+            self._resolution.ask_soon(turn)
         if is_ready and not was_ready:
             self._heartbeats.start(machine.id, turn)
         elif was_ready and not is_ready:
@@ -231,20 +221,12 @@ class Balancer:
             self._silent(machine, turn)
 
     def _silent(self, machine: SubchannelMachine, turn: Turn) -> None:
-        is_excluded = self._may_exclude(machine)
+        is_excluded = may_exclude(machine, self._machines.values())
         turn.effects.append(Report(HeartbeatLoss(turn.now, machine.id, machine.endpoint.address, is_excluded)))
         if is_excluded:
             self._heartbeats.stop(machine.id, turn)
             machine.fall_silent(turn)
-            turn.effects.append(ResolveNow())
-
-    def _may_exclude(self, machine: SubchannelMachine) -> bool:
-        # A fleet whose worker pools are full must not go out one by one, and the last never goes.
-        others = [other for other in self._machines.values() if other is not machine]
-        silent = sum(other.is_silent for other in others)
-        has_other = any(other.concluded_state is _READY for other in others)
-        is_ready = machine.concluded_state is _READY
-        return not is_ready or (has_other and 2 * (silent + 1) <= len(self._machines) + 1)
+            self._resolution.ask_soon(turn)
 
     def _close_drained(self, sub: int, generation: int, turn: Turn) -> None:
         machine = self._machines.get(sub) or self._leaving.get(sub)
@@ -291,7 +273,7 @@ class Balancer:
         for machine in list(self._leaving.values()):
             for generation in list(machine.draining):
                 self._close_drained(machine.id, generation, turn)
-        turn.timers.cancel((_RESOLVER, "resolve", 0))
+        self._resolution.stop(turn)
         self._is_closed = True
         turn.is_changed = True
 
@@ -302,7 +284,7 @@ class Balancer:
             return _SHUTDOWN
         if self._tally[_READY]:
             return _READY
-        if self._tally[_CONNECTING] or not (self._machines or self._error):
+        if self._tally[_CONNECTING] or not (self._machines or self._resolution.error):
             return _CONNECTING
         return _FAILURE
 
@@ -318,5 +300,5 @@ class Balancer:
             ready,
             views=tuple(machine.view for machine in machines),
             service=self._service,
-            error=self._error,
+            error=self._resolution.error,
         )

@@ -59,7 +59,7 @@ class ResolutionFailure:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheckingUnavailable:
-    """The server has no health service; its connection alone decides (gRFC A17)."""
+    """The server has no health service; `HealthCheck.on_unimplemented` says what follows (gRFC A17)."""
 
     at: int
     sub: int

@@ -6,12 +6,13 @@ The one rule: any answer is a sign of life, a call's success as well as a Check'
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 
 from healthlb.config import Heartbeat
 from healthlb.core.load import Subchannel
-from healthlb.core.messages import SECOND, Code, SendCheck
+from healthlb.core.messages import SECOND, Code, ConnectivityState, SendCheck
 from healthlb.core.streams import Streams
-from healthlb.core.subchannel import Turn
+from healthlb.core.subchannel import SubchannelMachine, Turn
 
 _GRID = SECOND // 4
 _JITTER = 0.1
@@ -128,7 +129,7 @@ class HeartbeatMachine:
 
 
 class Heartbeats:
-    """The heartbeats of a channel's subchannels. The cap on exclusions is the balancer's: it sees their states.
+    """The heartbeats of a channel's subchannels.
 
     Args:
         policy: None for no heartbeats.
@@ -187,3 +188,16 @@ class Heartbeats:
         else:
             machine.due(handle, turn)
         return False
+
+
+def may_exclude(machine: SubchannelMachine, machines: Collection[SubchannelMachine]) -> bool:
+    """Whether silence may take a subchannel out of `machines`.
+
+    A fleet whose worker pools are full must not go out one by one: half stays, and so does the last READY one.
+    """
+    ready = ConnectivityState.READY
+    if machine.concluded_state is not ready:
+        return True
+    others = [other for other in machines if other is not machine]
+    silent = sum(other.is_silent for other in others)
+    return any(other.concluded_state is ready for other in others) and 2 * (silent + 1) <= len(machines) + 1

@@ -12,9 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import select
 import signal
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import grpc
@@ -53,25 +56,56 @@ def serve_until_signal(
         ValueError: it is not the main thread.
     """
     _check(drain, grace)
-    arrived: list[signal.Signals] = []
-    first, second = threading.Event(), threading.Event()
-
-    def note(number: int, frame: object) -> None:
-        arrived.append(signal.Signals(number))
-        (second if first.is_set() else first).set()
-
-    previous = {number: signal.signal(number, note) for number in signals}
-    try:
-        first.wait()
-        _log.info("%s: draining for %g s", arrived[0].name, drain)
+    with _Arrivals(tuple(signals)) as arrivals:
+        first = arrivals.next(None)
+        assert first is not None
+        _log.info("%s: draining for %g s", first.name, drain)
         health.enter_graceful_shutdown()
-        second.wait(drain)
+        arrivals.next(drain)
         health.close()
         server.stop(grace).wait()
-    finally:
-        for number, handler in previous.items():
+    return first
+
+
+class _Arrivals:
+    """The signals that arrive, through a pipe that the interpreter writes to.
+
+    A handler in Python would run on the thread that waits, which a signal does not wake if it comes just before.
+    """
+
+    def __init__(self, watched: Collection[signal.Signals]) -> None:
+        self._watched = watched
+
+    def __enter__(self) -> _Arrivals:
+        if threading.current_thread() is not threading.main_thread():
+            raise ValueError("serve_until_signal must be called on the main thread")
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._previous_writer = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._previous = {number: signal.signal(number, _ignore) for number in self._watched}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
-    return arrived[0]
+        signal.set_wakeup_fd(self._previous_writer)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def next(self, seconds: float | None) -> signal.Signals | None:
+        """Return the next one, None where none comes in time."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([self._reader], [], [], left)[0]:
+                return None
+            (number,) = os.read(self._reader, 1)
+            if number in self._watched:
+                return signal.Signals(number)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Do nothing; without a handler the signal would end the process."""
 
 
 async def serve_until_signal_aio(

@@ -53,6 +53,6 @@ def describe(fact: Fact) -> str:
         case ResolutionFailure(_, error):
             return f"resolver: {error}; the last good list stays"
         case HealthCheckingUnavailable(_, _, address, details):
-            return f"{address}: no health service, so its connection alone decides ({details})"
+            return f"{address}: no health service ({details})"
         case HeartbeatLoss(_, _, address, is_excluded):
-            return f"{address}: no heartbeat, {'taken out' if is_excluded else 'kept in: too many are out'}"
+            return f"{address}: no heartbeat, {'taken out' if is_excluded else 'kept in: too few are left'}"

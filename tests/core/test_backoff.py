@@ -81,5 +81,12 @@ def test_every_delay_stays_within_its_bounds(policy: Backoff, seed: int) -> None
         mean = min(mean * policy.multiplier, policy.maximum_ns)
 
 
+def test_no_delay_is_zero() -> None:
+    tiny = Backoff(initial=1e-12, maximum=1e-12, jitter=1.0)
+
+    assert min(delays(tiny, 20)) == 1
+    assert jittered(1000, 1.0, Fixed(0.0)) == 1
+
+
 def test_jittered_varies_either_way() -> None:
     assert [jittered(1000, 0.5, Fixed(draw)) for draw in (0.0, 0.5, 1.0)] == [500, 1000, 1500]

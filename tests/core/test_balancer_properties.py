@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from healthlb.config import Backoff, HealthCheck, Heartbeat
+from healthlb.core.balancer import Balancer
 from healthlb.core.messages import (
     SECOND,
     CallFailed,
@@ -251,3 +252,11 @@ def test_of_a_fleet_that_hangs_half_stays(count: int) -> None:
                 oracle.tell(ConnectivityChanged(sub, READY))
 
     assert len(oracle.balancer.snapshot.ready) == max(1, count // 2)
+
+
+def test_an_unknown_event_is_refused() -> None:
+    balancer = Balancer("svc", HealthCheck(), 1)
+    with pytest.raises(AssertionError, match="unreachable"):
+        balancer.handle(object(), 0)  # type: ignore[arg-type]
+
+    assert balancer.snapshot.state.name == "CONNECTING"

@@ -246,6 +246,11 @@ def test_a_service_config_names_pickers_in_the_order_of_preference() -> None:
     assert service_config_picker(entries) == "pick_first"
 
 
+def test_arguments_that_a_picker_does_not_take_are_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"pick_first takes no arguments, not \{'shuffleAddressList': True\}"):
+        service_config_picker([{"xds": {"ignored": 1}}, {"pick_first": {"shuffleAddressList": True}}])
+
+
 def test_a_service_config_without_a_known_picker_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"loadBalancingConfig names none of .*round_robin.*: \['xds', 'rls'\]"):
         service_config_picker([{"xds": {}}, {"rls": {}}])

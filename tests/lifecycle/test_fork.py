@@ -73,7 +73,7 @@ def test_channel_that_was_used_before(targets: list[str], nursery: Nursery) -> N
 
     assert len(uses) == 5
     assert all(line.startswith("ChannelUnusable: this channel was used before the process forked") for line in uses)
-    assert all("make the channel in the child" in line for line in uses)
+    assert all("fork before any channel is used" in line for line in uses)
     assert (state, close, parent) == ("ChannelConnectivity.IDLE", "None", "True")
 
 

@@ -112,10 +112,13 @@ def service_config_picker(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return the first policy of a `loadBalancingConfig` that is known here.
 
     Raises:
-        ConfigError: none is known.
+        ConfigError: none is known, or it has arguments, which no picker takes so far.
     """
-    names = [name for entry in entries for name in entry]
-    for name in names:
+    choices = [choice for entry in entries for choice in entry.items()]
+    for name, arguments in choices:
         if name in _registry:
+            if arguments:
+                raise ConfigError(f"loadBalancingConfig.{name} takes no arguments, not {arguments!r}")
             return name
+    names = [name for name, _ in choices]
     raise ConfigError(f"loadBalancingConfig names none of {', '.join(picker_names())}: {names!r}")
