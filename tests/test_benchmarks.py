@@ -18,6 +18,8 @@ TINY = Effort(
     rounds=2,
     calls=3,
     throughput_rounds=2,
+    stream_rounds=2,
+    messages=20,
     seconds=0.02,
     threads=2,
     tasks=2,
@@ -44,9 +46,18 @@ def test_calls_are_measured_for_all_contestants(part: str, face: str) -> None:
     assert {name: len(values) for name, values in measurement.samples.items()} == {
         "healthlb": 2,
         "native": 2,
+        "retrying": 2,
         "plain": 2,
     }
     assert all(value > 0 for values in measurement.samples.values() for value in values)
+
+
+@pytest.mark.parametrize("face", jobs.FACES)
+def test_streams_are_measured(face: str) -> None:
+    measurements = jobs.run(Job(part="streaming", face=face), TINY)
+
+    assert names(measurements) == {f"{face}_stream", f"{face}_bidi"}
+    assert all(value > 0 for one in measurements for values in one.samples.values() for value in values)
 
 
 def test_every_picker_is_measured_at_every_size() -> None:
@@ -91,7 +102,7 @@ def test_a_job_that_fails_is_told_of(capsys: pytest.CaptureFixture[str], monkeyp
 def test_the_null_run_leaves_out_what_has_a_process_to_itself() -> None:
     planned = [str(job) for job in jobs.plan(jobs.PARTS, jobs.FACES, is_null=True)]
 
-    assert planned == ["latency sync", "latency aio", "throughput sync", "throughput aio"]
+    assert planned == [f"{part} {face}" for part in ("latency", "throughput", "streaming") for face in ("sync", "aio")]
 
 
 def test_blocks_take_turns_in_every_order() -> None:
@@ -123,7 +134,7 @@ def test_samples_without_pairs_are_refused() -> None:
     [([1.0] * 9, "yes"), ([2.0] * 9, "no"), ([1.0, 2.0, 1.0] * 3, "yes?"), ([2.0, 1.0, 2.0] * 3, "no?")],
 )
 def test_a_verdict_says_whether_the_interval_leaves_it_open(healthlb: list[float], verdict: str) -> None:
-    samples = {"healthlb": healthlb, "native": [1.0] * 9}
+    samples = {"healthlb": healthlb, "native": [1.0] * 9, "retrying": [9.0] * 9}
     (row,) = report.rows([Measurement("sync_latency", samples)])
 
     assert row.verdict == verdict
@@ -135,7 +146,7 @@ def test_contestants_measured_apart_share_a_row() -> None:
     ]
     (row,) = report.rows(measurements)
 
-    assert row.cells() == ("threads, most ever sync", "21", "7", "", "", "<= 20", "no")
+    assert row.cells() == ("threads, most ever sync", "21", "7", "", "", "", "<= 20", "no")
 
 
 def test_targets_are_those_of_the_requirement() -> None:
@@ -143,6 +154,7 @@ def test_targets_are_those_of_the_requirement() -> None:
 
     assert targets["sync_latency"] == targets["aio_latency"] == Target("ratio", "<=", 1.05)
     assert targets["sync_throughput"] == targets["aio_throughput"] == Target("ratio", ">=", 0.95)
+    assert targets["sync_stream"] == targets["aio_bidi"] == Target("ratio", ">=", 0.98)
     assert {name: target.bound for name, target in targets.items() if target.of == "value"} == {
         "pick": 1.5,
         "pick_growth": 1.25,

@@ -1,4 +1,4 @@
-"""Unary calls of the aio face, beside native grpcio's; the twin of `sync_calls`."""
+"""Calls of the aio face, beside native grpcio's; the twin of `sync_calls`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import grpc.aio
 
 from tests.backends import start_backends
 from tests.benchmarks.catalogue import Measurement
-from tests.benchmarks.contestants import CONTESTANTS, HEALTHLB, PLAIN, UNARY, open_aio
+from tests.benchmarks.contestants import BIDI, CONTESTANTS, HEALTHLB, PLAIN, SERVER_STREAM, UNARY, open_aio
 from tests.benchmarks.effort import Effort
 from tests.benchmarks.pairing import alternate
 
@@ -26,23 +26,36 @@ Call = Callable[[bytes], Awaitable[Any]]
 
 def latency(effort: Effort, *, is_null: bool = False) -> list[Measurement]:
     """Measure the median latency of calls one after the other, in microseconds."""
-    with _calls(is_null) as (runner, contestants):
+    with _channels(is_null) as (runner, channels):
         blocks = {
-            name: lambda call=call: runner.run(_median_latency(call, effort.calls))
-            for name, call in contestants.items()
+            name: _block(runner, _median_latency, _unary(channel), effort.calls) for name, channel in channels.items()
         }
         return [Measurement("aio_latency", alternate(blocks, effort.rounds))]
 
 
 def throughput(effort: Effort, *, is_null: bool = False) -> list[Measurement]:
     """Measure the calls per second of many tasks."""
-    with _calls(is_null) as (runner, contestants):
-        blocks = {name: lambda call=call: runner.run(_rate(call, effort)) for name, call in contestants.items()}
+    with _channels(is_null) as (runner, channels):
+        blocks = {name: _block(runner, _rate, _unary(channel), effort) for name, channel in channels.items()}
         return [Measurement("aio_throughput", alternate(blocks, effort.throughput_rounds))]
 
 
+def streaming(effort: Effort, *, is_null: bool = False) -> list[Measurement]:
+    """Measure the messages per second that one stream takes, and that one sends and takes in turn."""
+    with _channels(is_null) as (runner, channels):
+        return [
+            Measurement(figure, alternate(blocks, effort.stream_rounds))
+            for figure, flow in (("aio_stream", _take), ("aio_bidi", _converse))
+            for blocks in [{name: _block(runner, flow, one, effort.messages) for name, one in channels.items()}]
+        ]
+
+
+def _block(runner: asyncio.Runner, measure: Callable[..., Any], *arguments: Any) -> Callable[[], float]:
+    return lambda: runner.run(measure(*arguments))
+
+
 @contextlib.contextmanager
-def _calls(is_null: bool) -> Iterator[tuple[asyncio.Runner, dict[str, Call]]]:
+def _channels(is_null: bool) -> Iterator[tuple[asyncio.Runner, dict[str, grpc.aio.Channel]]]:
     with asyncio.Runner() as runner:
         stack = contextlib.AsyncExitStack()
         try:
@@ -51,21 +64,24 @@ def _calls(is_null: bool) -> Iterator[tuple[asyncio.Runner, dict[str, Call]]]:
             runner.run(stack.aclose())
 
 
-async def _connect(stack: contextlib.AsyncExitStack, is_null: bool) -> dict[str, Call]:
+async def _connect(stack: contextlib.AsyncExitStack, is_null: bool) -> dict[str, grpc.aio.Channel]:
     backends = start_backends(_BACKENDS)
     for backend in backends:
         stack.callback(backend.close)
     addresses = [backend.address for backend in backends]
-    contestants: dict[str, Call] = {}
+    channels: dict[str, grpc.aio.Channel] = {}
     for name in CONTESTANTS:
-        channel = await stack.enter_async_context(open_aio(HEALTHLB if is_null else name, addresses))
-        wanted = 1 if name == PLAIN and not is_null else _BACKENDS
-        contestants[name] = await _warm(channel, wanted)
-    return contestants
+        channels[name] = await stack.enter_async_context(open_aio(HEALTHLB if is_null else name, addresses))
+        await _warm(channels[name], 1 if name == PLAIN and not is_null else _BACKENDS)
+    return channels
 
 
-async def _warm(channel: grpc.aio.Channel, wanted: int) -> Call:
-    call: Any = channel.unary_unary(UNARY)
+def _unary(channel: grpc.aio.Channel) -> Call:
+    return channel.unary_unary(UNARY)
+
+
+async def _warm(channel: grpc.aio.Channel, wanted: int) -> None:
+    call: Any = _unary(channel)
     deadline = time.monotonic() + _PATIENCE
     answers: set[bytes] = set()
     while len(answers) < wanted:
@@ -74,7 +90,6 @@ async def _warm(channel: grpc.aio.Channel, wanted: int) -> Call:
             raise TimeoutError(f"only {sorted(answers)} of {wanted} backends answer")
     for _ in range(_WARM_UP_CALLS):
         await call(b"")
-    return call  # type: ignore[no-any-return]
 
 
 async def _median_latency(call: Call, count: int) -> float:
@@ -85,6 +100,26 @@ async def _median_latency(call: Call, count: int) -> float:
         await call(b"")
         durations.append(clock() - began_at)
     return statistics.median(durations) / 1e3
+
+
+async def _take(channel: grpc.aio.Channel, count: int) -> float:
+    stream: Any = channel.unary_stream(SERVER_STREAM)
+    began_at = time.perf_counter()
+    taken = 0
+    async for _ in stream(b"", metadata=(("x-count", str(count)),)):
+        taken += 1
+    return taken / (time.perf_counter() - began_at)
+
+
+async def _converse(channel: grpc.aio.Channel, count: int) -> float:
+    began_at = time.perf_counter()
+    stream: Any = channel.stream_stream(BIDI)()
+    for _ in range(count):
+        await stream.write(b"")
+        await stream.read()
+    await stream.done_writing()
+    await stream.code()
+    return count / (time.perf_counter() - began_at)
 
 
 async def _rate(call: Call, effort: Effort) -> float:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tests.benchmarks.contestants import NATIVE, PLAIN, RETRYING
+
 Samples = Mapping[str, Sequence[float]]
 
 
@@ -18,7 +20,7 @@ class Target:
     """A bound.
 
     Attributes:
-        of: what is bound: healthlb's ratio to native, or its value.
+        of: what is bound: healthlb's ratio to a rival, or its value.
         sense: whether the bound is the most or the least.
         bound: the number.
     """
@@ -44,14 +46,14 @@ class Figure:
         unit: of the samples.
         summary: makes one number of a contestant's samples; the name of the summary if it is not the median.
         target: what to reach, None where there is nothing to reach.
-        is_paired: whether samples with the same index were taken side by side.
+        rivals: whose samples with the same index were taken side by side; the target is healthlb's ratio to the first.
     """
 
     title: str
     unit: str
     summary: Literal["median", "best", "worst"] = "median"
     target: Target | None = None
-    is_paired: bool = False
+    rivals: tuple[str, ...] = ()
 
     def summarize(self, samples: Sequence[float]) -> float:
         """Return the one number; "best" and "worst" are of figures where less is better."""
@@ -81,12 +83,18 @@ _SUMMARIES: Mapping[str, Callable[[Sequence[float]], float]] = {
 
 _AS_FAST = Target("ratio", "<=", 1.05)
 _AS_MUCH = Target("ratio", ">=", 0.95)
+_AS_SMOOTH = Target("ratio", ">=", 0.98)
+_BALANCERS = (NATIVE, RETRYING)
 
 FIGURES: Mapping[str, Figure] = {
-    "sync_latency": Figure("sync unary p50, 1 thread", "µs", target=_AS_FAST, is_paired=True),
-    "sync_throughput": Figure("sync unary, 8 threads", "calls/s", target=_AS_MUCH, is_paired=True),
-    "aio_latency": Figure("aio unary p50, sequential", "µs", target=_AS_FAST, is_paired=True),
-    "aio_throughput": Figure("aio unary, 32 concurrent", "calls/s", target=_AS_MUCH, is_paired=True),
+    "sync_latency": Figure("sync unary p50, 1 thread", "µs", target=_AS_FAST, rivals=_BALANCERS),
+    "sync_throughput": Figure("sync unary, 8 threads", "calls/s", target=_AS_MUCH, rivals=_BALANCERS),
+    "aio_latency": Figure("aio unary p50, sequential", "µs", target=_AS_FAST, rivals=_BALANCERS),
+    "aio_throughput": Figure("aio unary, 32 concurrent", "calls/s", target=_AS_MUCH, rivals=_BALANCERS),
+    "sync_stream": Figure("sync server stream", "messages/s", target=_AS_SMOOTH, rivals=(PLAIN,)),
+    "sync_bidi": Figure("sync bidi, one message at a time", "messages/s", target=_AS_SMOOTH, rivals=(PLAIN,)),
+    "aio_stream": Figure("aio server stream", "messages/s", target=_AS_SMOOTH, rivals=(PLAIN,)),
+    "aio_bidi": Figure("aio bidi, one message at a time", "messages/s", target=_AS_SMOOTH, rivals=(PLAIN,)),
     "pick": Figure("pick", "µs", "best", Target("value", "<=", 1.5)),
     "pick_growth": Figure("pick, cost at", "x", target=Target("value", "<=", 1.25)),
     "pick_other": Figure("pick", "µs", "best"),

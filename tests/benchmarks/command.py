@@ -49,7 +49,11 @@ def _effort(options: argparse.Namespace) -> Effort:
     effort = QUICK if options.quick else Effort()
     if options.rounds:
         effort = dataclasses.replace(
-            effort, rounds=options.rounds, throughput_rounds=options.rounds, pick_rounds=options.rounds
+            effort,
+            rounds=options.rounds,
+            throughput_rounds=options.rounds,
+            stream_rounds=options.rounds,
+            pick_rounds=options.rounds,
         )
     if options.subchannels:
         effort = dataclasses.replace(effort, subchannels=options.subchannels)

@@ -16,6 +16,8 @@ class Effort:
         seconds: length of a block of a throughput figure.
         threads: callers of the sync throughput figure.
         tasks: callers of the aio throughput figure.
+        stream_rounds: ratios per streaming figure.
+        messages: messages in a block of a streaming figure.
         picks: picks in a block of the pick figures.
         pick_rounds: blocks per picker and size.
         pick_sizes: how many subchannels are picked from.
@@ -30,6 +32,8 @@ class Effort:
     seconds: float = 0.12
     threads: int = 8
     tasks: int = 32
+    stream_rounds: int = 150
+    messages: int = 500
     picks: int = 2_000
     pick_rounds: int = 150
     pick_sizes: tuple[int, ...] = (10, 1_000, 10_000)
@@ -41,6 +45,7 @@ class Effort:
 QUICK = Effort(
     rounds=30,
     throughput_rounds=12,
+    stream_rounds=12,
     seconds=0.15,
     pick_rounds=30,
     subchannels=200,

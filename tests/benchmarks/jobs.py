@@ -19,7 +19,7 @@ from tests.benchmarks.catalogue import Measurement
 from tests.benchmarks.contestants import HEALTHLB, NATIVE
 from tests.benchmarks.effort import Effort
 
-PARTS = ("latency", "throughput", "pick", "scale")
+PARTS = ("latency", "throughput", "streaming", "pick", "scale")
 FACES = ("sync", "aio")
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +53,7 @@ class JobFailed(RuntimeError):
 def plan(parts: tuple[str, ...], faces: tuple[str, ...], *, is_null: bool) -> Iterator[Job]:
     """Yield the jobs of a run; with `is_null` those where contestants share a process."""
     for part in parts:
-        if part in ("latency", "throughput"):
+        if part in ("latency", "throughput", "streaming"):
             yield from (Job(part=part, face=face, is_null=is_null) for face in faces)
         elif part == "pick" and not is_null:
             yield Job(part=part)

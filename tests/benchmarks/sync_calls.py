@@ -1,4 +1,4 @@
-"""Unary calls of the sync face, beside native grpcio's."""
+"""Calls of the sync face, beside native grpcio's."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
 
 from tests.backends import start_backends
 from tests.benchmarks.catalogue import Measurement
-from tests.benchmarks.contestants import CONTESTANTS, HEALTHLB, PLAIN, UNARY, open_sync
+from tests.benchmarks.contestants import BIDI, CONTESTANTS, HEALTHLB, PLAIN, SERVER_STREAM, UNARY, open_sync
 from tests.benchmarks.effort import Effort
 from tests.benchmarks.pairing import alternate
 
@@ -26,36 +27,49 @@ Call = Callable[[bytes], Any]
 
 def latency(effort: Effort, *, is_null: bool = False) -> list[Measurement]:
     """Measure the median latency of calls one after the other, in microseconds."""
-    with _calls(is_null) as contestants:
-        blocks = {name: lambda call=call: _median_latency(call, effort.calls) for name, call in contestants.items()}
+    with _channels(is_null) as channels:
+        blocks = {name: partial(_median_latency, _unary(channel), effort.calls) for name, channel in channels.items()}
         return [Measurement("sync_latency", alternate(blocks, effort.rounds))]
 
 
 def throughput(effort: Effort, *, is_null: bool = False) -> list[Measurement]:
     """Measure the calls per second of many threads."""
-    with _calls(is_null) as contestants:
-        blocks = {name: lambda call=call: _rate(call, effort) for name, call in contestants.items()}
+    with _channels(is_null) as channels:
+        blocks = {name: partial(_rate, _unary(channel), effort) for name, channel in channels.items()}
         return [Measurement("sync_throughput", alternate(blocks, effort.throughput_rounds))]
 
 
+def streaming(effort: Effort, *, is_null: bool = False) -> list[Measurement]:
+    """Measure the messages per second that one stream takes, and that one sends and takes in turn."""
+    with _channels(is_null) as channels:
+        return [
+            Measurement(figure, alternate(blocks, effort.stream_rounds))
+            for figure, flow in (("sync_stream", _take), ("sync_bidi", _converse))
+            for blocks in [{name: partial(flow, one, effort.messages) for name, one in channels.items()}]
+        ]
+
+
 @contextlib.contextmanager
-def _calls(is_null: bool) -> Iterator[dict[str, Call]]:
-    """Yield each contestant's unary call, connected to every backend; with `is_null` all are healthlb's."""
+def _channels(is_null: bool) -> Iterator[dict[str, grpc.Channel]]:
+    """Yield each contestant's channel, connected to every backend; with `is_null` all are healthlb's."""
     with contextlib.ExitStack() as stack:
         backends = start_backends(_BACKENDS)
         for backend in backends:
             stack.callback(backend.close)
         addresses = [backend.address for backend in backends]
-        contestants: dict[str, Call] = {}
+        channels: dict[str, grpc.Channel] = {}
         for name in CONTESTANTS:
-            channel = stack.enter_context(open_sync(HEALTHLB if is_null else name, addresses))
-            wanted = 1 if name == PLAIN and not is_null else _BACKENDS
-            contestants[name] = _warm(channel, wanted)
-        yield contestants
+            channels[name] = stack.enter_context(open_sync(HEALTHLB if is_null else name, addresses))
+            _warm(channels[name], 1 if name == PLAIN and not is_null else _BACKENDS)
+        yield channels
 
 
-def _warm(channel: grpc.Channel, wanted: int) -> Call:
-    call: Any = channel.unary_unary(UNARY)
+def _unary(channel: grpc.Channel) -> Call:
+    return channel.unary_unary(UNARY)
+
+
+def _warm(channel: grpc.Channel, wanted: int) -> None:
+    call: Any = _unary(channel)
     deadline = time.monotonic() + _PATIENCE
     answers: set[bytes] = set()
     while len(answers) < wanted:
@@ -64,7 +78,6 @@ def _warm(channel: grpc.Channel, wanted: int) -> Call:
             raise TimeoutError(f"only {sorted(answers)} of {wanted} backends answer")
     for _ in range(_WARM_UP_CALLS):
         call(b"")
-    return call  # type: ignore[no-any-return]
 
 
 def _median_latency(call: Call, count: int) -> float:
@@ -75,6 +88,30 @@ def _median_latency(call: Call, count: int) -> float:
         call(b"")
         durations.append(clock() - began_at)
     return statistics.median(durations) / 1e3
+
+
+def _take(channel: grpc.Channel, count: int) -> float:
+    stream: Any = channel.unary_stream(SERVER_STREAM)
+    began_at = time.perf_counter()
+    taken = sum(1 for _ in stream(b"", metadata=(("x-count", str(count)),)))
+    return taken / (time.perf_counter() - began_at)
+
+
+def _converse(channel: grpc.Channel, count: int) -> float:
+    stream: Any = channel.stream_stream(BIDI)
+    answered = threading.Semaphore()
+    began_at = time.perf_counter()
+
+    def requests() -> Iterator[bytes]:
+        for _ in range(count):
+            answered.acquire()
+            yield b""
+
+    taken = 0
+    for _ in stream(requests()):
+        taken += 1
+        answered.release()
+    return taken / (time.perf_counter() - began_at)
 
 
 def _rate(call: Call, effort: Effort) -> float:
