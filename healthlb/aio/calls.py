@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -9,6 +10,8 @@ import grpc.aio
 
 from healthlb.aio.ongoing import OngoingCall, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from healthlb.control.attempts import Attempts, Method
+
+_NONE: Mapping[str, Any] = {}
 
 
 class _MultiCallable:
@@ -31,7 +34,9 @@ class _MultiCallable:
         attempts = Attempts(self._method, timeout, metadata, wait_for_ready)
         self._method.pool.check_caller()
         # wait_for_ready stays here: below, the call would wait for this one subchannel.
-        arguments = {"credentials": credentials, "compression": compression}
+        arguments = _NONE
+        if credentials is not None or compression is not None:
+            arguments = {"credentials": credentials, "compression": compression}
         return self._kind(attempts, arguments, request).begin()
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
-from contextlib import nullcontext
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from healthlb.control.runner import Runner
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Fail
 
-_NO_LOCK = nullcontext()
+_NO_LOCK = threading.RLock()  # One loop runs a call: nobody waits for it. It costs less than nullcontext.
 
 
 class OngoingCall(Runner):
@@ -37,20 +37,18 @@ class OngoingCall(Runner):
         request: the request, or the iterable of requests, None where they are written one by one.
     """
 
-    def __init__(self, attempts: Attempts, arguments: dict[str, Any], request: Any) -> None:
+    _changed: asyncio.Future[None] | None = None
+
+    def __init__(self, attempts: Attempts, arguments: Mapping[str, Any], request: Any) -> None:
         super().__init__(attempts, _NO_LOCK)
         self._arguments = arguments
         self._request = request
-        self._changed: asyncio.Future[None] | None = None
 
     # --- attempts --------------------------------------------------------------------------------
 
     def _call(self, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
         call = self._attempts.method.on(sub)
-        return call(self._attempt_request(), timeout=timeout, metadata=metadata, **self._arguments)
-
-    def _attempt_request(self) -> Any:
-        return self._request
+        return call(self._request, timeout=timeout, metadata=metadata, **self._arguments)
 
     def _outcome(self, inner: Any) -> Outcome | None:
         if inner._cython_call.is_ok():
@@ -70,8 +68,7 @@ class OngoingCall(Runner):
         # grpcio's public add_done_callback keeps the call alive until it is over, so that one whose
         # user has dropped it would never be cancelled; the call beneath does not.
         # And it may call back twice: a write that fails makes up a status, and then comes the true one.
-        callbacks = [callback]
-        inner._cython_call.add_done_callback(lambda: callbacks.pop()() if callbacks else None)
+        inner._cython_call.add_done_callback(callback)
 
     def _make_error(self, fail: Fail) -> AioCallError:
         return AioCallError(fail, self._attempts.history)
@@ -86,9 +83,11 @@ class OngoingCall(Runner):
     # --- waiting -----------------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        changed, self._changed = self._changed, None
-        if changed is not None and not changed.done():
-            changed.set_result(None)
+        changed = self._changed
+        if changed is not None:
+            self._changed = None
+            if not changed.done():
+                changed.set_result(None)
 
     async def _started(self) -> Any:
         """Return the attempt under way; wait for it.
@@ -213,7 +212,7 @@ class UnaryResponse(OngoingCall):
 class StreamResponse(OngoingCall):
     """A call with a stream of responses: iterate over it, or read one by one."""
 
-    def __init__(self, attempts: Attempts, arguments: dict[str, Any], request: Any) -> None:
+    def __init__(self, attempts: Attempts, arguments: Mapping[str, Any], request: Any) -> None:
         super().__init__(attempts, arguments, request)
         self._responses: AsyncIterator[Any] | None = None
 
@@ -267,7 +266,7 @@ class StreamResponse(OngoingCall):
 class StreamRequest(OngoingCall):
     """A call with a stream of requests: an iterable, or written one by one."""
 
-    def __init__(self, attempts: Attempts, arguments: dict[str, Any], request: Any) -> None:
+    def __init__(self, attempts: Attempts, arguments: Mapping[str, Any], request: Any) -> None:
         limit = attempts.method.policy.buffer_limit
         self._replay = AsyncReplay(request, limit) if request is not None else None
         self._written = RequestLog(limit)
@@ -278,8 +277,9 @@ class StreamRequest(OngoingCall):
         self._rewriting: asyncio.Task[None] | None = None
         super().__init__(attempts, arguments, request)
 
-    def _attempt_request(self) -> Any:
-        return None if self._replay is None else self._replay.reader()
+    def _call(self, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
+        self._request = None if self._replay is None else self._replay.reader()
+        return super()._call(sub, timeout, metadata)
 
     def _outcome(self, inner: Any) -> Outcome | None:
         outcome = super()._outcome(inner)

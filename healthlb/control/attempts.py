@@ -178,9 +178,7 @@ class Attempts:
         self._generation = -1
 
     def begin(self) -> Sequence[Action]:
-        """Return what is to be done beside the first attempt: for hedged calls only."""
-        if not self.method.is_hedged:
-            return ()
+        """Return what is to be done beside the first attempt of a hedged call."""
         return self._make_plan().begin(time.monotonic_ns())
 
     def _make_plan(self) -> CallPlan:
@@ -194,8 +192,9 @@ class Attempts:
 
     def try_pick(self, start: Start) -> Subchannel | None:
         """Return a subchannel with the call counted in, or None if it must wait or fail."""
-        pool = self.method.pool
-        sub = pool.try_pick(self._call_info(start))
+        method = self.method
+        pool = method.pool
+        sub = pool.try_pick(self._call_info(start) if start.exclude or method.needs_call else ANY_CALL)
         if sub is None:
             return None
         if sub.id in start.exclude and pool.board.snapshot.generation == self._generation:
@@ -207,8 +206,6 @@ class Attempts:
         return sub
 
     def _call_info(self, start: Start) -> CallInfo:
-        if not start.exclude and not self.method.needs_call:
-            return ANY_CALL
         return CallInfo(self.method.name, tuple(self._metadata or ()), start.previous + 1, start.exclude)
 
     @property

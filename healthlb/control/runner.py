@@ -31,19 +31,20 @@ class Runner:
         lock: guards what follows against other threads; a condition in the sync face.
     """
 
+    # What most calls never change; a call is made faster without it.
+    _inner: Any = None
+    _error: Any = None
+    _is_over = False
+    _waiting: Start | None = None
+    _stop_waking: Callable[[], object] | None = None
+    _stop_expiring: Callable[[], object] | None = None
+    _watcher = -1
+    _callbacks: tuple[Callable[[], None], ...] = ()
+
     def __init__(self, attempts: Attempts, lock: AbstractContextManager[Any]) -> None:
-        super().__init__()
         self._attempts = attempts
         self._lock = lock
         self._live: dict[int, Any] = {}
-        self._inner: Any = None
-        self._error: Any = None
-        self._is_over = False
-        self._waiting: Start | None = None
-        self._stop_waking: Callable[[], object] = _do_nothing
-        self._stop_expiring: Callable[[], object] = _do_nothing
-        self._watcher = -1
-        self._callbacks: list[Callable[[], None]] = []
 
     # --- what a face has of its own -------------------------------------------------------------------
 
@@ -56,7 +57,7 @@ class Runner:
         raise NotImplementedError
 
     def _when_done(self, inner: Any, callback: Callable[[], None]) -> None:
-        """Call `callback` once an attempt is over, maybe at once."""
+        """Call `callback` once an attempt is over, maybe at once; a second time does no harm."""
         raise NotImplementedError
 
     def _wake(self) -> None:
@@ -71,10 +72,11 @@ class Runner:
 
     def begin(self) -> Self:
         """Make the first attempt, or begin to wait for it."""
-        beside = self._attempts.begin()
-        sub = self._attempts.try_pick(FIRST)
+        attempts = self._attempts
+        beside = attempts.begin() if attempts.method.is_hedged else ()
+        sub = attempts.try_pick(FIRST)
         if sub is None:
-            self._attempts.method.pool.start()
+            attempts.method.pool.start()
             self._advance(FIRST)
         else:
             self._open(FIRST, sub, has_waited=False)
@@ -89,7 +91,8 @@ class Runner:
                     self._start(action)
                 case WakeAt(at):
                     delay = max(0, at - time.monotonic_ns()) / SECOND
-                    self._stop_waking()
+                    if self._stop_waking is not None:
+                        self._stop_waking()
                     self._stop_waking = self._later(delay, Runner._woke)
                     self._watch_closing()
                 case Cancel(attempt):
@@ -187,7 +190,7 @@ class Runner:
             if not attempts.method.is_hedged:
                 self._inner = inner
             self._wake()
-        self._when_done(inner, partial(_attempt_ended, weakref.ref(self), start, sub, started_at))
+        self._when_done(inner, _Ended(self, start, sub, started_at))
         if not is_wanted:
             inner.cancel()
 
@@ -220,10 +223,12 @@ class Runner:
             self._is_over = True
             self._inner = inner
             self._error = error
-            callbacks, self._callbacks = self._callbacks, []
+            callbacks, self._callbacks = self._callbacks, ()
             self._wake()
-        self._stop_waking()
-        self._stop_expiring()
+        if self._stop_waking is not None:
+            self._stop_waking()
+        if self._stop_expiring is not None:
+            self._stop_expiring()
         if self._watcher >= 0:
             self._attempts.method.pool.board.forget(self._watcher)
         for callback in callbacks:
@@ -261,16 +266,12 @@ class Runner:
         with self._lock:
             if self._is_over:
                 return False
-            self._callbacks.append(callback)
+            self._callbacks += (callback,)
         return True
 
     def __repr__(self) -> str:
         what = self._inner or self._error or "waiting"
         return f"<{type(self).__name__} {self._attempts.method.name}: {what}>"
-
-
-def _do_nothing() -> None:
-    """Stop what was never begun."""
 
 
 def is_closed_error(error: Exception) -> bool:
@@ -282,17 +283,41 @@ def _advance(start: Start, call: Runner) -> None:
     call._advance(start)
 
 
-def _on(reference: weakref.ref[Runner], act: Callable[..., None], *arguments: Any) -> bool:
+def _on(reference: weakref.ref[Runner], act: Callable[[Runner], None]) -> None:
     call = reference()
-    if call is None:
-        return False
-    try:
-        act(call, *arguments)
-    except Exception as error:  # no caller's frame to raise it in: the call ends with it
-        call._finish(None, call._make_error(Fail(Code.INTERNAL, f"the next attempt failed: {error!r}")))
-    return True
+    if call is not None:
+        try:
+            act(call)
+        except Exception as error:
+            _fail(call, error)
 
 
-def _attempt_ended(reference: weakref.ref[Runner], start: Start, sub: Subchannel, started_at: float) -> None:
-    if not _on(reference, Runner._attempt_ended, start, sub, started_at):
-        sub.load.abandon()
+def _fail(call: Runner, error: Exception) -> None:
+    # There is no caller's frame to raise it in: the call ends with it.
+    call._finish(None, call._make_error(Fail(Code.INTERNAL, f"the next attempt failed: {error!r}")))
+
+
+class _Ended:
+    """What is to be done when an attempt is over, once."""
+
+    __slots__ = ("_is_told", "_reference", "_start", "_started_at", "_sub")
+
+    def __init__(self, call: Runner, start: Start, sub: Subchannel, started_at: float) -> None:
+        self._reference = weakref.ref(call)
+        self._start = start
+        self._sub = sub
+        self._started_at = started_at
+        self._is_told = False
+
+    def __call__(self) -> None:
+        if self._is_told:
+            return
+        self._is_told = True
+        call = self._reference()
+        if call is None:
+            self._sub.load.abandon()
+            return
+        try:
+            call._attempt_ended(self._start, self._sub, self._started_at)
+        except Exception as error:
+            _fail(call, error)
