@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import _get_running_loop
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,8 @@ import grpc
 import grpc.aio
 
 from healthlb.aio.ongoing import OngoingCall, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
-from healthlb.control.attempts import Attempts, Method
+from healthlb.aio.pool import Pool
+from healthlb.control.attempts import Method
 
 _NONE: Mapping[str, Any] = {}
 
@@ -29,15 +31,17 @@ class _MultiCallable:
         wait_for_ready: bool | None,
         compression: grpc.Compression | None,
     ) -> Any:
-        if credentials is not None and self._method.pool.settings.credentials is None:
-            raise grpc.aio.UsageError("Call credentials are only valid on secure channels")
-        attempts = Attempts(self._method, timeout, metadata, wait_for_ready)
-        self._method.pool.check_caller()
+        method = self._method
+        pool: Pool = method.pool  # type: ignore[assignment]
+        if _get_running_loop() is not pool.loop:
+            pool.check_caller()
         # wait_for_ready stays here: below, the call would wait for this one subchannel.
         arguments = _NONE
         if credentials is not None or compression is not None:
+            if credentials is not None and pool.settings.credentials is None:
+                raise grpc.aio.UsageError("Call credentials are only valid on secure channels")
             arguments = {"credentials": credentials, "compression": compression}
-        return self._kind(attempts, arguments, request).begin()
+        return self._kind(method, request, arguments, (timeout, metadata, wait_for_ready)).begin()
 
 
 class _UnaryRequest(_MultiCallable):

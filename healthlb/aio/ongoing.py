@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
 
@@ -18,36 +18,33 @@ import grpc.aio
 
 from healthlb.aio.errors import AioCallError
 from healthlb.aio.replay import AsyncReplay
-from healthlb.control.attempts import Attempts, Outcome
+from healthlb.control.attempts import Method, Outcome
 from healthlb.control.evidence import MADE_UP
 from healthlb.control.replay import RequestLog
 from healthlb.control.runner import Runner
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Fail
 
-_NO_LOCK = threading.RLock()  # One loop runs a call: nobody waits for it. It costs less than nullcontext.
-
 
 class OngoingCall(Runner):
     """What the four kinds of calls share.
 
     Args:
-        attempts: the call's way through the subchannels.
-        arguments: of grpcio's multi-callable, but for timeout and metadata.
+        method: what is called.
         request: the request, or the iterable of requests, None where they are written one by one.
+        arguments: of grpcio's multi-callable, but for timeout and metadata.
+        terms: the caller's timeout, metadata and wait_for_ready.
     """
 
+    # One loop runs a call, so nobody ever waits for this; it costs less than a nullcontext.
+    _lock = threading.RLock()
     _changed: asyncio.Future[None] | None = None
-
-    def __init__(self, attempts: Attempts, arguments: Mapping[str, Any], request: Any) -> None:
-        super().__init__(attempts, _NO_LOCK)
-        self._arguments = arguments
-        self._request = request
 
     # --- attempts --------------------------------------------------------------------------------
 
     def _call(self, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
-        call = self._attempts.method.on(sub)
+        method = self._method
+        call = method.opened.get(sub) or method.open(sub)
         return call(self._request, timeout=timeout, metadata=metadata, **self._arguments)
 
     def _outcome(self, inner: Any) -> Outcome | None:
@@ -71,7 +68,7 @@ class OngoingCall(Runner):
         inner._cython_call.add_done_callback(callback)
 
     def _make_error(self, fail: Fail) -> AioCallError:
-        return AioCallError(fail, self._attempts.history)
+        return AioCallError(fail, self.attempts)
 
     def _commit(self, inner: Any) -> bool:
         """Let no other attempt take over; False where one has already, and what `inner` gave is to be dropped."""
@@ -120,7 +117,7 @@ class OngoingCall(Runner):
         """Whether an attempt that failed was the last; grpcio's callbacks run before its awaiters."""
         if self._inner is not inner:
             return False
-        error.attempts = self._attempts.history  # type: ignore[attr-defined]
+        error.attempts = self.attempts  # type: ignore[attr-defined]
         return True
 
     async def _ask(self, name: str, otherwise: Callable[[AioCallError], Any]) -> Any:
@@ -212,9 +209,7 @@ class UnaryResponse(OngoingCall):
 class StreamResponse(OngoingCall):
     """A call with a stream of responses: iterate over it, or read one by one."""
 
-    def __init__(self, attempts: Attempts, arguments: Mapping[str, Any], request: Any) -> None:
-        super().__init__(attempts, arguments, request)
-        self._responses: AsyncIterator[Any] | None = None
+    _responses: AsyncIterator[Any] | None = None
 
     def __del__(self) -> None:
         # Whoever drops a stream cancels it. grpcio 1.85.1 means to do so, but its list of running calls holds on to it.
@@ -266,8 +261,10 @@ class StreamResponse(OngoingCall):
 class StreamRequest(OngoingCall):
     """A call with a stream of requests: an iterable, or written one by one."""
 
-    def __init__(self, attempts: Attempts, arguments: Mapping[str, Any], request: Any) -> None:
-        limit = attempts.method.policy.buffer_limit
+    def __init__(
+        self, method: Method, request: Any, arguments: Any, terms: tuple[float | None, Any, bool | None]
+    ) -> None:
+        limit = method.policy.buffer_limit
         self._replay = AsyncReplay(request, limit) if request is not None else None
         self._written = RequestLog(limit)
         self._write_lock = asyncio.Lock()
@@ -275,7 +272,7 @@ class StreamRequest(OngoingCall):
         self._written_to: Any = None
         self._position = 0
         self._rewriting: asyncio.Task[None] | None = None
-        super().__init__(attempts, arguments, request)
+        super().__init__(method, request, arguments, terms)
 
     def _call(self, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
         self._request = None if self._replay is None else self._replay.reader()

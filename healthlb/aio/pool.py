@@ -43,7 +43,7 @@ class Pool(PoolBase):
         super().__init__(settings)
         self.channels = AioData()
         self._data = self.channels
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._driver: Driver | None = None
         self._finalizer: Callable[[], object] = lambda: None
         self._graces: list[asyncio.Task[None]] = []
@@ -76,15 +76,15 @@ class Pool(PoolBase):
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise ChannelUnusable(_NO_LOOP) from None
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
+        if self.loop is None:
+            self.loop = loop
+        elif self.loop is not loop:
             raise ChannelUnusable(_OTHER_LOOP)
 
     def _make_driver(self) -> Driver:
         settings = self.settings
-        assert self._loop is not None
-        pace = _paces.setdefault(self._loop, Pace())
+        assert self.loop is not None
+        pace = _paces.setdefault(self.loop, Pace())
         driver = Driver(
             balancer=Balancer(settings.service, settings.health, settings.seed, pace),
             transport=GrpcTransport(
@@ -94,11 +94,11 @@ class Pool(PoolBase):
             resolver=settings.target.resolver,
             factory=settings.factory,
             publish=self.board.publish,
-            report=partial(_report, self._loop, self.listeners),
+            report=partial(_report, self.loop, self.listeners),
             clock=time.monotonic_ns,
         )
-        guard = start_task(self._loop, _close_with_loop(self._loop, driver))
-        finalizer = weakref.finalize(self, _close_later, self._loop, driver, guard)
+        guard = start_task(self.loop, _close_with_loop(self.loop, driver))
+        finalizer = weakref.finalize(self, _close_later, self.loop, driver, guard)
         finalizer.atexit = False
         self._finalizer = finalizer
         return driver
@@ -140,8 +140,8 @@ class Pool(PoolBase):
 
     def call_later(self, delay: float, work: Callable[[], object]) -> Callable[[], object]:
         """Have `work` run on the loop in `delay` seconds; return what takes that back."""
-        assert self._loop is not None
-        return self._loop.call_later(delay, work).cancel
+        assert self.loop is not None
+        return self.loop.call_later(delay, work).cancel
 
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
         """Tell the core of a failed call."""

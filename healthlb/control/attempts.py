@@ -91,6 +91,11 @@ class Method:
         arity: the name of grpcio's factory, `unary_unary` and so on.
         name: the full method name.
         arguments: what the factory takes after it.
+
+    Attributes:
+        attempt_timeout: the most that one attempt may take, in seconds, None for no limit.
+        is_plain: whether a first attempt is any pick and the caller's own timeout and metadata.
+        opened: grpcio's multi-callables, by subchannel.
     """
 
     def __init__(
@@ -103,25 +108,36 @@ class Method:
         self.needs_call = getattr(pool.settings.factory, "needs_call", True)
         self.has_request_stream = arity.startswith("stream")
         self.is_hedged = policy.call.is_hedged and arity == "unary_unary"
+        limit = policy.call.attempt_timeout
+        self.attempt_timeout = None if limit is None else limit / SECOND
+        self.is_plain = not (self.needs_call or self.is_hedged or limit or policy.timeout)
+        self.opened: dict[Subchannel, Any] = {}
         self._arity = arity
         self._arguments = arguments
-        self._opened: dict[Subchannel, Any] = {}
 
-    def on(self, sub: Subchannel) -> Any:
-        """Return grpcio's multi-callable on this subchannel.
+    def pick(self) -> Subchannel | None:
+        """Return a subchannel with the call counted in, for a first attempt where `is_plain`; None: look closer."""
+        sub = self.pool.board.snapshot.picker.pick(ANY_CALL)
+        return sub if sub is not None and sub.load.start() else None
+
+    def succeeded(self, sub: Subchannel) -> None:
+        """Count out a call that ended with OK."""
+        sub.load.succeed(time.monotonic_ns())
+        if self.budget.counts_successes:
+            self.budget.call_succeeded()
+
+    def open(self, sub: Subchannel) -> Any:
+        """Return grpcio's multi-callable on this subchannel, and keep it in `opened`.
 
         Raises:
             ChannelClosed: its channel is closed by now.
         """
-        return self._opened.get(sub) or self._open(sub)
-
-    def _open(self, sub: Subchannel) -> Any:
         channel = self.pool.channels.channel(sub)
         if channel is None:
             raise ChannelClosed("Cannot invoke RPC on closed channel!")
         opened = getattr(channel, self._arity)(self.name, **self._arguments)
         ready = set(self.pool.board.snapshot.ready)
-        self._opened = {**{old: kept for old, kept in self._opened.items() if old in ready}, sub: opened}
+        self.opened = {**{old: kept for old, kept in self.opened.items() if old in ready}, sub: opened}
         return opened
 
 
@@ -138,6 +154,7 @@ class Attempts:
         timeout: seconds for all attempts together, None for no deadline.
         metadata: the caller's.
         wait_for_ready: whether it waits even where all subchannels have failed.
+        started_at: when it began, in nanoseconds.
 
     Attributes:
         deadline: in seconds on the monotonic clock, None for none.
@@ -160,12 +177,12 @@ class Attempts:
         "wait_for_ready",
     )
 
-    def __init__(self, method: Method, timeout: float | None, metadata: Any, wait_for_ready: bool | None) -> None:
+    def __init__(
+        self, method: Method, timeout: float | None, metadata: Any, wait_for_ready: bool | None, started_at: int
+    ) -> None:
         policy = method.policy
         if policy.timeout is not None:
             timeout = policy.timeout if timeout is None else min(timeout, policy.timeout)
-        started_at = time.monotonic_ns()
-        method.budget.call_started(started_at)
         self.method = method
         self.wait_for_ready = policy.wait_for_ready if wait_for_ready is None else wait_for_ready
         self.deadline = None if timeout is None else started_at / SECOND + timeout
@@ -193,11 +210,19 @@ class Attempts:
     def try_pick(self, start: Start) -> Subchannel | None:
         """Return a subchannel with the call counted in, or None if it must wait or fail."""
         method = self.method
-        pool = method.pool
-        sub = pool.try_pick(self._call_info(start) if start.exclude or method.needs_call else ANY_CALL)
-        if sub is None:
-            return None
-        if sub.id in start.exclude and pool.board.snapshot.generation == self._generation:
+        board = method.pool.board
+        snapshot = board.snapshot
+        call = self._call_info(start) if start.exclude or method.needs_call else ANY_CALL
+        while True:
+            sub = snapshot.picker.pick(call)
+            if sub is None:
+                return None
+            if sub.load.start():
+                break
+            if board.snapshot is snapshot:
+                return None
+            snapshot = board.snapshot
+        if sub.id in start.exclude and board.snapshot.generation == self._generation:
             # Only the refused one is left, and the core does not know yet that it is down.
             sub.load.abandon()
             return None
@@ -213,19 +238,20 @@ class Attempts:
         """Seconds to the deadline, None for none."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
-    def timeout(self, start: Start, *, has_waited: bool) -> float | None:
-        """Return the timeout for an attempt in seconds, None for none."""
-        timeout = self._timeout if start is FIRST and not has_waited else self.time_remaining
-        limit = self.method.policy.call.attempt_timeout
-        if limit is None:
-            return timeout
-        return limit / SECOND if timeout is None else min(timeout, limit / SECOND)
+    def terms(self, start: Start, *, has_waited: bool) -> tuple[float | None, Any]:
+        """Return the timeout in seconds (None for none) and the metadata for an attempt.
 
-    def metadata(self, start: Start) -> Any:
-        """Return the metadata for an attempt: later ones say how many were before (grpcio drops gRPC's own key)."""
-        if not start.previous:
-            return self._metadata
-        return (*(self._metadata or ()), (_PREVIOUS_ATTEMPTS, str(start.previous)))
+        Later ones say how many were before, by a key of our own: grpcio drops gRPC's.
+        """
+        timeout, metadata = self._timeout, self._metadata
+        if has_waited or start is not FIRST:
+            timeout = self.time_remaining
+        limit = self.method.attempt_timeout
+        if limit is not None:
+            timeout = limit if timeout is None else min(timeout, limit)
+        if start.previous:
+            metadata = (*(metadata or ()), (_PREVIOUS_ATTEMPTS, str(start.previous)))
+        return timeout, metadata
 
     def refusal(self) -> Fail | None:
         """Return how a call ends whose metadata no server will see; on a subchannel grpcio sees to that itself."""
@@ -237,8 +263,7 @@ class Attempts:
 
     def succeeded(self, start: Start, sub: Subchannel) -> Sequence[Action]:
         """Take in that an attempt ended with OK, and count it out."""
-        sub.load.succeed(time.monotonic_ns())
-        self.method.budget.call_succeeded()
+        self.method.succeeded(sub)
         return self._step(AttemptEnded(start.attempt, sub.id, Code.OK)) if self.plan else _FINISH_FIRST
 
     def failed(self, start: Start, sub: Subchannel, outcome: Outcome, started_at: float) -> Sequence[Action]:
@@ -270,10 +295,6 @@ class Attempts:
             return ()
         return self._step(AttemptEnded(start.attempt, sub.id, Code.UNAVAILABLE, is_unsent=True))
 
-    def dropped(self, sub: Subchannel) -> None:
-        """Count out an attempt that another one has beaten."""
-        sub.load.abandon()
-
     def skipped(self, start: Start) -> Sequence[Action]:
         """A hedge found no subchannel that was not tried."""
         return self._step(Skipped(start.attempt))
@@ -287,9 +308,9 @@ class Attempts:
 
     def _is_cut_off(self, seconds: float) -> bool:
         """Whether the attempt's own timeout ended it, neither the call's deadline nor the server's word."""
-        limit = self.method.policy.call.attempt_timeout
+        limit = self.method.attempt_timeout
         remaining = self.time_remaining
-        return limit is not None and seconds >= limit / SECOND and (remaining is None or remaining > 0)
+        return limit is not None and seconds >= limit and (remaining is None or remaining > 0)
 
     def _is_refused(self, sub: Subchannel, outcome: Outcome) -> bool:
         if outcome.code is not grpc.StatusCode.UNAVAILABLE or outcome.has_metadata:

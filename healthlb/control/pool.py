@@ -22,7 +22,6 @@ from healthlb.control.settings import Settings
 from healthlb.core.budget import Budget, make_budget
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Fail
-from healthlb.core.pickers import CallInfo
 from healthlb.core.snapshot import Snapshot
 from healthlb.errors import ChannelUnusable
 
@@ -115,19 +114,6 @@ class PoolBase:
     def budget(self, policy: RetryBudget | RetryThrottle | None) -> Budget:
         """Return what pays for attempts after the first: one budget for each policy."""
         return self._budgets.setdefault(policy, make_budget(policy))
-
-    def try_pick(self, call: CallInfo) -> Subchannel | None:
-        """Return a subchannel with the call counted in, or None if it must wait or fail."""
-        snapshot = self.board.snapshot
-        while True:
-            sub = snapshot.picker.pick(call)
-            if sub is None:
-                return None
-            if sub.load.start():
-                return sub
-            if self.board.snapshot is snapshot:
-                return None
-            snapshot = self.board.snapshot
 
 
 def failure(snapshot: Snapshot, *, wait_for_ready: bool) -> Fail | None:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Self
 
-from healthlb.control.attempts import FIRST, Attempt, Attempts, Outcome
+from healthlb.control.attempts import FIRST, Attempt, Attempts, Method, Outcome
 from healthlb.control.delivery import run_callback
 from healthlb.control.pool import failure, too_late
 from healthlb.core.failover import Action, Cancel, Finish, Start, WakeAt
@@ -27,10 +27,14 @@ class Runner:
     """One call over its attempts.
 
     Args:
-        attempts: its way through the subchannels.
-        lock: guards what follows against other threads; a condition in the sync face.
+        method: what is called.
+        request: the request, or what gives the requests.
+        arguments: of grpcio's multi-callable, but for timeout and metadata.
+        terms: the caller's timeout, metadata and wait_for_ready.
     """
 
+    # Guards what follows against other threads; a condition in the sync face.
+    _lock: AbstractContextManager[Any]
     # What most calls never change; a call is made faster without it.
     _inner: Any = None
     _error: Any = None
@@ -40,10 +44,16 @@ class Runner:
     _stop_expiring: Callable[[], object] | None = None
     _watcher = -1
     _callbacks: tuple[Callable[[], None], ...] = ()
+    _tried: Attempts | None = None
 
-    def __init__(self, attempts: Attempts, lock: AbstractContextManager[Any]) -> None:
-        self._attempts = attempts
-        self._lock = lock
+    def __init__(
+        self, method: Method, request: Any, arguments: Any, terms: tuple[float | None, Any, bool | None]
+    ) -> None:
+        self._method = method
+        self._begun_at = time.monotonic_ns()
+        self._terms = terms
+        self._request = request
+        self._arguments = arguments
         self._live: dict[int, Any] = {}
 
     # --- what a face has of its own -------------------------------------------------------------------
@@ -70,19 +80,36 @@ class Runner:
 
     # --- attempts ----------------------------------------------------------------------------------
 
+    @property
+    def _attempts(self) -> Attempts:
+        """The call's way through the subchannels; most calls need none."""
+        if self._tried is None:
+            # One wins, whichever thread is first.
+            vars(self).setdefault("_tried", Attempts(self._method, *self._terms, self._begun_at))
+        assert self._tried is not None
+        return self._tried
+
     def begin(self) -> Self:
         """Make the first attempt, or begin to wait for it."""
+        method = self._method
+        method.budget.call_started(self._begun_at)
+        sub = method.pick() if method.is_plain else None
+        if sub is None:
+            self._begin_with_care()
+        else:
+            self._open(FIRST, sub, self._terms[0], self._terms[1])
+        return self
+
+    def _begin_with_care(self) -> None:
         attempts = self._attempts
-        beside = attempts.begin() if attempts.method.is_hedged else ()
+        beside = attempts.begin() if self._method.is_hedged else ()
         sub = attempts.try_pick(FIRST)
         if sub is None:
-            attempts.method.pool.start()
+            self._method.pool.start()
             self._advance(FIRST)
         else:
-            self._open(FIRST, sub, has_waited=False)
-        if beside:
-            self._perform(beside)
-        return self
+            self._open(FIRST, sub, *attempts.terms(FIRST, has_waited=False))
+        self._perform(beside)
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -105,13 +132,13 @@ class Runner:
                     self._finish(self._live.get(attempt), None)
 
     def _later(self, delay: float, act: Callable[[Runner], None]) -> Callable[[], object]:
-        return self._attempts.method.pool.call_later(delay, partial(_on, weakref.ref(self), act))
+        return self._method.pool.call_later(delay, partial(_on, weakref.ref(self), act))
 
     def _watch_closing(self) -> None:
         """End with the channel, where only a timer is under way."""
         if self._live or self._waiting is not None or self._is_over:
             return
-        board = self._attempts.method.pool.board
+        board = self._method.pool.board
         snapshot = board.snapshot
         fail = failure(snapshot, wait_for_ready=True)
         if fail is not None:
@@ -126,13 +153,13 @@ class Runner:
         self._perform(actions)
 
     def _start(self, start: Start) -> None:
-        is_beside = self._attempts.method.is_hedged and (self._live or self._waiting is not None)
+        is_beside = self._method.is_hedged and (self._live or self._waiting is not None)
         if not is_beside:
             self._advance(start)
             return
         sub = self._attempts.try_pick(start)
         if sub is not None and sub.id not in start.exclude:
-            self._open(start, sub, has_waited=True)
+            self._open(start, sub, *self._attempts.terms(start, has_waited=True))
             return
         if sub is not None:
             sub.load.abandon()
@@ -143,11 +170,11 @@ class Runner:
     def _advance(self, start: Start) -> None:
         attempts = self._attempts
         while not self._is_over:
-            snapshot = attempts.method.pool.board.snapshot
+            snapshot = self._method.pool.board.snapshot
             sub = attempts.try_pick(start)
             if sub is not None:
                 self._waiting = None
-                self._open(start, sub, has_waited=True)
+                self._open(start, sub, *attempts.terms(start, has_waited=True))
                 return
             fail = attempts.refusal() or failure(snapshot, wait_for_ready=attempts.wait_for_ready)
             if fail is None:
@@ -157,7 +184,7 @@ class Runner:
             return
 
     def _wait(self, start: Start, generation: int) -> None:
-        pool = self._attempts.method.pool
+        pool = self._method.pool
         reference = weakref.ref(self)
         delay = self._attempts.time_remaining
         if delay is not None and self._waiting is None:
@@ -168,15 +195,14 @@ class Runner:
 
     def _expire(self) -> None:
         if self._waiting is not None:
-            self._finish(None, self._make_error(too_late(self._attempts.method.pool.board.snapshot)))
+            self._finish(None, self._make_error(too_late(self._method.pool.board.snapshot)))
 
-    def _open(self, start: Start, sub: Subchannel, *, has_waited: bool) -> None:
-        attempts = self._attempts
+    def _open(self, start: Start, sub: Subchannel, timeout: float | None, metadata: Any) -> None:
         started_at = time.monotonic()
         try:
-            inner = self._call(sub, attempts.timeout(start, has_waited=has_waited), attempts.metadata(start))
+            inner = self._call(sub, timeout, metadata)
         except Exception as error:
-            actions = attempts.lost(start, sub)
+            actions = self._attempts.lost(start, sub)
             if not actions or not is_closed_error(error):
                 raise
             self._perform(actions)
@@ -187,7 +213,7 @@ class Runner:
         with self._lock:
             is_wanted = not self._is_over
             self._live[start.attempt] = inner
-            if not attempts.method.is_hedged:
+            if not self._method.is_hedged:
                 self._inner = inner
             self._wake()
         self._when_done(inner, _Ended(self, start, sub, started_at))
@@ -197,12 +223,12 @@ class Runner:
     def _attempt_ended(self, start: Start, sub: Subchannel, started_at: float) -> None:
         inner = self._live.get(start.attempt)
         if self._is_over or inner is None:
-            self._attempts.dropped(sub)
+            sub.load.abandon()
             return
         outcome = self._outcome(inner)
-        if outcome is None and self._attempts.plan is None:
+        if outcome is None and (self._tried is None or self._tried.plan is None):
             # The way of nearly all calls: the first attempt, and nothing was planned beside it.
-            self._attempts.succeeded(start, sub)
+            self._method.succeeded(sub)
             self._finish(inner, None)
             return
         with self._lock:
@@ -230,7 +256,7 @@ class Runner:
         if self._stop_expiring is not None:
             self._stop_expiring()
         if self._watcher >= 0:
-            self._attempts.method.pool.board.forget(self._watcher)
+            self._method.pool.board.forget(self._watcher)
         for callback in callbacks:
             run_callback(callback)
 
@@ -239,7 +265,7 @@ class Runner:
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """The attempts that failed."""
-        return self._attempts.history
+        return () if self._tried is None else self._tried.history
 
     def cancel(self) -> bool:
         """End the call with CANCELLED; False where it is over."""
@@ -248,7 +274,7 @@ class Runner:
                 return False
             self._attempts.is_cancelled = True
             live = list(self._live.values())
-        if not live or self._attempts.method.is_hedged:
+        if not live or self._method.is_hedged:
             self._finish(None, self._make_error(Fail(Code.CANCELLED, CANCELLED)))
         for inner in live:
             inner.cancel()
@@ -271,7 +297,7 @@ class Runner:
 
     def __repr__(self) -> str:
         what = self._inner or self._error or "waiting"
-        return f"<{type(self).__name__} {self._attempts.method.name}: {what}>"
+        return f"<{type(self).__name__} {self._method.name}: {what}>"
 
 
 def is_closed_error(error: Exception) -> bool:

@@ -117,7 +117,7 @@ class Balancer:
             case WatchClosed(sub, watch, code, details):
                 self._with(sub, lambda machine: machine.watch_closed(watch, code, details, turn))
             case ConnectivityChanged(sub, state, reason):
-                self._with(sub, lambda machine: self._connectivity_changed(machine, state, reason, turn))
+                self._with(sub, lambda machine: self._connection_is(machine, state, reason, turn))
             case CheckEnded(sub, check, code):
                 self._with(sub, lambda machine: self._check_ended(machine, check, code, turn))
             case CallFailed():
@@ -138,26 +138,24 @@ class Balancer:
                 assert_never(event)
 
     def _with(self, sub: int, act: Callable[[SubchannelMachine], None]) -> None:
-        machine = self._machines.get(sub)
-        if machine is not None:
+        if (machine := self._machines.get(sub)) is not None:
             act(machine)
 
     # --- the resolver ------------------------------------------------------------------------
 
     def _resolved(self, endpoints: tuple[Endpoint, ...], turn: Turn) -> None:
-        wanted = {endpoint.address: endpoint for endpoint in reversed(endpoints)}
-        wanted = {endpoint.address: wanted[endpoint.address] for endpoint in endpoints}
+        wanted: dict[str, Endpoint] = {}
+        for endpoint in endpoints:
+            wanted.setdefault(endpoint.address, endpoint)
         if not wanted:
             self._resolution.failed("the resolver returned no addresses", turn)
             return
         self._resolution.succeeded(turn)
-        added = [endpoint for address, endpoint in wanted.items() if address not in self._ids]
-        for endpoint in added:
+        for endpoint in [endpoint for address, endpoint in wanted.items() if address not in self._ids]:
             self._add(endpoint, turn)
         for address in [address for address in self._ids if address not in wanted]:
             self._remove(address, turn)
-        machines = (self._machines[self._ids[address]] for address in wanted)
-        self._machines = {machine.id: machine for machine in machines}
+        self._machines = {self._ids[address]: self._machines[self._ids[address]] for address in wanted}
         updates = [self._machines[self._ids[address]].update_endpoint(wanted[address], turn) for address in wanted]
         self._is_reweighted |= any(updates)
         turn.is_changed = True
@@ -188,9 +186,7 @@ class Balancer:
 
     # --- subchannels ---------------------------------------------------------------------------
 
-    def _connectivity_changed(
-        self, machine: SubchannelMachine, state: ConnectivityState, reason: str, turn: Turn
-    ) -> None:
+    def _connection_is(self, machine: SubchannelMachine, state: ConnectivityState, reason: str, turn: Turn) -> None:
         was_ready = machine.raw_state is _READY
         machine.connectivity_changed(state, reason, turn)
         is_ready = machine.raw_state is _READY

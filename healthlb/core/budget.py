@@ -17,7 +17,13 @@ _ATTEMPT = 1_000_000  # in whole parts, so that nothing drifts
 
 
 class Budget(Protocol):
-    """Says whether one more attempt may be made. Any thread."""
+    """Says whether one more attempt may be made. Any thread.
+
+    Attributes:
+        counts_successes: whether `call_succeeded` does anything.
+    """
+
+    counts_successes: bool
 
     def call_started(self, now: int) -> None:
         """A call began."""
@@ -41,6 +47,8 @@ class RatioBudget:
     Args:
         policy: the numbers.
     """
+
+    counts_successes = False
 
     def __init__(self, policy: RetryBudget) -> None:
         self._lock = threading.Lock()
@@ -91,6 +99,8 @@ class Throttle:
         policy: the numbers.
     """
 
+    counts_successes = True
+
     def __init__(self, policy: RetryThrottle) -> None:
         self._lock = threading.Lock()
         self._maximum = policy.max_tokens * 1000
@@ -118,6 +128,8 @@ class Throttle:
 
 class NoBudget:
     """Every attempt is allowed."""
+
+    counts_successes = False
 
     def call_started(self, now: int) -> None:
         """Nothing."""

@@ -35,8 +35,9 @@ class _MultiCallable:
         wait_for_ready: bool | None,
         compression: grpc.Compression | None,
     ) -> Any:
-        attempts = Attempts(self._method, timeout, metadata, wait_for_ready)
-        return OngoingCall(attempts, form, request, credentials, compression).begin()
+        # wait_for_ready stays here: below, the call would wait for this one subchannel.
+        arguments = (credentials, None, compression)
+        return OngoingCall(self._method, request, arguments, (timeout, metadata, wait_for_ready), form).begin()
 
 
 class _UnaryResponse(_MultiCallable):
@@ -56,7 +57,9 @@ class _UnaryResponse(_MultiCallable):
         if method.is_hedged:
             call = self._ongoing("future", request, timeout, metadata, credentials, wait_for_ready, compression)
             return call.result() if form == "__call__" else (call.result(), call)
-        attempts = Attempts(method, timeout, metadata, wait_for_ready)
+        begun_at = time.monotonic_ns()
+        method.budget.call_started(begun_at)
+        attempts = Attempts(method, timeout, metadata, wait_for_ready, begun_at)
         replay = Replay(request, method.policy.buffer_limit) if method.has_request_stream else None
         start = FIRST
         while True:
@@ -65,16 +68,12 @@ class _UnaryResponse(_MultiCallable):
             if sub is None:
                 sub = wait_for_pick(attempts, start)
             started_at = time.monotonic()
+            terms = attempts.terms(start, has_waited=has_waited)
             try:
-                result = getattr(method.on(sub), form)(
-                    request if replay is None else replay.reader(),
-                    attempts.timeout(start, has_waited=has_waited),
-                    attempts.metadata(start),
-                    credentials,
-                    # wait_for_ready stays here: below, the call would wait for this one subchannel.
-                    None,
-                    compression,
-                )
+                call = getattr(method.opened.get(sub) or method.open(sub), form)
+                body = request if replay is None else replay.reader()
+                # wait_for_ready stays here: below, the call would wait for this one subchannel.
+                result = call(body, *terms, credentials, None, compression)
             except grpc.RpcError as error:
                 attempts.is_committed = replay is not None and not replay.rewind()
                 start = _next(attempts, attempts.failed(start, sub, outcome_of(error), started_at), error)

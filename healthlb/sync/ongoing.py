@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import grpc
 
-from healthlb.control.attempts import Attempts, Outcome
+from healthlb.control.attempts import Method, Outcome
 from healthlb.control.replay import Replay
 from healthlb.control.runner import CANCELLED, Runner
 from healthlb.core.load import Subchannel
@@ -24,32 +24,31 @@ class OngoingCall(Runner, grpc.RpcError, grpc.Call, grpc.Future):  # type: ignor
     """One call, over as many attempts as it takes.
 
     Args:
-        attempts: its way through the subchannels.
-        form: `future` or `__call__`, the form of grpcio's multi-callable to use.
+        method: what is called.
         request: the request, or the iterator of requests.
-        credentials: of the call.
-        compression: of the call.
+        arguments: credentials, wait_for_ready and compression.
+        terms: the caller's timeout, metadata and wait_for_ready.
+        form: `future` or `__call__`, the form of grpcio's multi-callable to use.
     """
 
     def __init__(
         self,
-        attempts: Attempts,
-        form: str,
+        method: Method,
         request: Any,
-        credentials: grpc.CallCredentials | None,
-        compression: grpc.Compression | None,
+        arguments: Any,
+        terms: tuple[float | None, Any, bool | None],
+        form: str,
     ) -> None:
-        self._changed = threading.Condition()
-        super().__init__(attempts, self._changed)
+        super().__init__(method, request, arguments, terms)
+        self._lock = self._changed = threading.Condition()
         self._form = form
-        self._request = request
-        self._rest = (credentials, None, compression)
-        method = attempts.method
         self._replay = Replay(request, method.policy.buffer_limit) if method.has_request_stream else None
 
     def _call(self, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
         request = self._request if self._replay is None else self._replay.reader()
-        return getattr(self._attempts.method.on(sub), self._form)(request, timeout, metadata, *self._rest)
+        method = self._method
+        call = getattr(method.opened.get(sub) or method.open(sub), self._form)
+        return call(request, timeout, metadata, *self._arguments)
 
     def _outcome(self, inner: Any) -> Outcome | None:
         if inner.code() is grpc.StatusCode.OK:
@@ -66,7 +65,7 @@ class OngoingCall(Runner, grpc.RpcError, grpc.Call, grpc.Future):  # type: ignor
         self._changed.notify_all()
 
     def _make_error(self, fail: Fail) -> CallError:
-        return CallError(fail, self._attempts.history)
+        return CallError(fail, self.attempts)
 
     def _commit(self, inner: Any) -> bool:
         """Let no other attempt take over; False where one has already, and what `inner` gave is to be dropped."""

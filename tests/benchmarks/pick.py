@@ -70,7 +70,7 @@ def open_offline(picker: str, size: int) -> healthlb.HealthAwareChannel:
 
 
 def _pick_block(channel: healthlb.HealthAwareChannel, count: int) -> Block:
-    attempts = Attempts(channel.unary_unary(_METHOD)._method, None, None, None)
+    attempts = Attempts(channel.unary_unary(_METHOD)._method, None, None, None, 0)
 
     def block() -> float:
         clock, now = time.perf_counter_ns, time.monotonic_ns
