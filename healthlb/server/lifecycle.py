@@ -12,15 +12,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import queue
 import signal
-import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from healthlb.config import check_number
+from healthlb.errors import ConfigError
 from healthlb.server.aio_servicer import HealthServicer as AioHealthServicer
 from healthlb.server.servicer import HealthServicer
 
@@ -49,29 +50,22 @@ def serve_until_signal(
         The signal.
 
     Raises:
-        ConfigError: a value is out of its bounds.
+        ConfigError: a value is out of its bounds, or `health` of another kind.
         ValueError: it is not the main thread.
     """
     _check(drain, grace)
-    arrived: list[signal.Signals] = []
-    first, second = threading.Event(), threading.Event()
-
-    def note(number: int, frame: object) -> None:
-        arrived.append(signal.Signals(number))
-        (second if first.is_set() else first).set()
-
-    previous = {number: signal.signal(number, note) for number in signals}
-    try:
-        first.wait()
-        _log.info("%s: draining for %g s", arrived[0].name, drain)
+    _check_servicer(health, HealthServicer, "healthlb.server.HealthServicer")
+    # Not an Event: the handler interrupts this very thread, maybe within `wait` while it holds the Event's lock.
+    arrived: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
+    with _handled(signals, lambda number, frame: arrived.put(signal.Signals(number))):
+        first = arrived.get()
+        _log.info("%s: draining for %g s", first.name, drain)
         health.enter_graceful_shutdown()
-        second.wait(drain)
+        with contextlib.suppress(queue.Empty):
+            arrived.get(timeout=drain)
         health.close()
         server.stop(grace).wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    return arrived[0]
+    return first
 
 
 async def serve_until_signal_aio(
@@ -94,9 +88,10 @@ async def serve_until_signal_aio(
         The signal.
 
     Raises:
-        ConfigError: a value is out of its bounds.
+        ConfigError: a value is out of its bounds, or `health` of another kind.
     """
     _check(drain, grace)
+    _check_servicer(health, AioHealthServicer, "healthlb.aio.HealthServicer")
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[signal.Signals] = asyncio.Queue()
     watched = tuple(signals)
@@ -119,6 +114,21 @@ async def _first_of(arrived: asyncio.Queue[Any], seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await arrived.get()
+
+
+@contextlib.contextmanager
+def _handled(signals: Iterable[signal.Signals], handler: Callable[[int, object], None]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for number in signals:
+            # None: it was not Python that set what was there, so Python cannot put it back.
+            previous = signal.signal(number, handler) or signal.SIG_DFL
+            stack.callback(signal.signal, number, previous)
+        yield
+
+
+def _check_servicer(health: object, kind: type, name: str) -> None:
+    if not isinstance(health, kind):
+        raise ConfigError(f"health must be a {name}, not {health!r}")
 
 
 def _check(drain: float, grace: float) -> None:
