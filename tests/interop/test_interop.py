@@ -21,6 +21,8 @@ from tests.parity.face import Client, Face
 from tests.parity.sync_face import SyncFace
 from tests.server.served import PATIENCE, Served
 
+pytestmark = pytest.mark.timeout(300)  # The first test compiles.
+
 NOT_SERVING, SERVING = 2, 1
 ENOUGH = 20  # Calls that would hit either of two backends many times.
 
