@@ -1,14 +1,25 @@
 """A health-aware gRPC channel for Python: calls flow to healthy backends only."""
 
-from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle
-from healthlb.control.attempts import Attempt
-from healthlb.control.status import SubchannelStatus
-from healthlb.core.load import Subchannel
-from healthlb.core.messages import Endpoint
-from healthlb.core.pickers import CallInfo, Picker, PickerFactory, register_picker
-from healthlb.errors import ChannelClosed, ChannelUnusable, ConfigError, HealthLBError
-from healthlb.resolvers import Resolver, register_resolver
-from healthlb.sync.channel import HealthAwareChannel
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle
+    from healthlb.control.attempts import Attempt
+    from healthlb.control.status import SubchannelStatus
+    from healthlb.core.load import Subchannel
+    from healthlb.core.messages import Endpoint
+    from healthlb.core.pickers import CallInfo, Picker, PickerFactory, register_picker
+    from healthlb.errors import ChannelClosed, ChannelUnusable, ConfigError, HealthLBError
+    from healthlb.resolvers import Resolver, register_resolver
+    from healthlb.sync.channel import HealthAwareChannel
+else:
+    from healthlb._lazy import COMMON, lazy_names
+
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {**COMMON, "healthlb.sync.channel": "HealthAwareChannel"},
+        submodules=("aio", "config", "errors", "resolvers", "server"),
+    )
 
 __all__ = [
     "Attempt",

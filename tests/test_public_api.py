@@ -31,8 +31,8 @@ TARGETS = (
     "ipv6:[::1]:1",
     "unix:/tmp/nobody.sock",
 )
-# What only one face has: the servicers are of different kinds, and the sync one lives in healthlb.server.
-ONLY_AIO = {"HealthServicer"}
+# What only one face has: of the server, the sync things live in healthlb.server.
+ONLY_AIO = {"HealthServicer", "serve_until_signal"}
 
 
 # --- names ---------------------------------------------------------------------------------------------
@@ -119,6 +119,8 @@ QUIET = """
             print("I/O:", event, arguments, flush=True)
     armed = []
     import asyncio, grpc, grpc.aio, healthlb, healthlb.aio
+    from healthlb import *
+    from healthlb.aio import *
     def descriptors():
         import os
         return len(os.listdir("/proc/self/fd"))

@@ -1,15 +1,29 @@
 """The asyncio face: the names of `healthlb`, with a channel that is a `grpc.aio.Channel`."""
 
-from healthlb.aio.channel import HealthAwareChannel
-from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle
-from healthlb.control.attempts import Attempt
-from healthlb.control.status import SubchannelStatus
-from healthlb.core.load import Subchannel
-from healthlb.core.messages import Endpoint
-from healthlb.core.pickers import CallInfo, Picker, PickerFactory, register_picker
-from healthlb.errors import ChannelClosed, ChannelUnusable, ConfigError, HealthLBError
-from healthlb.resolvers import Resolver, register_resolver
-from healthlb.server.aio_servicer import HealthServicer
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from healthlb.aio.channel import HealthAwareChannel
+    from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle
+    from healthlb.control.attempts import Attempt
+    from healthlb.control.status import SubchannelStatus
+    from healthlb.core.load import Subchannel
+    from healthlb.core.messages import Endpoint
+    from healthlb.core.pickers import CallInfo, Picker, PickerFactory, register_picker
+    from healthlb.errors import ChannelClosed, ChannelUnusable, ConfigError, HealthLBError
+    from healthlb.resolvers import Resolver, register_resolver
+    from healthlb.server.aio import HealthServicer, serve_until_signal
+else:
+    from healthlb._lazy import COMMON, lazy_names
+
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            **COMMON,
+            "healthlb.aio.channel": "HealthAwareChannel",
+            "healthlb.server.aio": "HealthServicer serve_until_signal",
+        },
+    )
 
 __all__ = [
     "Attempt",
@@ -34,4 +48,5 @@ __all__ = [
     "SubchannelStatus",
     "register_picker",
     "register_resolver",
+    "serve_until_signal",
 ]

@@ -5,12 +5,15 @@ The one rule: nothing outside this package may need click or rich, nor may `heal
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the `healthlb` command; without the extra `cli` it says in one line what to install."""
     if sys.argv[1:2] == ["probe"]:
+        # gRPC's own log would say again, at length, what the probe says in a line.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from healthlb.cli import probe
 
         sys.exit(probe.main(sys.argv[2:]))

@@ -5,30 +5,32 @@ The one rule: it imports grpc and the standard library only, so that it starts f
 
 from __future__ import annotations
 
+import contextlib
 import re
+import signal
 import sys
 import time
-from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import grpc
+from healthlb.cli.flags import Flag, FlagError, HelpWanted, describe, format_duration, parse_duration, parse_flags
 
-from healthlb.cli.flags import Flag, FlagError, describe, parse_duration, parse_flags
+if TYPE_CHECKING:
+    import grpc
 
 SERVING, BAD_ARGUMENTS, NO_CONNECTION, RPC_FAILED, UNHEALTHY = range(5)
 
 _CHECK = "/grpc.health.v1.Health/Check"
 _STATUSES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 _TLS_FLAGS = ("tls-no-verify", "tls-ca-cert", "tls-client-cert", "tls-client-key", "tls-server-name")
+_LONGEST = 1e8  # Seconds: gRPC's deadlines do not reach as far as Go's durations.
 
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
-    if not colon or not name.strip():
+    if not colon:
         raise ValueError("in the form 'name: value'")
-    return name.strip().lower(), value.strip()
+    return name.lower(), value.lstrip()
 
 
 FLAGS = {
@@ -64,34 +66,53 @@ class Failure(Exception):
 
 def main(arguments: Sequence[str]) -> int:
     """Probe and return the exit code: 0 SERVING, 1 bad arguments, 2 no connection, 3 no answer, 4 another status."""
-    if any(argument in ("-h", "--h", "-help", "--help") for argument in arguments):
-        print(f"Usage of healthlb probe:\n{describe(FLAGS)}", file=sys.stderr)
-        return SERVING
     try:
         options = parse_flags(FLAGS, arguments)
         if options["version"]:
             print(_version())
             return SERVING
         _check_options(options)
-        _probe(options)
+        with _caught_signals():
+            _probe(options)
+    except HelpWanted:
+        _say(f"Usage of healthlb probe:\n{describe(FLAGS)}")
+        return BAD_ARGUMENTS
     except FlagError as error:
         _say(f"error: {error}")
         return BAD_ARGUMENTS
     except Failure as failure:
         _say(str(failure))
         return failure.exit_code
-    except KeyboardInterrupt:
-        _say("cancellation received")
-        return RPC_FAILED
     return SERVING
+
+
+@contextlib.contextmanager
+def _caught_signals() -> Iterator[None]:
+    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    _say(f"cancellation received (signal: {signal.Signals(number).name})")
+    raise KeyboardInterrupt
 
 
 def _probe(options: dict[str, Any]) -> None:
     begun = time.monotonic()
-    with _channel(options) as channel:
-        _connect(channel, options)
-        connected = time.monotonic()
-        status = _check(channel, options)
+    cancelled = NO_CONNECTION
+    try:
+        with _opened(options) as channel:
+            _connect(channel, options)
+            connected, cancelled = time.monotonic(), RPC_FAILED
+            if options["v"]:
+                _say(f"connection established (took {connected - begun:.3f}s)")
+            status = _check(channel, options)
+    except KeyboardInterrupt:
+        raise Failure(cancelled, f'error: the probe of "{options["addr"]}" was cancelled') from None
     if options["v"]:
         _say(f"time elapsed: connect={connected - begun:.3f}s rpc={time.monotonic() - connected:.3f}s")
     if status != "SERVING":
@@ -104,7 +125,7 @@ def _check_options(options: dict[str, Any]) -> None:
         raise FlagError("-addr not specified")
     for name in ("connect-timeout", "rpc-timeout"):
         if options[name] <= 0:
-            raise FlagError(f"-{name} must be greater than zero (specified: {options[name]:g}s)")
+            raise FlagError(f"-{name} must be greater than zero (specified: {format_duration(options[name])})")
     for name in _TLS_FLAGS:
         if options[name] and not options["tls"]:
             raise FlagError(f"specified -{name} without specifying -tls")
@@ -119,70 +140,92 @@ def _check_options(options: dict[str, Any]) -> None:
         _say(f"parsed options: {shown}")
 
 
-def _channel(options: dict[str, Any]) -> grpc.Channel:
+@contextlib.contextmanager
+def _opened(options: dict[str, Any]) -> Iterator[grpc.Channel]:
+    import grpc
+
     arguments: list[tuple[str, Any]] = [
         ("grpc.primary_user_agent", options["user-agent"]),
         # A server that is just starting is found within the timeout.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 500),
     ]
-    # As Go dials: no host is this host.
-    address = re.sub(r"^:(?=\d+$)", "localhost:", options["addr"])
     compression = grpc.Compression.Gzip if options["gzip"] else None
-    if not options["tls"]:
-        return grpc.insecure_channel(address, arguments, compression)
-    roots, name = _trusted(address, options)
-    if name:
-        arguments.append(("grpc.ssl_target_name_override", name))
-    credentials = grpc.ssl_channel_credentials(
-        roots, _read(options["tls-client-key"]), _read(options["tls-client-cert"])
-    )
-    return grpc.secure_channel(address, credentials, arguments, compression)
+    # As Go dials: no host is this host, and passthrough is a scheme.
+    address = re.sub(r"^:(?=\d+$)", "localhost:", options["addr"].removeprefix("passthrough:///"))
+    with contextlib.ExitStack() as stack:
+        if not options["tls"]:
+            yield stack.enter_context(grpc.insecure_channel(address, arguments, compression))
+            return
+        roots, key, certificate = _read_tls_files(options)
+        if options["tls-no-verify"]:
+            from healthlb.cli.unverified import unverified
+
+            arguments.append(("grpc.default_authority", address.rpartition("/")[2]))
+            address = stack.enter_context(unverified(address, _client_files(options)))
+            yield stack.enter_context(grpc.insecure_channel(address, arguments, compression))
+            return
+        if options["tls-server-name"]:
+            arguments.append(("grpc.ssl_target_name_override", options["tls-server-name"]))
+        credentials = grpc.ssl_channel_credentials(roots, key, certificate)
+        yield stack.enter_context(grpc.secure_channel(address, credentials, arguments, compression))
 
 
-def _trusted(address: str, options: dict[str, Any]) -> tuple[bytes | None, str]:
-    if not options["tls-no-verify"]:
-        return _read(options["tls-ca-cert"]), options["tls-server-name"]
-    from healthlb.cli.unverified import fetch_certificate  # Most probes never need it, and ssl is slow to import.
+def _client_files(options: dict[str, Any]) -> tuple[str, str] | None:
+    return (options["tls-client-cert"], options["tls-client-key"]) if options["tls-client-cert"] else None
 
-    pair = (options["tls-client-cert"], options["tls-client-key"]) if options["tls-client-cert"] else None
+
+def _read_tls_files(options: dict[str, Any]) -> tuple[bytes | None, ...]:
+    import ssl
+
+    # gRPC takes whatever is in them, and then only does not connect.
+    context, client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), _client_files(options)
     try:
-        return fetch_certificate(address, options["connect-timeout"], pair)
+        if client:
+            context.load_cert_chain(*client, password=bytes)
+        if options["tls-ca-cert"]:
+            context.load_verify_locations(options["tls-ca-cert"])
+        return tuple(_read(options[name]) for name in ("tls-ca-cert", "tls-client-key", "tls-client-cert"))
     except (OSError, ValueError) as error:
-        raise Failure(NO_CONNECTION, f'error: failed to connect service at "{options["addr"]}": {error}') from error
+        raise Failure(BAD_ARGUMENTS, f"failed to initialize tls credentials. error={error}") from error
 
 
 def _connect(channel: grpc.Channel, options: dict[str, Any]) -> None:
+    import grpc
+
     if options["v"]:
         _say("establishing connection")
+    shown, timeout = f'"{options["addr"]}"', options["connect-timeout"]
     try:
-        grpc.channel_ready_future(channel).result(options["connect-timeout"])
+        grpc.channel_ready_future(channel).result(min(timeout, _LONGEST))
     except grpc.FutureTimeoutError:
-        shown = f'"{options["addr"]}" within {options["connect-timeout"]:g}s'
-        raise Failure(NO_CONNECTION, f"timeout: failed to connect service {shown}") from None
+        text = f"timeout: failed to connect service {shown} within {format_duration(timeout)}"
+        raise Failure(NO_CONNECTION, text) from None
 
 
 def _check(channel: grpc.Channel, options: dict[str, Any]) -> str:
+    import grpc
+
     check: Any = channel.unary_unary(_CHECK)
+    headers = [(name, value.encode() if name.endswith("-bin") else value) for name, value in options["rpc-header"]]
     try:
-        answer = check(
-            encode_request(options["service"]), timeout=options["rpc-timeout"], metadata=options["rpc-header"]
-        )
-        return decode_status(answer)
+        request = encode_request(options["service"])
+        return decode_status(check(request, timeout=min(options["rpc-timeout"], _LONGEST), metadata=headers))
     except ValueError as error:
-        raise Failure(BAD_ARGUMENTS, f"error: {error}") from error
+        raise Failure(RPC_FAILED, f"error: health rpc failed: {error}") from error
     except grpc.RpcError as error:
         raise Failure(RPC_FAILED, _describe(error, options["rpc-timeout"])) from error
 
 
 def _describe(error: Any, timeout: float) -> str:
-    match error.code():
-        case grpc.StatusCode.UNIMPLEMENTED:
-            return "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)"
-        case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return f"timeout: health rpc did not complete within {timeout:g}s"
+    match error.code().name:
+        case "UNIMPLEMENTED":
+            text = "this server does not implement the grpc health protocol (grpc.health.v1.Health)"
+            return f"error: {text}: {error.details()}"
+        case "DEADLINE_EXCEEDED":
+            return f"timeout: health rpc did not complete within {format_duration(timeout)}"
         case code:
-            return f"error: health rpc failed: {code.name}: {error.details()}"
+            return f"error: health rpc failed: {code}: {error.details()}"
 
 
 def encode_request(service: str) -> bytes:
@@ -212,13 +255,13 @@ def decode_status(answer: bytes) -> str:
 def _read(path: str) -> bytes | None:
     if not path:
         return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise Failure(BAD_ARGUMENTS, f"failed to initialize tls credentials. error={error}") from error
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _version() -> str:
+    from importlib import metadata
+
     try:
         return metadata.version("healthlb")
     except metadata.PackageNotFoundError:

@@ -1,59 +1,88 @@
-"""What `-tls-no-verify` takes: grpcio cannot skip verification, so the certificate that the server shows is trusted.
+"""What `-tls-no-verify` takes: grpcio always verifies, so TLS is done here and gRPC speaks plaintext to this end.
 
-The one rule: only for this one probe. An expired certificate is refused all the same.
+The one rule: only for this one probe, over a socket in a folder that nobody else may enter.
 """
 
 from __future__ import annotations
 
-import socket
+import asyncio
+import contextlib
 import ssl
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future
+
+_CHUNK = 65536
 
 
-def fetch_certificate(address: str, timeout: float, client: tuple[str, str] | None) -> tuple[bytes, str]:
-    """Return the server's certificate (PEM) and a name it is valid for.
+@contextlib.contextmanager
+def unverified(address: str, client: tuple[str, str] | None) -> Iterator[str]:
+    """Yield an address under which the server at `address` is reached without TLS.
 
     Args:
-        address: host:port.
-        timeout: seconds for each of the two handshakes.
+        address: host:port, or unix:PATH.
         client: files of the client's certificate and key, None for none.
-
-    Raises:
-        OSError: no connection or no handshake.
-        ValueError: the address has no port, or the certificate no name.
     """
-    blind = ssl.create_default_context()
-    blind.check_hostname = False
-    blind.verify_mode = ssl.CERT_NONE
-    with _handshake(blind, address, timeout, client) as connection:
-        der = connection.getpeercert(binary_form=True) or b""
-    pem = ssl.DER_cert_to_PEM_cert(der)
-    # The standard library only parses a certificate that it has verified: now it is its own authority.
-    trusting = ssl.create_default_context(cadata=pem)
-    trusting.check_hostname = False
-    trusting.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    trusting.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", ssl.VerifyFlags(0))
-    with _handshake(trusting, address, timeout, client) as connection:
-        return pem.encode(), _name(connection.getpeercert() or {})
-
-
-def _handshake(context: ssl.SSLContext, address: str, timeout: float, client: tuple[str, str] | None) -> ssl.SSLSocket:
-    host, _, port = address.rpartition("/")[2].rpartition(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
     if client is not None:
         context.load_cert_chain(*client)
-    host = host.strip("[]")
-    plain = socket.create_connection((host, int(port)), timeout)
+    opened: Future[Callable[[], object]] = Future()
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/s"
+        tunnel = _tunnel(path, lambda: _connect(address, context), opened)
+        thread = threading.Thread(target=asyncio.run, args=(tunnel,), name="healthlb-unverified", daemon=True)
+        thread.start()
+        close = opened.result()
+        try:
+            yield f"unix:{path}"
+        finally:
+            close()
+            thread.join()
+
+
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def _tunnel(path: str, connect: Callable[[], Awaitable[_Streams]], opened: Future[Callable[[], object]]) -> None:
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Where there is no connection, gRPC tries again until its time is up.
+        with contextlib.closing(writer.transport), contextlib.suppress(OSError, ValueError):
+            far_reader, far_writer = await connect()
+            try:
+                await _until_one_ends(_pump(reader, far_writer), _pump(far_reader, writer))
+            finally:
+                far_writer.transport.abort()
+
+    server = await asyncio.start_unix_server(carry, path)
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    opened.set_result(lambda: loop.call_soon_threadsafe(ended.set))
+    await ended.wait()
+    server.close()
+
+
+async def _until_one_ends(*pumps: Coroutine[None, None, None]) -> None:
+    tasks = [asyncio.ensure_future(pump) for pump in pumps]
     try:
-        return context.wrap_socket(plain, server_hostname=host)
-    except BaseException:
-        plain.close()
-        raise
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
-def _name(certificate: object) -> str:
-    assert isinstance(certificate, dict)
-    names = [name for kind, name in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
-    names += [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
-    if not names:
-        raise ValueError("the server's certificate has no name")
-    return str(names[0]).replace("*", "probe", 1)
+async def _connect(address: str, context: ssl.SSLContext) -> _Streams:
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:").removeprefix("//")
+        return await asyncio.open_unix_connection(path, ssl=context, server_hostname="localhost")
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    return await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(_CHUNK):
+            writer.write(data)
+            await writer.drain()

@@ -23,6 +23,9 @@ def resolve(checks: Mapping[str, Check], services: Services) -> dict[str, tuple[
     for name, check in checks.items():
         if not isinstance(name, str) or not isinstance(check, Check):
             raise ConfigError(f"checks must map names to Check objects, not {name!r} to {check!r}")
+    for service in services:
+        if not isinstance(service, str):
+            raise ConfigError(f"services must map names to collections of names, not {service!r}")
     both = sorted(set(checks) & set(services))
     if both:
         raise ConfigError(f"{both[0]!r} is a check and a service")
@@ -50,6 +53,8 @@ def _checks_of(
         raise ConfigError(f"service {service!r} must depend on a collection of one or more names, not {named!r}")
     found: dict[str, None] = {}
     for name in named:
+        if not isinstance(name, str):
+            raise ConfigError(f"service {service!r} must depend on names, not {name!r}")
         if name in checks:
             found[name] = None
         elif name in services:

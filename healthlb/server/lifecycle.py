@@ -24,6 +24,7 @@ import grpc
 import grpc.aio
 
 from healthlb.config import check_number
+from healthlb.errors import ConfigError
 from healthlb.server.aio_servicer import HealthServicer as AioHealthServicer
 from healthlb.server.servicer import HealthServicer
 
@@ -52,10 +53,11 @@ def serve_until_signal(
         The signal.
 
     Raises:
-        ConfigError: a value is out of its bounds.
+        ConfigError: a value is out of its bounds, or `health` of another kind.
         ValueError: it is not the main thread.
     """
     _check(drain, grace)
+    _check_servicer(health, HealthServicer, "healthlb.server.HealthServicer")
     with _Arrivals(tuple(signals)) as arrivals:
         first = arrivals.next(None)
         assert first is not None
@@ -82,7 +84,8 @@ class _Arrivals:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._previous_writer = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        self._previous = {number: signal.signal(number, _ignore) for number in self._watched}
+        # None: it was not Python that set what was there, so Python cannot put it back.
+        self._previous = {number: signal.signal(number, _ignore) or signal.SIG_DFL for number in self._watched}
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -128,9 +131,10 @@ async def serve_until_signal_aio(
         The signal.
 
     Raises:
-        ConfigError: a value is out of its bounds.
+        ConfigError: a value is out of its bounds, or `health` of another kind.
     """
     _check(drain, grace)
+    _check_servicer(health, AioHealthServicer, "healthlb.aio.HealthServicer")
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[signal.Signals] = asyncio.Queue()
     watched = tuple(signals)
@@ -153,6 +157,11 @@ async def _first_of(arrived: asyncio.Queue[Any], seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await arrived.get()
+
+
+def _check_servicer(health: object, kind: type, name: str) -> None:
+    if not isinstance(health, kind):
+        raise ConfigError(f"health must be a {name}, not {health!r}")
 
 
 def _check(drain: float, grace: float) -> None:

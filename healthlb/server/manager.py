@@ -19,13 +19,13 @@ from healthlb.core.messages import ServingStatus
 from healthlb.errors import ConfigError
 from healthlb.server.check import Check, CheckResult, Record
 from healthlb.server.dependencies import Services, derive, resolve
+from healthlb.server.loops import LoopThread
 from healthlb.server.registry import Registry
-from healthlb.server.runs import Runner
+from healthlb.server.runs import Runner, describe, is_async
 
 _log = logging.getLogger("healthlb.server")
 
-_ENDING = 1.0  # Seconds for cancelled checks,
-_CLOSING = 5.0  # and for the whole thread, to end.
+_CLOSING = 5.0  # Seconds for each of the threads to end.
 
 CheckListener = Callable[[CheckResult, Mapping[str, ServingStatus]], None]
 
@@ -51,7 +51,7 @@ class HealthManager:
         servicer: whose statuses are set, sync or aio.
         checks: by name.
         services: names of checks, or of other services, that a service depends on.
-        loop: where checks that are coroutine functions run; None for the manager's own.
+        loop: where checks that are coroutine functions run; None for one of the manager's own.
         listeners: called on the manager's thread after each run, with its result and the services that stand on the
             check with their statuses. They must not block.
         rng: the jitter's source.
@@ -75,12 +75,11 @@ class HealthManager:
         self._registry = servicer.registry
         self._records = {name: Record(check) for name, check in checks.items()}
         self._checks_of = resolve(checks, services or {})
-        self._user_loop = loop
+        self._loop = loop
         self._listeners = tuple(listeners)
         self._rng = rng or random.Random()
         self._changed = threading.Condition()
-        self._own_loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._threads: tuple[LoopThread, ...] = ()
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -104,23 +103,30 @@ class HealthManager:
         """
         if self._is_closed:
             raise RuntimeError("this HealthManager was closed")
-        if self._thread is not None:
+        if self._threads:
             return
         self._publish(tuple(self._checks_of))
-        self._own_loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._host, args=(self._own_loop,), name="healthlb-manager", daemon=True)
-        self._thread.start()
+        own = LoopThread("healthlb-manager")
+        self._threads = (own,)
+        loop = self._loop or own.loop
+        # A coroutine that blocks its loop must not stop the manager.
+        if self._loop is None and any(is_async(record.check.probe) for record in self._records.values()):
+            beside = LoopThread("healthlb-checks")
+            self._threads = (own, beside)
+            loop = beside.loop
+        for name, record in self._records.items():
+            own.loop.create_task(self._repeat(name, record, Runner(record.check, loop)))
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """Stop checking. Every service becomes UNKNOWN: nobody looks any more. Any number of times."""
         if self._is_closed:
             return
         self._is_closed = True
-        thread, loop = self._thread, self._own_loop
-        if thread is not None and loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            if thread is not threading.current_thread():
-                thread.join(_CLOSING)
+        for thread in self._threads:
+            thread.close(_CLOSING)
+        if self._threads:
             for service in self._checks_of:
                 self._registry.set(service, ServingStatus.UNKNOWN)
 
@@ -145,30 +151,14 @@ class HealthManager:
         with self._changed:
             return self._changed.wait_for(lambda: all(record.runs for record in self._records.values()), timeout)
 
-    def _host(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        tasks = [loop.create_task(self._repeat(name, record)) for name, record in self._records.items()]
-        try:
-            loop.run_forever()
-        finally:
-            for task in tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.wait(tasks))
-            # Coroutines of checks hear of it too, and may take a moment to end.
-            rest = asyncio.all_tasks(loop)
-            if rest:
-                loop.run_until_complete(asyncio.wait(rest, timeout=_ENDING))
-            loop.close()
-
-    async def _repeat(self, name: str, record: Record) -> None:
+    async def _repeat(self, name: str, record: Record, runner: Runner) -> None:
         check = record.check
-        runner = Runner(check, self._user_loop)
         while True:
             begun = time.monotonic()
             try:
                 error = await runner.run()
             except Exception as failure:  # A loop that was closed, no thread to be had: it is the check that fails.
-                error = f"it could not be run: {failure!r}"
+                error = f"it could not be run: {describe(failure)}"
             self._add(name, record, error, begun)
             interval = check.interval * (1 + check.jitter * self._rng.uniform(-1, 1))
             await asyncio.sleep(max(0.0, begun + interval - time.monotonic()))
@@ -186,7 +176,7 @@ class HealthManager:
         for listener in self._listeners:
             try:
                 listener(record.result(name, now), services)
-            except Exception:
+            except BaseException:  # SystemExit would end the manager's thread.
                 _log.exception("a listener failed")
 
     def _publish(self, services: tuple[str, ...]) -> dict[str, ServingStatus]:

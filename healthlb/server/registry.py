@@ -79,9 +79,14 @@ class Registry:
         announce: called with a name, outside the lock, after its status changed: whoever delivers then asks
             `watchers(name)`. It must not block. Of several changes in between one is announced.
         limits: what clients may hold.
+
+    Raises:
+        ConfigError: `limits` is none.
     """
 
     def __init__(self, announce: Announce, limits: WatchLimits) -> None:
+        if not isinstance(limits, WatchLimits):
+            raise ConfigError(f"limits must be a WatchLimits, not {limits!r}")
         self._announce = announce
         self._limits = limits
         self._lock = threading.Lock()
@@ -229,6 +234,10 @@ def _do_nothing() -> None:
 def _check(name: object, status: object) -> None:
     if not isinstance(name, str):
         raise ConfigError(f"service must be a string, not {name!r}")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"service must be a string that UTF-8 can hold, not {name!r}") from error
     if isinstance(status, bool) or not isinstance(status, int) or status not in list(ServingStatus):
         known = ", ".join(f"{known.name} ({known.value})" for known in ServingStatus)
         raise ConfigError(f"status of {name!r} must be one of {known}, not {status!r}")

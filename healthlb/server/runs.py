@@ -20,10 +20,10 @@ class Runner:
 
     Args:
         check: what to run.
-        loop: for coroutines; None for the loop that `run` is called on.
+        loop: for coroutines; another than the one that `run` is called on, since a coroutine may block it.
     """
 
-    def __init__(self, check: Check, loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(self, check: Check, loop: asyncio.AbstractEventLoop) -> None:
         self._check = check
         self._loop = loop
         self._is_running = False
@@ -35,22 +35,28 @@ class Runner:
         waiting = asyncio.wrap_future(self._start())
         try:
             done, _ = await asyncio.wait({waiting}, timeout=self._check.timeout)
-            return waiting.result() if done else f"no result within {self._check.timeout:g} s"
+            if not done:
+                return f"no result within {self._check.timeout:g} s"
+            # A check that cancels itself, or whose loop is shutting down, must not cancel whoever waits for it.
+            return "CancelledError" if waiting.cancelled() else waiting.result()
         finally:
             waiting.cancel()  # Reaches coroutines only; a function's thread runs on.
 
     def _start(self) -> Future[str]:
-        if _is_async(self._check.probe):
-            loop = self._loop or asyncio.get_running_loop()
-            return asyncio.run_coroutine_threadsafe(self._await(), loop)
+        if is_async(self._check.probe):
+            return asyncio.run_coroutine_threadsafe(self._await(), self._loop)
         future: Future[str] = Future()
         future.set_running_or_notify_cancel()
         thread = threading.Thread(target=self._call, args=(future,), name="healthlb-check", daemon=True)
-        thread.start()
+        self._is_running = True
+        try:
+            thread.start()
+        except BaseException:
+            self._is_running = False
+            raise
         return future
 
     def _call(self, future: Future[str]) -> None:
-        self._is_running = True
         # BaseException: a check that calls sys.exit() must not pass for one that hangs.
         try:
             value = self._check.probe()
@@ -58,7 +64,7 @@ class Runner:
                 value = asyncio.run(_value_of(value))
             outcome = _judge(value)
         except BaseException as error:
-            outcome = _describe(error)
+            outcome = describe(error)
         self._is_running = False
         future.set_result(outcome)
 
@@ -69,13 +75,23 @@ class Runner:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # SystemExit would end the whole loop.
-            return _describe(error)
+            return describe(error)
         finally:
             self._is_running = False
 
 
-def _is_async(probe: Any) -> bool:
+def is_async(probe: Any) -> bool:
+    """Return whether a check runs on an event loop."""
     return inspect.iscoroutinefunction(probe) or inspect.iscoroutinefunction(type(probe).__call__)
+
+
+def describe(error: BaseException) -> str:
+    """Return an error in one line, whatever it does when it is looked at."""
+    try:
+        text = str(error)
+    except BaseException:
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 async def _value_of(value: Awaitable[object] | object) -> object:
@@ -85,8 +101,8 @@ async def _value_of(value: Awaitable[object] | object) -> object:
 def _judge(value: object) -> str:
     if value is None or value is True:
         return ""
-    return f"it returned {value!r:.100}, not None"
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    try:
+        shown = f"{value!r:.100}"
+    except BaseException:
+        shown = f"a {type(value).__name__}"
+    return f"it returned {shown}, not None"

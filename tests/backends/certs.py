@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _VALID = datetime.timedelta(days=2)
+_EXPIRED = datetime.timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +52,20 @@ class Certificates:
         return grpc.ssl_channel_credentials(self.ca.certificate, self.client.key, self.client.certificate)
 
 
-def make_certificates(folder: Path, names: Sequence[str] = ("localhost", "127.0.0.1", "::1")) -> Certificates:
-    """Make a CA, a server certificate for `names` (host names and IP addresses) and a client's in `folder`."""
+def make_certificates(
+    folder: Path, names: Sequence[str] = ("localhost", "127.0.0.1", "::1"), *, is_expired: bool = False
+) -> Certificates:
+    """Make a CA, a server certificate for `names` (host names and IP addresses) and a client's in `folder`.
+
+    With `is_expired` the server's and the client's were valid until an hour ago.
+    """
+    until = -_EXPIRED if is_expired else _VALID
     ca_key = ec.generate_private_key(ec.SECP256R1())
     authority = _certificate("test CA", ca_key, None, ca_key, ())
     pairs = {"ca": _stored(folder, "ca", authority, ca_key)}
     for role, wanted in (("server", names), ("client", ("client",))):
         key = ec.generate_private_key(ec.SECP256R1())
-        pairs[role] = _stored(folder, role, _certificate(role, key, authority, ca_key, wanted), key)
+        pairs[role] = _stored(folder, role, _certificate(role, key, authority, ca_key, wanted, until), key)
     return Certificates(**pairs)
 
 
@@ -68,6 +75,7 @@ def _certificate(
     issuer: x509.Certificate | None,
     issuer_key: ec.EllipticCurvePrivateKey,
     names: Sequence[str],
+    until: datetime.timedelta = _VALID,
 ) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     # Begins yesterday, so that a clock that is a little off does not fail a test.
@@ -79,7 +87,7 @@ def _certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _VALID)
-        .not_valid_after(now + _VALID)
+        .not_valid_after(now + until)
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
     )
     if names:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,9 +17,10 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from healthlb.cli import probe
-from healthlb.cli.flags import parse_duration
+from healthlb.cli.flags import format_duration, parse_duration
 from healthlb.server import HealthServicer
 from tests.backends.backend import Backend
 from tests.backends.certs import Certificates, make_certificates
@@ -84,7 +89,7 @@ def test_an_unknown_service_is_3(run: Probe, address: str) -> None:
 def test_no_connection_is_2(run: Probe) -> None:
     assert run("-addr=127.0.0.1:1", "-connect-timeout=300ms") == (
         2,
-        'timeout: failed to connect service "127.0.0.1:1" within 0.3s',
+        'timeout: failed to connect service "127.0.0.1:1" within 300ms',
     )
 
 
@@ -94,7 +99,7 @@ def test_no_health_service_is_3(run: Probe) -> None:
 
     assert (code, text) == (
         3,
-        "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)",
+        "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): Method not found!",
     )
 
 
@@ -102,19 +107,25 @@ def test_no_answer_is_3(run: Probe) -> None:
     with Backend(name="b0", kind="hung_check") as backend:
         code, text = run("-addr", backend.address, "-connect-timeout=15s", "-rpc-timeout=300ms")
 
-    assert (code, text) == (3, "timeout: health rpc did not complete within 0.3s")
+    assert (code, text) == (3, "timeout: health rpc did not complete within 300ms")
 
 
 BAD = {
     (): "error: -addr not specified",
     ("-addr",): "error: flag needs an argument: -addr",
     ("-adr=x",): "error: flag provided but not defined: -adr",
-    ("localhost:1",): "error: not a flag: 'localhost:1'",
-    ("---addr=x",): "error: not a flag: '---addr=x'",
+    ("localhost:1",): "error: -addr not specified",
+    ("--", "-addr=x"): "error: -addr not specified",
+    ("-",): "error: -addr not specified",
+    ("---addr=x",): "error: bad flag syntax: ---addr=x",
+    ("-=x",): "error: bad flag syntax: -=x",
+    ("-adr", "-h"): "error: flag provided but not defined: -adr",
     ("-addr=x", "-connect-timeout=0"): "error: -connect-timeout must be greater than zero (specified: 0s)",
     ("-addr=x", "-rpc-timeout=-1s"): "error: -rpc-timeout must be greater than zero (specified: -1s)",
     ("-addr=x", "-rpc-timeout=5"): "error: invalid value '5' for flag -rpc-timeout: "
     'it must be a duration such as "300ms" or "1m30s"',
+    ("-addr=x", "-rpc-timeout=99999999h"): "error: invalid value '99999999h' for flag -rpc-timeout: "
+    "it must be a duration of at most 292 years",
     ("-addr=x", "-tls=maybe"): "error: invalid boolean value 'maybe' for -tls",
     ("-addr=x", "-rpc-header=x"): "error: invalid value 'x' for flag -rpc-header: it must be in the form 'name: value'",
     ("-addr=x", "-tls-ca-cert=y"): "error: specified -tls-ca-cert without specifying -tls",
@@ -124,15 +135,17 @@ BAD = {
     ("-addr=x", "-tls", "-tls-no-verify", "-tls-ca-cert=y"): (
         "error: cannot specify -tls-ca-cert with -tls-no-verify (it would not be used)"
     ),
-    ("-addr=x", "-tls", "-tls-ca-cert=/no/such"): (
-        "failed to initialize tls credentials. error=[Errno 2] No such file or directory: '/no/such'"
-    ),
 }
 
 
 @pytest.mark.parametrize(("arguments", "text"), BAD.items())
 def test_bad_arguments_are_1(run: Probe, arguments: tuple[str, ...], text: str) -> None:
     assert run(*arguments) == (1, text)
+
+
+def test_what_follows_the_flags_is_ignored(run: Probe, address: str) -> None:
+    for end in ("extra", "-", "--"):
+        assert run("-addr", address, *LONG, end, "-service=down") == (0, "status: SERVING")
 
 
 def test_headers_and_the_user_agent_go_along(run: Probe, recorder: Recorder, address: str) -> None:
@@ -143,8 +156,29 @@ def test_headers_and_the_user_agent_go_along(run: Probe, recorder: Recorder, add
     assert recorder.metadata["user-agent"].startswith("me ")
 
 
-def test_metadata_that_cannot_be_sent_fail_the_call(run: Probe, address: str) -> None:
-    assert run("-addr", address, "-rpc-header=bad name: 1", *LONG)[0] == 3
+def test_binary_headers(run: Probe, recorder: Recorder, address: str) -> None:
+    assert run("-addr", address, "-rpc-header=k-bin: \x01\u00e9", *LONG) == (0, "status: SERVING")
+    assert recorder.metadata["k-bin"] == b"\x01\xc3\xa9"
+
+
+@pytest.mark.parametrize("header", ["bad name: 1", ":1", " name:1", "k: \x01"])
+def test_metadata_that_cannot_be_sent_fail_the_call(run: Probe, address: str, header: str) -> None:
+    assert run("-addr", address, f"-rpc-header={header}", *LONG)[0] == 3
+
+
+def test_a_name_that_cannot_be_sent_fails_the_call(run: Probe, address: str) -> None:
+    assert run("-addr", address, "-service=\udcff", *LONG)[0] == 3
+
+
+def test_timeouts_beyond_what_grpc_can_count(run: Probe, address: str) -> None:
+    assert run("-addr", address, "-connect-timeout=2562047h47m16.854775807s", "-rpc-timeout=2562047h") == (
+        0,
+        "status: SERVING",
+    )
+
+
+def test_the_scheme_passthrough(run: Probe, address: str) -> None:
+    assert run("-addr", f"passthrough:///{address}", *LONG) == (0, "status: SERVING")
 
 
 def test_gzip(run: Probe, address: str) -> None:
@@ -162,7 +196,7 @@ def test_v_says_more(run: Probe, address: str) -> None:
 def test_version_and_help(run: Probe, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("-version") == (0, "")
     code, text = run("-help")
-    assert code == 0
+    assert code == 1
     for flag in probe.FLAGS:
         assert f"  -{flag}\n" in text
 
@@ -190,6 +224,56 @@ def test_tls(run: Probe, certificates: Certificates, flags: tuple[str, ...], cod
         assert run("-addr", backend.address, "-tls", *filled, timeout, "-rpc-timeout=15s")[0] == code
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "unix:"])
+def test_no_verify_takes_an_expired_certificate(run: Probe, tmp_path: Path, host: str) -> None:
+    expired = make_certificates(tmp_path, ("health.test",), is_expired=True)
+    settings: dict[str, Any] = {} if host == "unix:" else {"port": 0}
+    with Backend(name="b0", host=host, options={"tls": expired.server_options()}, **settings) as backend:
+        trusting = (f"-tls-ca-cert={expired.ca.certificate_path}", "-tls-server-name=health.test")
+
+        assert run("-addr", backend.address, "-tls", *trusting, "-connect-timeout=500ms")[0] == 2
+        assert run("-addr", backend.address, "-tls", "-tls-no-verify", *LONG) == (0, "status: SERVING")
+
+
+@pytest.mark.parametrize("flags", [("-tls",), ("-tls", "-tls-no-verify")])
+def test_tls_with_a_server_that_has_none_is_2(run: Probe, address: str, flags: tuple[str, ...]) -> None:
+    assert run("-addr", address, *flags, "-connect-timeout=500ms") == (
+        2,
+        f'timeout: failed to connect service "{address}" within 500ms',
+    )
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("-tls-ca-cert=/no/such",),
+        ("-tls-ca-cert={bad}",),
+        ("-tls-client-cert=/no/such", "-tls-client-key={key}"),
+        ("-tls-client-cert={certificate}", "-tls-client-key={bad}"),
+        ("-tls-client-cert={bad}", "-tls-client-key={key}", "-tls-no-verify"),
+        ("-tls-client-cert={certificate}", "-tls-client-key={other}"),
+        ("-tls-client-cert={certificate}", "-tls-client-key={locked}"),
+    ],
+)
+def test_bad_files_are_1(run: Probe, certificates: Certificates, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    bad, locked = tmp_path / "bad.pem", tmp_path / "locked.pem"
+    bad.write_text("no PEM")
+    key = serialization.load_pem_private_key(certificates.client.key, None)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x"))
+    locked.write_bytes(key.private_bytes(*form))
+    paths = {
+        "bad": bad,
+        "locked": locked,
+        "certificate": certificates.client.certificate_path,
+        "key": certificates.client.key_path,
+        "other": certificates.server.key_path,
+    }
+    code, text = run("-addr=127.0.0.1:1", "-tls", *(flag.format(**paths) for flag in flags))
+
+    assert code == 1
+    assert text.startswith("failed to initialize tls credentials. error=")
+
+
 @pytest.mark.parametrize("trust", [("-tls-ca-cert={ca}", "-tls-server-name=health.test"), ("-tls-no-verify",)])
 def test_mutual_tls(run: Probe, certificates: Certificates, trust: tuple[str, ...]) -> None:
     client = (
@@ -214,6 +298,11 @@ def test_durations_are_those_of_go(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize("text", ["300ms", "1.5s", "1m30s", "1h0m0s", "-2µs", "1ns", "0s", "999ms", "25h0m0.5s"])
+def test_durations_are_written_as_go_does(text: str) -> None:
+    assert format_duration(parse_duration(text)) == text
+
+
 @pytest.mark.parametrize("text", ["", "1", "s", "1 s", "1d", "1s2", "--1s"])
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
@@ -227,6 +316,38 @@ def test_odd_answers_are_not_serving() -> None:
         "UNKNOWN", "SERVING", "NOT_SERVING", "an unknown status: 0809", "an unknown status: 08011001",
         "an unknown status: ff",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("phase", "code"), [("connect", 2), ("rpc", 3)])
+def test_a_signal_ends_it(number: signal.Signals, phase: str, code: int) -> None:
+    with contextlib.ExitStack() as stack:
+        if phase == "rpc":
+            backend = stack.enter_context(Backend(name="b0", kind="hung_check"))
+            address = backend.address
+        else:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            address = f"127.0.0.1:{listener.getsockname()[1]}"
+        command = (sys.executable, "-m", "healthlb.cli", "probe", "-addr", address, "-v")
+        process = subprocess.Popen(
+            (*command, "-connect-timeout=60s", "-rpc-timeout=60s"), stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        wanted = "establishing connection\n" if phase == "connect" else "connection established"
+        assert any(line.startswith(wanted) for line in process.stderr)
+        process.send_signal(number)
+        said = process.communicate(timeout=30)[1]
+
+    assert (process.returncode, said.splitlines()[0]) == (code, f"cancellation received (signal: {number.name})")
+
+
+def test_grpcs_own_log_is_silent(tmp_path: Path) -> None:
+    with closing(Served()) as served:
+        command = (sys.executable, "-m", "healthlb.cli", "probe", "-addr", served.address, "-tls")
+        environment = {key: value for key, value in os.environ.items() if key != "GRPC_VERBOSITY"}
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (ended.returncode, ended.stderr) == (2, f'timeout: failed to connect service "{served.address}" within 1s\n')
 
 
 def test_the_command_runs_without_click() -> None:
@@ -280,4 +401,4 @@ def test_the_page_shows_what_happens() -> None:
 def test_the_page_names_every_flag() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "probe.md").read_text()
 
-    assert set(re.findall(r"`-([a-z][a-z-]*)`", page)) == set(probe.FLAGS) | {"alts", "spiffe"}
+    assert set(re.findall(r"`-([a-z][a-z-]*)`", page)) == set(probe.FLAGS) | {"alts", "spiffe", "help"}

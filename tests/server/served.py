@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from typing import Any
@@ -30,8 +30,11 @@ class Served:
         pool: of the sync server.
     """
 
-    def __init__(self, kind: str = "sync", workers: int = 32, servicer: Any = None, **options: Any) -> None:
+    def __init__(
+        self, kind: str = "sync", workers: int = 32, servicer: Any = None, handlers: Sequence[Any] = (), **options: Any
+    ) -> None:
         self.kind = kind
+        self._handlers = tuple(handlers)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         if kind == "aio":
@@ -90,6 +93,7 @@ class Served:
 
     def _start(self) -> grpc.Server:
         server = grpc.server(self.pool, options=[("grpc.so_reuseport", 0)])
+        server.add_generic_rpc_handlers(self._handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self.servicer, server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
@@ -97,6 +101,7 @@ class Served:
 
     async def _start_aio(self) -> Any:
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        server.add_generic_rpc_handlers(self._handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self.servicer, server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()

@@ -76,6 +76,8 @@ def test_services_stand_on_the_checks_of_the_services_they_name() -> None:
         ({"a": ["never"]}, "service 'a' depends on 'never', which is neither a check nor a service"),
         ({"a": []}, "service 'a' must depend on a collection of one or more names"),
         ({"a": "db"}, "service 'a' must depend on a collection of one or more names, not 'db'"),
+        ({7: ["db"]}, "services must map names to collections of names, not 7"),
+        ({"a": [["db"]]}, "service 'a' must depend on names, not ['db']"),
         ({"db": ["db"]}, "'db' is a check and a service"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import pwd
@@ -165,6 +166,23 @@ def test_another_grpc_service() -> None:
         served.set("svc", 2)
         with pytest.raises(Unhealthy, match="svc is NOT_SERVING"):
             check()
+
+
+def test_another_grpc_service_is_tried_again_soon() -> None:
+    accepted = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+                    accepted.append(None)
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        check = grpc_service(f"127.0.0.1:{server.getsockname()[1]}")
+        # grpcio's own backoff takes 16 s for the sixth attempt.
+        eventually(lambda: not _passes(check) and len(accepted) >= 6)
+        server.shutdown(socket.SHUT_RDWR)
 
 
 def test_disk(tmp_path: Path) -> None:

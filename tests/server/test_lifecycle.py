@@ -165,3 +165,10 @@ async def test_bad_options_are_refused(options: dict[str, Any]) -> None:
         serve_until_signal(grpc.server(futures.ThreadPoolExecutor(1)), HealthServicer(), **options)
     with pytest.raises(ConfigError, match=next(iter(options))):
         await server_aio.serve_until_signal(grpc.aio.server(), server_aio.HealthServicer(), **options)
+
+
+async def test_a_health_servicer_of_another_kind_is_refused_before_the_signal() -> None:
+    with pytest.raises(ConfigError, match=r"health must be a healthlb\.server\.HealthServicer"):
+        serve_until_signal(grpc.server(futures.ThreadPoolExecutor(1)), server_aio.HealthServicer())  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"health must be a healthlb\.aio\.HealthServicer"):
+        await server_aio.serve_until_signal(grpc.aio.server(), HealthServicer())  # type: ignore[arg-type]

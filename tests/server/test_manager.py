@@ -119,6 +119,36 @@ async def _keyboard_interrupt() -> None:
     raise KeyboardInterrupt
 
 
+class Unspeakable(BaseException):
+    """Raises when it is looked at."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+    __repr__ = __str__
+
+
+def _raise_unspeakable() -> None:
+    raise Unspeakable
+
+
+async def _raise_unspeakable_async() -> None:
+    raise Unspeakable
+
+
+async def _cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+async def _block() -> None:
+    time.sleep(1)  # As a client library that is not asynchronous does.
+
+
+async def _leave_a_bomb() -> None:
+    asyncio.get_running_loop().call_soon(sys.exit)
+    await asyncio.sleep(3600)
+
+
 ODD = {
     "hangs": (lambda: time.sleep(1), "no result within 0.1 s"),
     "hangs async": (_hang, "no result within 0.1 s"),
@@ -128,6 +158,12 @@ ODD = {
     "is interrupted": (_keyboard_interrupt, "KeyboardInterrupt"),
     "returns garbage": (lambda: "garbage", "it returned 'garbage', not None"),
     "returns False": (lambda: False, "it returned False, not None"),
+    "blocks its loop": (_block, "no result within 0.1 s"),
+    "ends its loop": (_leave_a_bomb, "no result within 0.1 s"),
+    "cancels itself": (_cancelled, "CancelledError"),
+    "is unspeakable": (_raise_unspeakable, "Unspeakable"),
+    "is unspeakable async": (_raise_unspeakable_async, "Unspeakable"),
+    "returns the unspeakable": (Unspeakable, "it returned a Unspeakable, not None"),
     "is called wrongly": (lambda x: None, "TypeError: ODD.<lambda>() missing"),
 }
 
@@ -220,14 +256,55 @@ def test_a_loop_that_was_closed_is_a_failed_check(manage: Manage, recwarn: pytes
     assert "Event loop is closed" in manager.results()["db"].error
 
 
+@pytest.mark.parametrize("name", ODD)
+def test_a_check_that_misbehaves_is_run_again(name: str, manage: Manage) -> None:
+    probe, _ = ODD[name]
+    manager = manage({"odd": Check(probe=probe, **FAST)})
+
+    eventually(lambda: manager.results()["odd"].runs > 3)
+    assert manager.results()["odd"].status is NOT_SERVING
+
+
+def test_a_loop_that_cancels_its_tasks_is_a_failed_check(health: HealthServicer, manage: Manage) -> None:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    hang = threading.Event()
+
+    async def check() -> None:
+        if hang.is_set():
+            await asyncio.sleep(3600)
+
+    manage({"db": Check(probe=check, interval=0.02, timeout=60)}, loop=loop)
+    eventually(lambda: health.get("") == SERVING)
+    hang.set()
+
+    def cancel_all() -> None:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+
+    eventually(lambda: bool(asyncio.all_tasks(loop)))
+    loop.call_soon_threadsafe(cancel_all)
+    eventually(lambda: health.get("") == NOT_SERVING)
+    hang.clear()
+    eventually(lambda: not asyncio.all_tasks(loop) or loop.call_soon_threadsafe(cancel_all) is None)
+    eventually(lambda: health.get("") == SERVING)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(PATIENCE)
+    loop.close()
+
+
 def test_listeners_hear_of_every_run_and_cannot_stop_it(manage: Manage, caplog: pytest.LogCaptureFixture) -> None:
     heard: list[tuple[CheckResult, Any]] = []
 
     def fail(result: CheckResult, services: Any) -> None:
         raise RuntimeError("broken listener")
 
+    def leave(result: CheckResult, services: Any) -> None:
+        sys.exit("out")
+
     checks = {"db": Check(probe=Switch(), **FAST)}
-    manage(checks, {"a": ["db"]}, listeners=[fail, lambda result, services: heard.append((result, services))])
+    manage(checks, {"a": ["db"]}, listeners=[fail, leave, lambda result, services: heard.append((result, services))])
     eventually(lambda: len(heard) > 2)
 
     assert (heard[0][0].name, heard[0][0].status, heard[0][1]) == ("db", SERVING, {"a": SERVING, "": SERVING})

@@ -196,6 +196,19 @@ def test_names_that_are_no_strings_are_refused() -> None:
         registry.set(b"svc", SERVING)  # type: ignore[arg-type]
 
 
+def test_names_that_cannot_be_sent_are_refused() -> None:
+    registry, _ = make()
+    with pytest.raises(ConfigError, match="UTF-8"):
+        registry.set("\udcff", 1)
+
+    assert registry.statuses() == {"": 1}
+
+
+def test_limits_must_be_limits() -> None:
+    with pytest.raises(ConfigError, match="limits must be a WatchLimits, not 7"):
+        Registry(lambda name: None, 7)  # type: ignore[arg-type]
+
+
 def test_a_refused_watch_is_not_counted() -> None:
     census = Census(WatchLimits(unknown_names_per_client=1))
     census.join("a", "x")
