@@ -44,6 +44,7 @@ class Runner:
     _stop_expiring: Callable[[], object] | None = None
     _watcher = -1
     _callbacks: tuple[Callable[[], None], ...] = ()
+    _beaten: tuple[int, ...] = ()
     _tried: Attempts | None = None
 
     def __init__(
@@ -123,9 +124,11 @@ class Runner:
                     self._stop_waking = self._later(delay, Runner._woke)
                     self._watch_closing()
                 case Cancel(attempt):
-                    # Out of the books first: how it ends is no news of its backend.
+                    # Out of the books first: how it ends is no news of its backend, but if a later one has won.
                     with self._lock:
                         beaten = self._live.pop(attempt, None)
+                        if attempt < _winner(actions):
+                            self._beaten += (attempt,)
                     if beaten is not None:
                         beaten.cancel()
                 case Finish(attempt):
@@ -223,7 +226,10 @@ class Runner:
     def _attempt_ended(self, start: Start, sub: Subchannel, started_at: float) -> None:
         inner = self._live.get(start.attempt)
         if self._is_over or inner is None:
-            sub.load.abandon()
+            if start.attempt in self._beaten:
+                self._method.failed(sub, Code.DEADLINE_EXCEEDED)
+            else:
+                sub.load.abandon()
             return
         outcome = self._outcome(inner)
         if outcome is None and (self._tried is None or self._tried.plan is None):
@@ -303,6 +309,10 @@ class Runner:
 def is_closed_error(error: Exception) -> bool:
     """Whether grpcio refused to make a call since its channel is closed."""
     return isinstance(error, ValueError) or type(error).__name__ == "UsageError"
+
+
+def _winner(actions: Sequence[Action]) -> int:
+    return next((action.attempt for action in actions if isinstance(action, Finish)), 0)
 
 
 def _advance(start: Start, call: Runner) -> None:

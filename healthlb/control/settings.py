@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from healthlb.config import Failover, HealthCheck
+from healthlb.config_outliers import Outliers
 from healthlb.control.options import ChannelOptions, check_options, subchannel_options
 from healthlb.control.policy import Policies
 from healthlb.core.messages import Fact
@@ -41,6 +42,7 @@ class Settings:
         seed: of the core's random streams.
         policies: how calls are tried.
         listeners: take facts from the start.
+        outliers: who is ejected, None for nobody.
     """
 
     target: Target
@@ -53,6 +55,7 @@ class Settings:
     seed: int
     policies: Policies
     listeners: tuple[Listener, ...]
+    outliers: Outliers | None
 
 
 def make_settings(
@@ -65,6 +68,7 @@ def make_settings(
     picker: PickerSource | None,
     health: object,
     failover: Failover | None,
+    outliers: object,
     service_config: str | Mapping[str, Any] | None,
     listeners: Iterable[Listener],
 ) -> Settings:
@@ -78,6 +82,8 @@ def make_settings(
         raise ConfigError(f"credentials must be grpc.ChannelCredentials or None, not {credentials!r}")
     if not isinstance(health, HealthCheck):
         raise ConfigError(f"health must be a HealthCheck, not {health!r}")
+    if outliers is not None and not isinstance(outliers, Outliers):
+        raise ConfigError(f"outliers must be an Outliers or None, not {outliers!r}")
     parsed = parse_target(target)
     arguments = subchannel_options(check_options(options), health.reconnect, parsed.authority)
     return Settings(
@@ -91,6 +97,7 @@ def make_settings(
         seed=random.SystemRandom().getrandbits(64),
         policies=Policies(check_failover(failover), failover is not DEFAULT_FAILOVER, config),
         listeners=_check_listeners(listeners),
+        outliers=outliers,
     )
 
 
