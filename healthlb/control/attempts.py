@@ -137,6 +137,12 @@ class Method:
         if verdict is not Verdict.ANSWER or code in _TELLING:
             self.pool.call_failed(sub, code, is_refused=is_refused)
 
+    def beaten(self, sub: Subchannel) -> None:
+        """A later attempt of a hedged call has won: this one is cancelled, and had no answer in time."""
+        if Code.DEADLINE_EXCEEDED in self._counted:
+            sub.load.beat()
+        self.pool.call_failed(sub, Code.DEADLINE_EXCEEDED, is_refused=False)
+
     def open(self, sub: Subchannel) -> Any:
         """Return grpcio's multi-callable on this subchannel, and keep it in `opened`.
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Self
 
 from healthlb.control.attempts import FIRST, Attempt, Attempts, Method, Outcome
@@ -44,7 +45,7 @@ class Runner:
     _stop_expiring: Callable[[], object] | None = None
     _watcher = -1
     _callbacks: tuple[Callable[[], None], ...] = ()
-    _beaten: tuple[int, ...] = ()
+    _hedged: Mapping[int, Subchannel] = MappingProxyType({})
     _tried: Attempts | None = None
 
     def __init__(
@@ -127,9 +128,9 @@ class Runner:
                     # Out of the books first: how it ends is no news of its backend, but if a later one has won.
                     with self._lock:
                         beaten = self._live.pop(attempt, None)
-                        if attempt < _winner(actions):
-                            self._beaten += (attempt,)
                     if beaten is not None:
+                        if attempt < _winner(actions):
+                            self._method.beaten(self._hedged[attempt])
                         beaten.cancel()
                 case Finish(attempt):
                     self._finish(self._live.get(attempt), None)
@@ -216,7 +217,9 @@ class Runner:
         with self._lock:
             is_wanted = not self._is_over
             self._live[start.attempt] = inner
-            if not self._method.is_hedged:
+            if self._method.is_hedged:
+                self._hedged = {**self._hedged, start.attempt: sub}
+            else:
                 self._inner = inner
             self._wake()
         self._when_done(inner, _Ended(self, start, sub, started_at))
@@ -226,10 +229,7 @@ class Runner:
     def _attempt_ended(self, start: Start, sub: Subchannel, started_at: float) -> None:
         inner = self._live.get(start.attempt)
         if self._is_over or inner is None:
-            if start.attempt in self._beaten:
-                self._method.failed(sub, Code.DEADLINE_EXCEEDED)
-            else:
-                sub.load.abandon()
+            sub.load.abandon()
             return
         outcome = self._outcome(inner)
         if outcome is None and (self._tried is None or self._tried.plan is None):

@@ -117,7 +117,7 @@ class Ejections:
             return  # one that was begun before the ejection
         if load.strikes > strikes:
             self.eject(machine, "the probe failed", turn, holds=out.holds)
-        elif load.successes + load.failures - load.strikes > answers:
+        elif load.judged - load.strikes > answers:
             self._release(machine, "the probe was answered", turn)
         else:
             out.offered = None
@@ -146,7 +146,7 @@ class Ejections:
         assert machine.handle is not None
         load = machine.handle.load
         out.offered = machine.handle.generation
-        out.base = (load.picks, load.successes + load.failures - load.strikes, load.strikes)
+        out.base = (load.picks, load.judged - load.strikes, load.strikes)
         turn.timers.cancel((machine.id, "ejection", 0))
         turn.timers.set((machine.id, "probe", 0), turn.now + self._policy.base_ejection_time_ns)
         turn.effects.append(Probe(machine.handle))

@@ -29,8 +29,9 @@ class Load:
         picks: calls ever started.
         successes: calls that ended with OK.
         failures: calls that ended otherwise, the caller's own cancellations excepted.
-        strikes: failures that speak against the backend, the late ones among them.
-        lates: failures for which nothing came in time.
+        beaten: calls that were cancelled since a later attempt had its answer first.
+        strikes: failures and beaten calls that speak against the backend, the late ones among them.
+        lates: strikes for which nothing came in time.
         last_success_at: nanoseconds on the monotonic clock, 0 before the first.
     """
 
@@ -42,6 +43,7 @@ class Load:
         "_on_idle",
         "_row_since",
         "_strikes_in_row",
+        "beaten",
         "failures",
         "in_flight",
         "is_retired",
@@ -63,6 +65,7 @@ class Load:
         self.picks = 0
         self.successes = 0
         self.failures = 0
+        self.beaten = 0
         self.strikes = 0
         self.lates = 0
         self.last_success_at = 0
@@ -91,16 +94,7 @@ class Load:
         with self._lock:
             self.in_flight -= 1
             self.failures += 1
-            # Successes leave the row alone, so that they cost nothing for it; here it is seen whether there were any.
-            if verdict is Verdict.ANSWER or self._row_since != self.successes:
-                self._row_since = self.successes
-                self._strikes_in_row = self._lates_in_row = 0
-            if verdict is not Verdict.ANSWER:
-                is_late = verdict is Verdict.LATE
-                self.strikes += 1
-                self._strikes_in_row += 1
-                self.lates += is_late
-                self._lates_in_row += is_late
+            self._judge(verdict)
             on_end = self._on_end
         if on_end:
             on_end()
@@ -112,6 +106,29 @@ class Load:
             on_end = self._on_end
         if on_end:
             on_end()
+
+    def beat(self) -> None:
+        """A later attempt has won against a call that is to be cancelled; `abandon` counts that one out."""
+        with self._lock:
+            self.beaten += 1
+            self._judge(Verdict.LATE)
+
+    def _judge(self, verdict: Verdict) -> None:
+        # Successes leave the row alone, so that they cost nothing for it; here it is seen whether there were any.
+        if verdict is Verdict.ANSWER or self._row_since != self.successes:
+            self._row_since = self.successes
+            self._strikes_in_row = self._lates_in_row = 0
+        if verdict is not Verdict.ANSWER:
+            is_late = verdict is Verdict.LATE
+            self.strikes += 1
+            self._strikes_in_row += 1
+            self.lates += is_late
+            self._lates_in_row += is_late
+
+    @property
+    def judged(self) -> int:
+        """How many calls say anything of the backend."""
+        return self.successes + self.failures + self.beaten
 
     def row(self) -> tuple[int, int]:
         """Return how many calls in a row have spoken against the backend, and how many of those were late."""

@@ -185,7 +185,7 @@ class OutlierDetector:
     def _begin(self, machines: Machines, turn: Turn) -> None:
         self._before = self._marks
         self._marks = {
-            sub: (load, load.successes + load.failures, load.strikes, load.lates) for sub, load in _loads(machines)
+            sub: (load, load.judged, load.strikes, load.lates) for sub, load in _loads(machines)
         }
         self._before = self._before or self._marks
         self._in_flight = {}
@@ -219,7 +219,7 @@ def _loads(machines: Machines) -> Iterable[tuple[int, Load]]:
 
 
 def _since(load: Load, mark: Mark | None) -> tuple[int, int, int]:
-    calls, strikes, lates = load.successes + load.failures, load.strikes, load.lates
+    calls, strikes, lates = load.judged, load.strikes, load.lates
     if mark is None or mark[0] is not load:
         return calls, strikes, lates
     return calls - mark[1], strikes - mark[2], lates - mark[3]

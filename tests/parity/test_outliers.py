@@ -48,7 +48,8 @@ def test_who_fails_every_call_is_out_within_ten(face: Face, fleet: Fleet, tally:
     assert (reached, seen[code]) == (5, 5)
     assert native[code] >= 9
     assert (status.ejected, status.state.name, status.serving) == (True, "TRANSIENT_FAILURE", 1)
-    assert status.reason.startswith("ejected for 3") and status.reason.endswith("s: 5 calls failed in a row")
+    assert status.reason.startswith("ejected for 3")
+    assert status.reason.endswith("s: 5 calls failed in a row")
     assert [sub.ejected for sub in client.subchannels()] == [True, False, False]
     eventually(lambda: [fact.cause for fact in client.facts.of(Ejection)] == ["5 calls failed in a row"])
 
