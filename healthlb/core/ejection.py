@@ -152,9 +152,9 @@ class Ejections:
         turn.effects.append(Probe(machine.handle))
 
     def _release(self, machine: SubchannelMachine, cause: str, turn: Turn) -> None:
+        assert machine.handle is not None
         self._drop(machine.id, turn)
-        if machine.handle is not None:
-            machine.handle.load.end_probe()
+        machine.handle.load.end_probe()
         machine.readmit(turn)
         turn.effects.append(Report(Return(turn.now, machine.id, machine.endpoint.address, cause)))
 
