@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle
+    from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
     from healthlb.control.attempts import Attempt
     from healthlb.control.status import SubchannelStatus
     from healthlb.core.load import Subchannel
@@ -41,6 +41,7 @@ __all__ = [
     "RetryThrottle",
     "Subchannel",
     "SubchannelStatus",
+    "Subset",
     "register_picker",
     "register_resolver",
 ]

@@ -16,7 +16,7 @@ import grpc.aio
 from healthlb.aio.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from healthlb.aio.interceptors import InterceptedMethods, check_interceptors
 from healthlb.aio.pool import Pool, resolve
-from healthlb.config import Failover, HealthCheck
+from healthlb.config import Failover, HealthCheck, Subset
 from healthlb.control.attempts import Method, make_method
 from healthlb.control.board import Board
 from healthlb.control.grpc_transport import to_grpc_state
@@ -45,6 +45,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         picker: a registered name or a callable that returns a `PickerFactory`; default `round_robin`.
         health: how health is followed.
         failover: what happens to a call whose attempt fails; None is one attempt.
+        subset: to how many of the target's endpoints it connects, a `Subset`; None is all.
         service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
         listeners: called on the loop with each fact, in order.
 
@@ -64,6 +65,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         picker: PickerSource | None = None,
         health: HealthCheck = _DEFAULT_HEALTH,
         failover: Failover | None = DEFAULT_FAILOVER,
+        subset: Subset | None = None,
         service_config: str | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
@@ -77,6 +79,7 @@ class HealthAwareChannel(grpc.aio.Channel):
             picker=picker,
             health=health,
             failover=failover,
+            subset=subset,
             service_config=service_config,
             listeners=listeners,
         )

@@ -86,7 +86,7 @@ class Pool(PoolBase):
         assert self.loop is not None
         pace = _paces.setdefault(self.loop, Pace())
         driver = Driver(
-            balancer=Balancer(settings.service, settings.health, settings.seed, pace),
+            balancer=Balancer(settings.service, settings.health, settings.seed, pace, settings.subset),
             transport=GrpcTransport(
                 settings.credentials, settings.options, settings.health.metadata, self.names, settings.compression
             ),

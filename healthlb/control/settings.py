@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from healthlb.config import Failover, HealthCheck
+from healthlb.config import Failover, HealthCheck, Subset
 from healthlb.control.options import ChannelOptions, check_options, subchannel_options
 from healthlb.control.policy import Policies
 from healthlb.core.messages import Fact
@@ -40,6 +40,7 @@ class Settings:
         factory: builds the pickers; this channel's own.
         seed: of the core's random streams.
         policies: how calls are tried.
+        subset: to how many endpoints it connects, None for all.
         listeners: take facts from the start.
     """
 
@@ -52,6 +53,7 @@ class Settings:
     factory: PickerFactory
     seed: int
     policies: Policies
+    subset: Subset | None
     listeners: tuple[Listener, ...]
 
 
@@ -65,6 +67,7 @@ def make_settings(
     picker: PickerSource | None,
     health: object,
     failover: Failover | None,
+    subset: Subset | None,
     service_config: str | Mapping[str, Any] | None,
     listeners: Iterable[Listener],
 ) -> Settings:
@@ -90,6 +93,7 @@ def make_settings(
         factory=make_factory(_choose_picker(picker, config), random.Random()),
         seed=random.SystemRandom().getrandbits(64),
         policies=Policies(check_failover(failover), failover is not DEFAULT_FAILOVER, config),
+        subset=_check_subset(subset),
         listeners=_check_listeners(listeners),
     )
 
@@ -103,6 +107,12 @@ def check_failover(failover: object) -> Failover | None:
     if failover is not None and not isinstance(failover, Failover):
         raise ConfigError(f"failover must be a Failover or None, not {failover!r}")
     return failover
+
+
+def _check_subset(subset: object) -> Subset | None:
+    if subset is not None and not isinstance(subset, Subset):
+        raise ConfigError(f"subset must be a Subset or None, not {subset!r}")
+    return subset
 
 
 def _choose_picker(picker: PickerSource | None, config: ServiceConfig) -> PickerSource:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import grpc
 
-from healthlb.config import Failover, HealthCheck
+from healthlb.config import Failover, HealthCheck, Subset
 from healthlb.control.attempts import Method, make_method
 from healthlb.control.grpc_transport import to_grpc_state
 from healthlb.control.settings import DEFAULT_FAILOVER, Listener, check_failover, check_listener, make_settings
@@ -44,6 +44,7 @@ class HealthAwareChannel(grpc.Channel):
         picker: a registered name or a callable that returns a `PickerFactory`; default `round_robin`.
         health: how health is followed.
         failover: what happens to a call whose attempt fails; None is one attempt.
+        subset: to how many of the target's endpoints it connects, a `Subset`; None is all.
         service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
         listeners: called with each fact, in order, on a thread of their own.
 
@@ -62,6 +63,7 @@ class HealthAwareChannel(grpc.Channel):
         picker: PickerSource | None = None,
         health: HealthCheck = _DEFAULT_HEALTH,
         failover: Failover | None = DEFAULT_FAILOVER,
+        subset: Subset | None = None,
         service_config: str | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
@@ -74,6 +76,7 @@ class HealthAwareChannel(grpc.Channel):
             picker=picker,
             health=health,
             failover=failover,
+            subset=subset,
             service_config=service_config,
             listeners=listeners,
         )

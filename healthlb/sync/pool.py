@@ -48,7 +48,7 @@ class Control:
 
     def _start(self) -> None:
         settings = self._settings
-        balancer = Balancer(settings.service, settings.health, settings.seed, self.thread.pace)
+        balancer = Balancer(settings.service, settings.health, settings.seed, self.thread.pace, settings.subset)
         self._board.publish(balancer.snapshot)
         self._driver = Driver(
             balancer=balancer,

@@ -6,7 +6,7 @@ from collections import Counter
 
 import grpc
 
-from healthlb import HealthCheck, Heartbeat
+from healthlb import HealthCheck, Heartbeat, Subset
 from healthlb.core.messages import Addition, HeartbeatLoss, Removal, ResolutionFailure
 from tests.backends import Backend
 from tests.backends.clients import eventually, failure
@@ -109,6 +109,21 @@ def test_an_address_that_comes_back_begins_anew(face: Face, fleet: Fleet) -> Non
     assert client.subchannel(backends[1].address).picks >= 1
     added = [fact.address for fact in client.facts.of(Addition)]
     assert added == [*addresses(backends), backends[0].address]
+
+
+def test_a68_a_subset_is_all_that_is_connected_to(face: Face, fleet: Fleet) -> None:
+    backends = fleet.lend(3)
+    listed = Listed(addresses(backends))
+    client = face.ready(listed, min_ready=2, subset=Subset(size=2, seed=1))
+    chosen = {status.address for status in client.subchannels()}
+    answers = Counter(client.call() for _ in range(8))
+    spare = next(backend for backend in backends if backend.address not in chosen)
+    listed.set([spare.address, *sorted(chosen)[:1]])
+    client.wait_for_states("R", "R")
+
+    assert sorted(answers.values()) == [4, 4]
+    assert spare.name not in answers
+    assert {client.call() for _ in range(8)} == {spare.name, *(one.name for one in backends if one.address == sorted(chosen)[0])}
 
 
 def test_h40_p31_an_empty_list_keeps_the_last_good_one(face: Face, fleet: Fleet) -> None:
