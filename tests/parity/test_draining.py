@@ -138,7 +138,7 @@ def test_h40_p31_an_empty_list_keeps_the_last_good_one(face: Face, fleet: Fleet)
     assert goes_on(call, "b0")
 
 
-def test_go_goaway_ends_the_watch_and_leaves_an_open_stream(face: Face, fleet: Fleet) -> None:
+def test_h28_goaway_ends_the_watch_and_leaves_an_open_stream(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(2)
     client = face.ready(addresses(backends))
     call = open_stream(client, backends[0])
