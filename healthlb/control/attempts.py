@@ -81,6 +81,13 @@ class Outcome:
         return _NEVER if milliseconds < 0 or len(values) > 1 else milliseconds * SECOND // 1000
 
 
+def count_out(sub: Subchannel, budget: Budget) -> None:
+    """Count out a call that ended with OK."""
+    sub.load.succeed(time.monotonic_ns())
+    if budget.counts_successes:
+        budget.call_succeeded()
+
+
 class Method:
     """One method of one channel: how it is called on whichever subchannel was picked.
 
@@ -114,17 +121,6 @@ class Method:
         self.opened: dict[Subchannel, Any] = {}
         self._arity = arity
         self._arguments = arguments
-
-    def pick(self) -> Subchannel | None:
-        """Return a subchannel with the call counted in, for a first attempt where `is_plain`; None: look closer."""
-        sub = self.pool.board.snapshot.picker.pick(ANY_CALL)
-        return sub if sub is not None and sub.load.start() else None
-
-    def succeeded(self, sub: Subchannel) -> None:
-        """Count out a call that ended with OK."""
-        sub.load.succeed(time.monotonic_ns())
-        if self.budget.counts_successes:
-            self.budget.call_succeeded()
 
     def open(self, sub: Subchannel) -> Any:
         """Return grpcio's multi-callable on this subchannel, and keep it in `opened`.
@@ -263,7 +259,7 @@ class Attempts:
 
     def succeeded(self, start: Start, sub: Subchannel) -> Sequence[Action]:
         """Take in that an attempt ended with OK, and count it out."""
-        self.method.succeeded(sub)
+        count_out(sub, self.method.budget)
         return self._step(AttemptEnded(start.attempt, sub.id, Code.OK)) if self.plan else _FINISH_FIRST
 
     def failed(self, start: Start, sub: Subchannel, outcome: Outcome, started_at: float) -> Sequence[Action]:
