@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle
+    from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
     from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
     from healthlb.control.attempts import Attempt
     from healthlb.control.status import SubchannelStatus
@@ -44,6 +44,7 @@ __all__ = [
     "RetryThrottle",
     "Subchannel",
     "SubchannelStatus",
+    "Subset",
     "SuccessRate",
     "register_picker",
     "register_resolver",

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from healthlb.aio.channel import HealthAwareChannel
-    from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle
+    from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
     from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
     from healthlb.control.attempts import Attempt
     from healthlb.control.status import SubchannelStatus
@@ -49,6 +49,7 @@ __all__ = [
     "RetryThrottle",
     "Subchannel",
     "SubchannelStatus",
+    "Subset",
     "SuccessRate",
     "register_picker",
     "register_resolver",

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from asyncio import _get_running_loop
-from collections.abc import Mapping
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from healthlb.aio.ongoing import OngoingCall, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
-from healthlb.aio.pool import Pool
 from healthlb.control.attempts import Method
-
-_NONE: Mapping[str, Any] = {}
 
 
 class _MultiCallable:
@@ -22,26 +17,9 @@ class _MultiCallable:
     def __init__(self, method: Method) -> None:
         self._method = method
 
-    def _begin(
-        self,
-        request: Any,
-        timeout: float | None,
-        metadata: Any,
-        credentials: grpc.CallCredentials | None,
-        wait_for_ready: bool | None,
-        compression: grpc.Compression | None,
-    ) -> Any:
-        method = self._method
-        pool: Pool = method.pool  # type: ignore[assignment]
-        if _get_running_loop() is not pool.loop:
-            pool.check_caller()
-        # wait_for_ready stays here: below, the call would wait for this one subchannel.
-        arguments = _NONE
-        if credentials is not None or compression is not None:
-            if credentials is not None and pool.settings.credentials is None:
-                raise grpc.aio.UsageError("Call credentials are only valid on secure channels")
-            arguments = {"credentials": credentials, "compression": compression}
-        return self._kind(method, request, arguments, (timeout, metadata, wait_for_ready)).begin()
+    def _check_secure(self) -> None:
+        if self._method.pool.settings.credentials is None:
+            raise grpc.aio.UsageError("Call credentials are only valid on secure channels")
 
 
 class _UnaryRequest(_MultiCallable):
@@ -56,7 +34,10 @@ class _UnaryRequest(_MultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the call; see `grpc.aio.UnaryUnaryMultiCallable`."""
-        return self._begin(request, timeout, metadata, credentials, wait_for_ready, compression)
+        if credentials is not None:
+            self._check_secure()
+        terms = (timeout, metadata, wait_for_ready)
+        return self._kind(self._method, request, (credentials, compression), terms).begin()
 
 
 class _StreamRequest(_MultiCallable):
@@ -70,7 +51,10 @@ class _StreamRequest(_MultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the call; see `grpc.aio.StreamUnaryMultiCallable`."""
-        return self._begin(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
+        if credentials is not None:
+            self._check_secure()
+        terms = (timeout, metadata, wait_for_ready)
+        return self._kind(self._method, request_iterator, (credentials, compression), terms).begin()
 
 
 class UnaryUnary(_UnaryRequest, grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]

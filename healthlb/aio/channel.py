@@ -16,7 +16,7 @@ import grpc.aio
 from healthlb.aio.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from healthlb.aio.interceptors import InterceptedMethods, check_interceptors
 from healthlb.aio.pool import Pool, resolve
-from healthlb.config import Failover, HealthCheck
+from healthlb.config import Failover, HealthCheck, Subset
 from healthlb.config_outliers import Outliers
 from healthlb.control.attempts import Method, make_method
 from healthlb.control.board import Board
@@ -48,6 +48,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         health: how health is followed.
         failover: what happens to a call whose attempt fails; None is one attempt.
         outliers: who is ejected for what its calls say; None is nobody.
+        subset: to how many of the target's endpoints it connects, a `Subset`; None is all.
         service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
         listeners: called on the loop with each fact, in order.
 
@@ -68,6 +69,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         health: HealthCheck = _DEFAULT_HEALTH,
         failover: Failover | None = DEFAULT_FAILOVER,
         outliers: Outliers | None = _DEFAULT_OUTLIERS,
+        subset: Subset | None = None,
         service_config: str | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
@@ -82,6 +84,7 @@ class HealthAwareChannel(grpc.aio.Channel):
             health=health,
             failover=failover,
             outliers=outliers,
+            subset=subset,
             service_config=service_config,
             listeners=listeners,
         )

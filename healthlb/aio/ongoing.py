@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ import grpc
 import grpc.aio
 
 from healthlb.aio.errors import AioCallError
+from healthlb.aio.pool import Pool
 from healthlb.aio.replay import AsyncReplay
 from healthlb.control.attempts import Method, Outcome
 from healthlb.control.evidence import MADE_UP
@@ -32,7 +34,7 @@ class OngoingCall(Runner):
     Args:
         method: what is called.
         request: the request, or the iterable of requests, None where they are written one by one.
-        arguments: of grpcio's multi-callable, but for timeout and metadata.
+        arguments: credentials and compression.
         terms: the caller's timeout, metadata and wait_for_ready.
     """
 
@@ -44,8 +46,16 @@ class OngoingCall(Runner):
 
     def _call(self, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
         method = self._method
+        pool: Pool = method.pool  # type: ignore[assignment]
+        if _get_running_loop() is not pool.loop:
+            pool.check_caller()
         call = method.opened.get(sub) or method.open(sub)
-        return call(self._request, timeout=timeout, metadata=metadata, **self._arguments)
+        credentials, compression = self._arguments
+        if credentials is None and compression is None:
+            return call(self._request, timeout=timeout, metadata=metadata)
+        return call(
+            self._request, timeout=timeout, metadata=metadata, credentials=credentials, compression=compression
+        )
 
     def _outcome(self, inner: Any) -> Outcome | None:
         if inner._cython_call.is_ok():

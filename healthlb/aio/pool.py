@@ -17,7 +17,6 @@ from healthlb.control.grpc_transport import GrpcTransport, connections_closed, l
 from healthlb.control.pool import PoolBase
 from healthlb.control.settings import Listener, Settings
 from healthlb.control.tasks import start_task
-from healthlb.core.balancer import Balancer
 from healthlb.core.heartbeat import Pace
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Fact
@@ -86,7 +85,7 @@ class Pool(PoolBase):
         assert self.loop is not None
         pace = _paces.setdefault(self.loop, Pace())
         driver = Driver(
-            balancer=Balancer(settings.service, settings.health, settings.seed, pace, settings.outliers),
+            balancer=settings.make_balancer(pace),
             transport=GrpcTransport(
                 settings.credentials, settings.options, settings.health.metadata, self.names, settings.compression
             ),

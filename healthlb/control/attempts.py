@@ -81,6 +81,13 @@ class Outcome:
         return _NEVER if milliseconds < 0 or len(values) > 1 else milliseconds * SECOND // 1000
 
 
+def count_out(sub: Subchannel, budget: Budget) -> None:
+    """Count out a call that ended with OK."""
+    sub.load.succeed(time.monotonic_ns())
+    if budget.counts_successes:
+        budget.call_succeeded()
+
+
 class Method:
     """One method of one channel: how it is called on whichever subchannel was picked.
 
@@ -116,17 +123,6 @@ class Method:
         self._counted = frozenset() if outliers is None else frozenset(Code[code] for code in outliers.codes)
         self._arity = arity
         self._arguments = arguments
-
-    def pick(self) -> Subchannel | None:
-        """Return a subchannel with the call counted in, for a first attempt where `is_plain`; None: look closer."""
-        sub = self.pool.board.snapshot.picker.pick(ANY_CALL)
-        return sub if sub is not None and sub.load.start() else None
-
-    def succeeded(self, sub: Subchannel) -> None:
-        """Count out a call that ended with OK."""
-        sub.load.succeed(time.monotonic_ns())
-        if self.budget.counts_successes:
-            self.budget.call_succeeded()
 
     def failed(self, sub: Subchannel, code: Code, *, is_refused: bool = False) -> None:
         """Count out a call that ended with another status, and tell the core where that may matter."""
@@ -280,7 +276,7 @@ class Attempts:
 
     def succeeded(self, start: Start, sub: Subchannel) -> Sequence[Action]:
         """Take in that an attempt ended with OK, and count it out."""
-        self.method.succeeded(sub)
+        count_out(sub, self.method.budget)
         return self._step(AttemptEnded(start.attempt, sub.id, Code.OK)) if self.plan else _FINISH_FIRST
 
     def failed(self, start: Start, sub: Subchannel, outcome: Outcome, started_at: float) -> Sequence[Action]:

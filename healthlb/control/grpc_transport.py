@@ -90,6 +90,7 @@ class GrpcConnection:
         self.generation: int | None = None
         self._metadata = tuple(metadata)
         self._users = 1
+        self._leaving: set[asyncio.Task[None]] = set()
         self._watch: Any = channel.unary_stream(_WATCH)
         self._check: Any = channel.unary_unary(_CHECK)
 
@@ -99,7 +100,11 @@ class GrpcConnection:
 
     async def left(self, state: ConnectivityState) -> None:
         """Return once the state has been another than `state`."""
-        await self.channel.wait_for_state_change(_GRPC_STATES[state])
+        # Who no longer waits must not cancel it: C-core goes on, and is to be heard out before the poller ends.
+        leaving = start_task(asyncio.get_running_loop(), self.channel.wait_for_state_change(_GRPC_STATES[state]))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+        await asyncio.shield(leaving)
 
     async def watch(self, service: str) -> AsyncIterator[int]:
         """Yield serving statuses; raise `WatchEnded` at the end of the stream."""
@@ -131,7 +136,20 @@ class GrpcConnection:
         """Count a user out; the last one closes the channel."""
         self._users -= 1
         if self._users == 0:
-            _close_soon(self.channel)
+            _close_soon(self)
+
+    async def close(self) -> None:
+        """Close the channel, and let C-core tell those who wait for a change of state.
+
+        grpcio's poller ends with the last channel, and what was not told by then keeps its loop for ever (1.85.1).
+        """
+        leaving = tuple(self._leaving)
+        await self.channel.close()
+        if leaving:
+            await asyncio.wait(leaving, timeout=_FAREWELL)
+        for task in leaving:
+            # In C-core a call holds its channel: as long as the user holds on to one, nothing is told.
+            task.cancel()
 
 
 def _request(service: str) -> bytes:
@@ -140,6 +158,7 @@ def _request(service: str) -> bytes:
 
 
 _closing: set[asyncio.Task[None]] = set()
+_FAREWELL = 0.05
 _LAST_WORDS = 0.1
 
 
@@ -158,8 +177,8 @@ async def last_words(loop: asyncio.AbstractEventLoop) -> None:
     await asyncio.sleep(_LAST_WORDS)
 
 
-def _close_soon(channel: grpc.aio.Channel) -> None:
-    task = start_task(asyncio.get_running_loop(), channel.close())
+def _close_soon(connection: GrpcConnection) -> None:
+    task = start_task(asyncio.get_running_loop(), connection.close())
     _closing.add(task)
     task.add_done_callback(_closing.discard)
 

@@ -14,12 +14,13 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Self
 
-from healthlb.control.attempts import FIRST, Attempt, Attempts, Method, Outcome
+from healthlb.control.attempts import FIRST, Attempt, Attempts, Method, Outcome, count_out
 from healthlb.control.delivery import run_callback
 from healthlb.control.pool import failure, too_late
 from healthlb.core.failover import Action, Cancel, Finish, Start, WakeAt
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, Fail
+from healthlb.core.pickers import ANY_CALL
 
 CANCELLED = "Locally cancelled by application!"
 
@@ -95,11 +96,11 @@ class Runner:
         """Make the first attempt, or begin to wait for it."""
         method = self._method
         method.budget.call_started(self._begun_at)
-        sub = method.pick() if method.is_plain else None
-        if sub is None:
-            self._begin_with_care()
-        else:
+        sub = method.pool.board.snapshot.picker.pick(ANY_CALL) if method.is_plain else None
+        if sub is not None and sub.load.start():
             self._open(FIRST, sub, self._terms[0], self._terms[1])
+        else:
+            self._begin_with_care()
         return self
 
     def _begin_with_care(self) -> None:
@@ -234,7 +235,7 @@ class Runner:
         outcome = self._outcome(inner)
         if outcome is None and (self._tried is None or self._tried.plan is None):
             # The way of nearly all calls: the first attempt, and nothing was planned beside it.
-            self._method.succeeded(sub)
+            count_out(sub, self._method.budget)
             self._finish(inner, None)
             return
         with self._lock:

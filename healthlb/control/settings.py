@@ -10,10 +10,12 @@ from typing import Any
 
 import grpc
 
-from healthlb.config import Failover, HealthCheck
+from healthlb.config import Failover, HealthCheck, Subset
 from healthlb.config_outliers import Outliers
 from healthlb.control.options import ChannelOptions, check_options, subchannel_options
 from healthlb.control.policy import Policies
+from healthlb.core.balancer import Balancer
+from healthlb.core.heartbeat import Pace
 from healthlb.core.messages import Fact
 from healthlb.core.pickers import PickerFactory, PickerSource, make_factory, service_config_picker
 from healthlb.errors import ConfigError
@@ -41,6 +43,7 @@ class Settings:
         factory: builds the pickers; this channel's own.
         seed: of the core's random streams.
         policies: how calls are tried.
+        subset: to how many endpoints it connects, None for all.
         listeners: take facts from the start.
         outliers: who is ejected, None for nobody.
     """
@@ -54,8 +57,13 @@ class Settings:
     factory: PickerFactory
     seed: int
     policies: Policies
+    subset: Subset | None
     listeners: tuple[Listener, ...]
     outliers: Outliers | None
+
+    def make_balancer(self, pace: Pace) -> Balancer:
+        """Return the core of a channel, which shares `pace` with the others of its thread or loop."""
+        return Balancer(self.service, self.health, self.seed, pace, self.subset, self.outliers)
 
 
 def make_settings(
@@ -69,6 +77,7 @@ def make_settings(
     health: object,
     failover: Failover | None,
     outliers: object,
+    subset: Subset | None,
     service_config: str | Mapping[str, Any] | None,
     listeners: Iterable[Listener],
 ) -> Settings:
@@ -96,6 +105,7 @@ def make_settings(
         factory=make_factory(_choose_picker(picker, config), random.Random()),
         seed=random.SystemRandom().getrandbits(64),
         policies=Policies(check_failover(failover), failover is not DEFAULT_FAILOVER, config),
+        subset=_check_subset(subset),
         listeners=_check_listeners(listeners),
         outliers=outliers,
     )
@@ -110,6 +120,12 @@ def check_failover(failover: object) -> Failover | None:
     if failover is not None and not isinstance(failover, Failover):
         raise ConfigError(f"failover must be a Failover or None, not {failover!r}")
     return failover
+
+
+def _check_subset(subset: object) -> Subset | None:
+    if subset is not None and not isinstance(subset, Subset):
+        raise ConfigError(f"subset must be a Subset or None, not {subset!r}")
+    return subset
 
 
 def _choose_picker(picker: PickerSource | None, config: ServiceConfig) -> PickerSource:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import assert_never
 
-from healthlb.config import HealthCheck
+from healthlb.config import HealthCheck, Subset
 from healthlb.config_outliers import Outliers
 from healthlb.core.heartbeat import Heartbeats, Pace, may_exclude
 from healthlb.core.messages import (
@@ -65,17 +65,12 @@ class Balancer:
         policy: how health is followed.
         seed: of the random streams.
         pace: shared by the balancers of a process, so that their heartbeats are.
+        subset: how many of the resolver's endpoints are used, None for all.
         outliers: who is ejected for what its calls say, None for nobody.
     """
 
-    def __init__(
-        self,
-        service: str | None,
-        policy: HealthCheck,
-        seed: int,
-        pace: Pace | None = None,
-        outliers: Outliers | None = None,
-    ) -> None:
+    def __init__(self, service: str | None, policy: HealthCheck, seed: int, pace: Pace | None = None,
+                 subset: Subset | None = None, outliers: Outliers | None = None) -> None:
         self._service = service
         self._policy = policy
         self._streams = Streams(seed)
@@ -88,7 +83,7 @@ class Balancer:
         self._ids: dict[str, int] = {}
         self._tally: Counter[ConnectivityState] = Counter()
         self._last_id = 0
-        self._resolution = Resolution(self._streams)
+        self._resolution = Resolution(self._streams, subset)
         self._is_closed = False
         self._picture = Picture(service)
 
@@ -154,13 +149,9 @@ class Balancer:
     # --- the resolver ------------------------------------------------------------------------
 
     def _resolved(self, endpoints: tuple[Endpoint, ...], turn: Turn) -> None:
-        wanted: dict[str, Endpoint] = {}
-        for endpoint in endpoints:
-            wanted.setdefault(endpoint.address, endpoint)
+        wanted = self._resolution.resolved(endpoints, turn)
         if not wanted:
-            self._resolution.failed("the resolver returned no addresses", turn)
             return
-        self._resolution.succeeded(turn)
         for endpoint in [endpoint for address, endpoint in wanted.items() if address not in self._ids]:
             self._add(endpoint, turn)
         for address in [address for address in self._ids if address not in wanted]:

@@ -126,7 +126,8 @@ class HeartbeatMachine:
         # share a wake-up, since 1,000 single ones cost 15 % of a core.
         interval = self._pace.interval(self._policy.interval_ns)
         at = since + round(interval * (1 - jitter * self._rng.random()))
-        return at - at % min(_GRID, interval // 8)
+        grid = _GRID * min(4, max(1, interval // (40 * _GRID)))
+        return at - at % min(grid, interval // 8)
 
 
 class Heartbeats:

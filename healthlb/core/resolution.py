@@ -1,14 +1,17 @@
-"""When the resolver is asked again.
+"""What the resolver's lists mean, and when it is asked again.
 
 The one rule: a resolver that failed is asked after its own backoff, whatever connections do meanwhile.
 """
 
 from __future__ import annotations
 
-from healthlb.config import Backoff
+from collections.abc import Mapping, Sequence
+
+from healthlb.config import Backoff, Subset
 from healthlb.core.backoff import BackoffDelays
-from healthlb.core.messages import Report, ResolutionFailure, ResolveNow
+from healthlb.core.messages import Endpoint, Report, ResolutionFailure, ResolveNow
 from healthlb.core.streams import Streams
+from healthlb.core.subset import choose
 from healthlb.core.turn import TimerKey, Turn
 
 _RETRY: TimerKey = (0, "resolve", 0)  # No subchannel has the number 0.
@@ -17,19 +20,35 @@ _RETRY: TimerKey = (0, "resolve", 0)  # No subchannel has the number 0.
 class Resolution:
     """The balancer's dealings with its resolver.
 
+    Args:
+        streams: where jitter, and the seed of a subset that has none, come from.
+        subset: how many endpoints are used, None for all.
+
     Attributes:
         error: what the resolver last said went wrong, or "".
     """
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, subset: Subset | None) -> None:
         self.error = ""
+        self._subset = subset
+        self._seed = streams.stream("subset").getrandbits(63)
         self._backoff = BackoffDelays(Backoff(), streams.stream("resolver"))
 
-    def succeeded(self, turn: Turn) -> None:
-        """Take in that there is a list."""
+    def resolved(self, endpoints: Sequence[Endpoint], turn: Turn) -> Mapping[str, Endpoint]:
+        """Return the endpoints to use by address, the first of equal ones; none where the list was empty."""
+        if not endpoints:
+            self.failed("the resolver returned no addresses", turn)
+            return {}
         self.error = ""
         self._backoff.reset()
         self.stop(turn)
+        wanted: dict[str, Endpoint] = {}
+        for endpoint in endpoints:
+            wanted.setdefault(endpoint.address, endpoint)
+        if self._subset is None:
+            return wanted
+        seed = self._seed if self._subset.seed is None else self._subset.seed
+        return {chosen.address: chosen for chosen in choose(tuple(wanted.values()), self._subset.size, seed)}
 
     def failed(self, error: str, turn: Turn) -> None:
         """Take in that there is none, and ask again later."""

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import grpc
 
-from healthlb.config import Failover, HealthCheck
+from healthlb.config import Failover, HealthCheck, Subset
 from healthlb.config_outliers import Outliers
 from healthlb.control.attempts import Method, make_method
 from healthlb.control.grpc_transport import to_grpc_state
@@ -47,6 +47,7 @@ class HealthAwareChannel(grpc.Channel):
         health: how health is followed.
         failover: what happens to a call whose attempt fails; None is one attempt.
         outliers: who is ejected for what its calls say; None is nobody.
+        subset: to how many of the target's endpoints it connects, a `Subset`; None is all.
         service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
         listeners: called with each fact, in order, on a thread of their own.
 
@@ -66,6 +67,7 @@ class HealthAwareChannel(grpc.Channel):
         health: HealthCheck = _DEFAULT_HEALTH,
         failover: Failover | None = DEFAULT_FAILOVER,
         outliers: Outliers | None = _DEFAULT_OUTLIERS,
+        subset: Subset | None = None,
         service_config: str | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
@@ -79,6 +81,7 @@ class HealthAwareChannel(grpc.Channel):
             health=health,
             failover=failover,
             outliers=outliers,
+            subset=subset,
             service_config=service_config,
             listeners=listeners,
         )

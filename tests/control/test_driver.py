@@ -175,7 +175,7 @@ def test_a_connection_that_is_left_and_back_gets_a_new_watch_and_the_old_one_end
     run(main())
 
 
-def test_a_watch_that_ends_with_its_connection_is_no_health_failure() -> None:
+def test_h20_a_watch_that_ends_with_its_connection_is_no_health_failure() -> None:
     """P4."""
 
     async def main() -> None:

@@ -86,11 +86,12 @@ def test_a_process_sends_twenty_a_second_at_most(count: int) -> None:
     assert max(per_ten_seconds.values()) <= 250
 
 
-def test_checks_share_wake_ups() -> None:
-    fleet = Answered(200, interval=10.0)
+@pytest.mark.parametrize(("count", "grid"), [(200, SECOND // 4), (400, SECOND // 2), (1000, SECOND)])
+def test_checks_share_wake_ups(count: int, grid: int) -> None:
+    fleet = Answered(count, interval=10.0)
     fleet.run(100)
 
-    assert {at % (SECOND // 4) for at, _ in fleet.sent} == {0}
+    assert {at % grid for at, _ in fleet.sent} == {0}
 
 
 def test_channels_of_a_process_share_the_pace() -> None:

@@ -98,7 +98,7 @@ def test_round_robin_is_exactly_even_over_threads() -> None:
     assert Counter(sub for mine in chosen for sub in mine) == dict.fromkeys(range(1, 5), 1000)
 
 
-def test_round_robin_goes_on_where_it_was_after_a_rebuild() -> None:
+def test_h44_p14_round_robin_goes_on_where_it_was_after_a_rebuild() -> None:
     robin = factory("round_robin")
     ready = fleet(4)
     together = [picks(robin.build(ready), 1)[0] for _ in range(8)]
@@ -122,7 +122,7 @@ def test_no_address_is_favoured_by_a_thousand_rebuilds() -> None:
     assert max(counts.values()) / min(counts.values()) < 1.4
 
 
-def test_clients_start_at_different_addresses() -> None:
+def test_h44_p14_clients_start_at_different_addresses() -> None:
     first = {picks(factory("round_robin", seed).build(fleet(5)), 1)[0] for seed in range(50)}
 
     assert first == {1, 2, 3, 4, 5}

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import psutil
+import pytest
 
 import healthlb
 import healthlb.aio
-from tests.lifecycle.support import PATIENCE, UNARY, eventually, eventually_async
+from tests.lifecycle.support import PATIENCE, UNARY, Nursery, eventually, eventually_async
 
 WARM_UP = 100
 CHANNELS = 1000
@@ -109,3 +110,42 @@ def test_connecting_channels(silent: str) -> None:
         work(number)
 
     eventually(lambda: Holdings().is_no_more_than(before))
+
+
+LOOPS = """
+import asyncio, gc, sys, threading, time
+import healthlb, healthlb.aio
+
+targets = sys.argv[1].split(",")
+
+def sync():
+    with healthlb.HealthAwareChannel(targets, "svc") as channel:
+        channel.unary_unary("/test.Echo/Unary")(b"")
+    while "healthlb-control" in str(threading.enumerate()):
+        time.sleep(0.01)
+
+def aio():
+    asyncio.run(main())
+
+async def main():
+    async with healthlb.aio.HealthAwareChannel(targets, "svc") as channel:
+        await channel.unary_unary("/test.Echo/Unary")(b"")
+
+def loops():
+    gc.collect()
+    return sum("SelectorEventLoop" in str(type(each)) for each in gc.get_objects())
+
+before = loops()
+for _ in range(10):
+    globals()[sys.argv[2]]()
+print(loops() - before)
+"""
+
+
+@pytest.mark.parametrize("work", ["sync", "aio"])
+def test_no_loop_is_kept(work: str, targets: list[str], nursery: Nursery) -> None:
+    """A poller of grpcio's that ends with a change of state untold keeps the loop that waits for it (1.85.1)."""
+    [loops] = nursery.run(LOOPS, ",".join(targets), work)
+
+    # The poller itself holds on to the last one, and a machine that stalls may cost another.
+    assert int(loops) <= 3

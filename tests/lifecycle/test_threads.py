@@ -50,7 +50,7 @@ def test_first_use_from_many_threads_makes_one_control_plane(
         assert watches_started(backends) - before == 2
 
 
-def test_many_channels_share_the_control_thread(targets: list[str]) -> None:
+def test_p26_many_channels_share_the_control_thread(targets: list[str]) -> None:
     channels = [healthlb.HealthAwareChannel(targets, "svc") for _ in range(16)]
 
     assert control_threads() == []

@@ -72,7 +72,7 @@ async def test_aio_listener_that_raises(targets: list[str], caplog: pytest.LogCa
     assert len([text for text in errors(caplog) if "broken listener" in text]) == len(before)
 
 
-def test_listener_that_blocks_delays_nothing(backends: list[Backend], targets: list[str]) -> None:
+def test_p26_listener_that_blocks_delays_nothing(backends: list[Backend], targets: list[str]) -> None:
     """Neither calls nor health changes of any channel, and it hears of everything all the same."""
     goes_on = threading.Event()
     heard: list[object] = []
@@ -316,7 +316,7 @@ class RaisingPicker:
         raise LookupError("broken picker")
 
 
-def test_pick_that_raises(targets: list[str]) -> None:
+def test_h37_pick_that_raises(targets: list[str]) -> None:
     """The caller hears of it; a call that waits ends with it."""
     with healthlb.HealthAwareChannel(targets, "svc", picker=RaisingPicker) as channel:
         unary: Any = channel.unary_unary(UNARY)

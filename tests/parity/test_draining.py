@@ -6,7 +6,7 @@ from collections import Counter
 
 import grpc
 
-from healthlb import HealthCheck, Heartbeat
+from healthlb import HealthCheck, Heartbeat, Subset
 from healthlb.core.messages import Addition, HeartbeatLoss, Removal, ResolutionFailure
 from tests.backends import Backend
 from tests.backends.clients import eventually, failure
@@ -111,6 +111,21 @@ def test_an_address_that_comes_back_begins_anew(face: Face, fleet: Fleet) -> Non
     assert added == [*addresses(backends), backends[0].address]
 
 
+def test_a68_a_subset_is_all_that_is_connected_to(face: Face, fleet: Fleet) -> None:
+    backends = fleet.lend(3)
+    listed = Listed(addresses(backends))
+    client = face.ready(listed, min_ready=2, subset=Subset(size=2, seed=1))
+    chosen = {status.address for status in client.subchannels()}
+    answers = Counter(client.call() for _ in range(8))
+    spare = next(backend for backend in backends if backend.address not in chosen)
+    listed.set([spare.address, *sorted(chosen)[:1]])
+    client.wait_for_states("R", "R")
+
+    assert sorted(answers.values()) == [4, 4]
+    assert spare.name not in answers
+    assert {client.call() for _ in range(8)} == {spare.name, *(one.name for one in backends if one.address == sorted(chosen)[0])}
+
+
 def test_h40_p31_an_empty_list_keeps_the_last_good_one(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(2)
     listed = Listed(addresses(backends))
@@ -123,7 +138,7 @@ def test_h40_p31_an_empty_list_keeps_the_last_good_one(face: Face, fleet: Fleet)
     assert goes_on(call, "b0")
 
 
-def test_go_goaway_ends_the_watch_and_leaves_an_open_stream(face: Face, fleet: Fleet) -> None:
+def test_h28_goaway_ends_the_watch_and_leaves_an_open_stream(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(2)
     client = face.ready(addresses(backends))
     call = open_stream(client, backends[0])

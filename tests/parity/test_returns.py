@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.backends import Backend
 from tests.backends.clients import eventually
 from tests.backends.proxy import ChaosProxy
@@ -14,7 +16,6 @@ from tests.parity.tally import Tally
 from tests.parity.test_hangs import SLACK, back_after
 
 RATE = 20
-AWAY = 10.0
 
 
 def wait(seconds: float) -> None:
@@ -24,19 +25,20 @@ def wait(seconds: float) -> None:
         time.sleep(0.05)
 
 
-def test_after_10_seconds_down_it_is_in_rotation_again_within_1_5(
-    faces: tuple[Face, Face], fleet: Fleet, tally: Tally
+@pytest.mark.parametrize("away", [10.0, 30.0])
+def test_after_an_outage_it_is_in_rotation_again_within_1_5_seconds(
+    faces: tuple[Face, Face], fleet: Fleet, tally: Tally, away: float
 ) -> None:
     backends = fleet.lend(3)
     with contest(faces, addresses(backends), RATE, timeout=5.0) as run:
         backends[0].kill()
-        wait(AWAY)
+        wait(away)
         backends[0].restart()
         serving_at = backends[0].stats().started_at
         back_at = time.monotonic()
         returned = back_after(run, "b0", serving_at)
         run.wait_for(RATE)
-    tally.note(f"back in rotation after {AWAY:g} s down, s", returned)
+    tally.note(f"back in rotation after {away:g} s down, s", returned)
 
     for name in FACES:
         # And the first calls that it gets succeed, whatever strayed to it while it was away.

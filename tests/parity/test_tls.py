@@ -150,7 +150,7 @@ def test_tls_plaintext_to_a_tls_server_fails(face: Face, fleet: Fleet, by_addres
     eventually(lambda: client.state() == "TRANSIENT_FAILURE")
 
 
-def test_tls_call_credentials_go_with_calls(face: Face, fleet: Fleet, by_address: Certificates) -> None:
+def test_h7_tls_call_credentials_go_with_calls(face: Face, fleet: Fleet, by_address: Certificates) -> None:
     backend = serve(fleet, by_address)
     token = grpc.access_token_call_credentials("t0ken")
     credentials = grpc.composite_channel_credentials(by_address.channel_credentials(), token)

@@ -12,7 +12,7 @@ import pytest
 from healthlb.server.senders import Lane, Senders
 from tests.backends.clients import Watching, eventually
 from tests.server.load import Load, run
-from tests.server.served import PATIENCE, Served, connected, request
+from tests.server.served import KINDS, PATIENCE, Served, connected, request
 from tests.server.stuck import open_stuck_watch
 
 UNKNOWN, SERVING, NOT_SERVING, SERVICE_UNKNOWN = range(4)
@@ -141,6 +141,7 @@ def test_an_announcement_that_fails_is_not_the_last(caplog: pytest.LogCaptureFix
     eventually(lambda: caplog.text.count("a status could not be announced") == 2)
 
 
+@pytest.mark.parametrize("served", [kind for kind in KINDS if kind != "aio"], indirect=True)
 def test_a_call_that_was_over_leaves_nothing(served: Served) -> None:
     class Over:
         """The context of a call whose client left before the handler ran (P38)."""
@@ -151,8 +152,6 @@ def test_a_call_that_was_over_leaves_nothing(served: Served) -> None:
         def add_callback(self, callback: Any) -> bool:
             return False
 
-    if served.kind == "aio":
-        pytest.skip("aio cancels the handler instead")
     served.servicer.Watch(request("svc"), Over(), None if served.kind == "blocking" else pytest.fail)
 
     assert served.registry.watcher_count() == 0
