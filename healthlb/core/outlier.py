@@ -26,7 +26,7 @@ from healthlb.core.turn import Turn
 _READY = ConnectivityState.READY
 _SAMPLES = 40
 # To look at all others costs time in proportion to their number; so it is done the less often the more there are.
-_LOOK_EVERY = SECOND // 100_000
+_LOOK_EVERY = SECOND // 10_000
 _INTERVAL = (0, "outliers", 0)
 _SAMPLE = (0, "outliers", 1)
 
@@ -94,7 +94,7 @@ class OutlierDetector:
     def _others(self, sub: int, load: Load, machines: Machines, now: int) -> Tally:
         """Return what all others' calls came to in this interval and the one before."""
         if self._all is None or now - self._all[0] >= (len(machines) // 100) * 100 * _LOOK_EVERY:
-            self._all = (now, _sum(self._tallies(machines, self._before)))
+            self._all = (now, self._sum(machines, self._before))
         everyone = self._all[1]
         calls, strikes, lates = _since(load, self._before.get(sub))
         others = (everyone.calls - calls, everyone.strikes - strikes, everyone.lates - lates)
@@ -217,14 +217,22 @@ class OutlierDetector:
     def _tallies(self, machines: Machines, marks: Mapping[int, Mark]) -> list[Tally]:
         seconds = self._policy.interval_ns / SECOND
         return [
-            Tally(
-                sub,
-                *_since(load, marks.get(sub)),
-                rules.mean_busy(self._in_flight.get(sub, 0), self._samples, seconds),
-            )
-            for sub, load in _loads(machines)
-            if sub not in self._ejections
+            Tally(sub, *counts, rules.mean_busy(self._in_flight.get(sub, 0), self._samples, seconds))
+            for sub, counts in self._counts(machines, marks)
+            if counts[0]
         ]
+
+    def _sum(self, machines: Machines, marks: Mapping[int, Mark]) -> Tally:
+        calls = strikes = lates = 0
+        for _, counts in self._counts(machines, marks):
+            calls += counts[0]
+            strikes += counts[1]
+            lates += counts[2]
+        return Tally(0, calls, strikes, lates)
+
+    def _counts(self, machines: Machines, marks: Mapping[int, Mark]) -> Iterable[tuple[int, tuple[int, int, int]]]:
+        loads = _loads(machines)
+        return ((sub, _since(load, marks.get(sub))) for sub, load in loads if sub not in self._ejections)
 
 
 def _loads(machines: Machines) -> Iterable[tuple[int, Load]]:
@@ -236,8 +244,3 @@ def _since(load: Load, mark: Mark | None) -> tuple[int, int, int]:
     if mark is None or mark[0] is not load:
         return calls, strikes, lates
     return calls - mark[1], strikes - mark[2], lates - mark[3]
-
-
-def _sum(tallies: Iterable[Tally]) -> Tally:
-    known = tuple(tallies)
-    return Tally(0, sum(t.calls for t in known), sum(t.strikes for t in known), sum(t.lates for t in known))
