@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
+    from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
     from healthlb.control.attempts import Attempt
     from healthlb.control.status import SubchannelStatus
     from healthlb.core.load import Subchannel
@@ -18,7 +19,7 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {**COMMON, "healthlb.sync.channel": "HealthAwareChannel"},
-        submodules=("aio", "config", "errors", "resolvers", "server"),
+        submodules=("aio", "config", "errors", "presets", "resolvers", "server"),
     )
 
 __all__ = [
@@ -30,10 +31,12 @@ __all__ = [
     "ConfigError",
     "Endpoint",
     "Failover",
+    "FailurePercentage",
     "HealthAwareChannel",
     "HealthCheck",
     "HealthLBError",
     "Heartbeat",
+    "Outliers",
     "Picker",
     "PickerFactory",
     "Resolver",
@@ -42,6 +45,7 @@ __all__ = [
     "Subchannel",
     "SubchannelStatus",
     "Subset",
+    "SuccessRate",
     "register_picker",
     "register_resolver",
 ]

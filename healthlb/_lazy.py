@@ -12,6 +12,7 @@ from importlib import import_module
 # The names that both faces have, by the module that defines them.
 COMMON = {
     "healthlb.config": "Backoff Failover HealthCheck Heartbeat RetryBudget RetryThrottle Subset",
+    "healthlb.config_outliers": "FailurePercentage Outliers SuccessRate",
     "healthlb.control.attempts": "Attempt",
     "healthlb.control.status": "SubchannelStatus",
     "healthlb.core.load": "Subchannel",

@@ -21,8 +21,10 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "healthlb.errors": ("healthlb.errors",),
     "healthlb.config": ("healthlb.config", "healthlb.errors"),
-    "healthlb.core": ("healthlb.core", "healthlb.config", "healthlb.errors"),
+    "healthlb.config_outliers": ("healthlb.config", "healthlb.errors"),
+    "healthlb.core": ("healthlb.core", "healthlb.config", "healthlb.config_outliers", "healthlb.errors"),
     "healthlb.resolvers": ("healthlb.resolvers", "healthlb.core", "healthlb.config", "healthlb.errors"),
+    "healthlb.presets": ("healthlb.config", "healthlb.config_outliers"),
 }
 FACES = ("healthlb.sync", "healthlb.aio")
 IMPURE = {

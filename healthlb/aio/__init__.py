@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from healthlb.aio.channel import HealthAwareChannel
     from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
+    from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
     from healthlb.control.attempts import Attempt
     from healthlb.control.status import SubchannelStatus
     from healthlb.core.load import Subchannel
@@ -34,11 +35,13 @@ __all__ = [
     "ConfigError",
     "Endpoint",
     "Failover",
+    "FailurePercentage",
     "HealthAwareChannel",
     "HealthCheck",
     "HealthLBError",
     "HealthServicer",
     "Heartbeat",
+    "Outliers",
     "Picker",
     "PickerFactory",
     "Resolver",
@@ -47,6 +50,7 @@ __all__ = [
     "Subchannel",
     "SubchannelStatus",
     "Subset",
+    "SuccessRate",
     "register_picker",
     "register_resolver",
     "serve_until_signal",

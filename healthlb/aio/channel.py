@@ -17,6 +17,7 @@ from healthlb.aio.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnar
 from healthlb.aio.interceptors import InterceptedMethods, check_interceptors
 from healthlb.aio.pool import Pool, resolve
 from healthlb.config import Failover, HealthCheck, Subset
+from healthlb.config_outliers import Outliers
 from healthlb.control.attempts import Method, make_method
 from healthlb.control.board import Board
 from healthlb.control.grpc_transport import to_grpc_state
@@ -27,6 +28,7 @@ from healthlb.core.pickers import PickerSource
 from healthlb.resolvers import Resolver
 
 _DEFAULT_HEALTH = HealthCheck()
+_DEFAULT_OUTLIERS = Outliers()
 
 
 class HealthAwareChannel(grpc.aio.Channel):
@@ -45,6 +47,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         picker: a registered name or a callable that returns a `PickerFactory`; default `round_robin`.
         health: how health is followed.
         failover: what happens to a call whose attempt fails; None is one attempt.
+        outliers: who is ejected for what its calls say; None is nobody.
         subset: to how many of the target's endpoints it connects, a `Subset`; None is all.
         service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
         listeners: called on the loop with each fact, in order.
@@ -65,6 +68,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         picker: PickerSource | None = None,
         health: HealthCheck = _DEFAULT_HEALTH,
         failover: Failover | None = DEFAULT_FAILOVER,
+        outliers: Outliers | None = _DEFAULT_OUTLIERS,
         subset: Subset | None = None,
         service_config: str | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
@@ -79,6 +83,7 @@ class HealthAwareChannel(grpc.aio.Channel):
             picker=picker,
             health=health,
             failover=failover,
+            outliers=outliers,
             subset=subset,
             service_config=service_config,
             listeners=listeners,

@@ -21,7 +21,7 @@ from healthlb.control.policy import MethodPolicy, Policies
 from healthlb.control.pool import PoolBase
 from healthlb.core.budget import Budget
 from healthlb.core.failover import Action, AttemptEnded, CallPlan, Finish, Skipped, Start, Woke
-from healthlb.core.load import Subchannel
+from healthlb.core.load import Subchannel, Verdict
 from healthlb.core.messages import SECOND, Code, Fail
 from healthlb.core.pickers import ANY_CALL, CallInfo
 from healthlb.errors import ChannelClosed
@@ -119,8 +119,25 @@ class Method:
         self.attempt_timeout = None if limit is None else limit / SECOND
         self.is_plain = not (self.needs_call or self.is_hedged or limit or policy.timeout)
         self.opened: dict[Subchannel, Any] = {}
+        outliers = pool.settings.outliers
+        self._counted = frozenset() if outliers is None else frozenset(Code[code] for code in outliers.codes)
         self._arity = arity
         self._arguments = arguments
+
+    def failed(self, sub: Subchannel, code: Code, *, is_refused: bool = False) -> None:
+        """Count out a call that ended with another status, and tell the core where that may matter."""
+        verdict = Verdict.ANSWER
+        if code in self._counted:
+            verdict = Verdict.LATE if code is Code.DEADLINE_EXCEEDED else Verdict.STRIKE
+        sub.load.fail(verdict)
+        if verdict is not Verdict.ANSWER or code in _TELLING:
+            self.pool.call_failed(sub, code, is_refused=is_refused)
+
+    def beaten(self, sub: Subchannel) -> None:
+        """A later attempt of a hedged call has won: this one is cancelled, and had no answer in time."""
+        if Code.DEADLINE_EXCEEDED in self._counted:
+            sub.load.beat()
+        self.pool.call_failed(sub, Code.DEADLINE_EXCEEDED, is_refused=False)
 
     def open(self, sub: Subchannel) -> Any:
         """Return grpcio's multi-callable on this subchannel, and keep it in `opened`.
@@ -264,16 +281,14 @@ class Attempts:
 
     def failed(self, start: Start, sub: Subchannel, outcome: Outcome, started_at: float) -> Sequence[Action]:
         """Take in how an attempt failed, count it out, and return what is to be done."""
-        if self.is_cancelled:
-            sub.load.abandon()
-        else:
-            sub.load.fail()
         seconds = time.monotonic() - started_at
         self.history += (Attempt(sub.address, outcome.code, outcome.details, seconds),)
         code = to_code(outcome.code)
         is_refused = self._is_refused(sub, outcome)
-        if code in _TELLING:
-            self.method.pool.call_failed(sub, code, is_refused=is_refused)
+        if self.is_cancelled:
+            sub.load.abandon()
+        else:
+            self.method.failed(sub, code, is_refused=is_refused)
         if self.is_committed or self.is_cancelled or self.method.pool.is_closed:
             return (Finish(start.attempt),)
         if is_refused:

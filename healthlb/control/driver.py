@@ -35,6 +35,8 @@ from healthlb.core.messages import (
     Fact,
     OpenSubchannel,
     PrepareData,
+    Probe,
+    ProbeEnded,
     RefreshData,
     Replace,
     Report,
@@ -47,6 +49,7 @@ from healthlb.core.messages import (
     Tick,
 )
 from healthlb.core.pickers import PickerFactory
+from healthlb.core.probing import with_probes
 from healthlb.core.snapshot import Snapshot
 from healthlb.resolvers import Resolver
 from healthlb.resolvers.addresses import parse_endpoints
@@ -105,6 +108,7 @@ class Driver:
         self._resolving: asyncio.Task[None] | None = None
         self._published = balancer.snapshot
         self._built_from = self._published.ready
+        self._picker = self._published.picker
         self._failures: dict[tuple[int, int, Code, bool], None] = {}
         self._failures_lock = threading.Lock()
 
@@ -210,14 +214,13 @@ class Driver:
         old = self._published
         if snapshot.generation == old.generation:
             return
-        picker = old.picker
         if snapshot.ready is not self._built_from:
             try:
-                picker = self._factory.build(snapshot.ready)
+                self._picker = self._factory.build(snapshot.ready)
                 self._built_from = snapshot.ready
             except Exception:
                 _log.exception("the picker factory %r failed; the last good picker stays", self._factory)
-        self._published = replace(snapshot, picker=picker)
+        self._published = replace(snapshot, picker=with_probes(self._picker, snapshot.probes))
         self._publish(self._published)
 
     # --- effects -------------------------------------------------------------------------------
@@ -234,6 +237,9 @@ class Driver:
             case Drain(handle):
                 drained = Drained(handle.id, handle.generation)
                 handle.load.retire(lambda: self.post_threadsafe(drained))
+            case Probe(handle):
+                ended = ProbeEnded(handle.id, handle.generation)
+                handle.load.offer_probe(lambda: self.post_threadsafe(ended))
             case ResolveNow():
                 self._resolve()
             case RefreshData(sub):

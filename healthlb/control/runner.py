@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Self
 
 from healthlb.control.attempts import FIRST, Attempt, Attempts, Method, Outcome, count_out
@@ -45,6 +46,7 @@ class Runner:
     _stop_expiring: Callable[[], object] | None = None
     _watcher = -1
     _callbacks: tuple[Callable[[], None], ...] = ()
+    _hedged: Mapping[int, Subchannel] = MappingProxyType({})
     _tried: Attempts | None = None
 
     def __init__(
@@ -124,10 +126,12 @@ class Runner:
                     self._stop_waking = self._later(delay, Runner._woke)
                     self._watch_closing()
                 case Cancel(attempt):
-                    # Out of the books first: how it ends is no news of its backend.
+                    # Out of the books first: how it ends is no news of its backend, but if a later one has won.
                     with self._lock:
                         beaten = self._live.pop(attempt, None)
                     if beaten is not None:
+                        if attempt < _winner(actions):
+                            self._method.beaten(self._hedged[attempt])
                         beaten.cancel()
                 case Finish(attempt):
                     self._finish(self._live.get(attempt), None)
@@ -214,7 +218,9 @@ class Runner:
         with self._lock:
             is_wanted = not self._is_over
             self._live[start.attempt] = inner
-            if not self._method.is_hedged:
+            if self._method.is_hedged:
+                self._hedged = {**self._hedged, start.attempt: sub}
+            else:
                 self._inner = inner
             self._wake()
         self._when_done(inner, _Ended(self, start, sub, started_at))
@@ -304,6 +310,10 @@ class Runner:
 def is_closed_error(error: Exception) -> bool:
     """Whether grpcio refused to make a call since its channel is closed."""
     return isinstance(error, ValueError) or type(error).__name__ == "UsageError"
+
+
+def _winner(actions: Sequence[Action]) -> int:
+    return next((action.attempt for action in actions if isinstance(action, Finish)), 0)
 
 
 def _advance(start: Start, call: Runner) -> None:

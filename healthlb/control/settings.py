@@ -11,8 +11,11 @@ from typing import Any
 import grpc
 
 from healthlb.config import Failover, HealthCheck, Subset
+from healthlb.config_outliers import Outliers
 from healthlb.control.options import ChannelOptions, check_options, subchannel_options
 from healthlb.control.policy import Policies
+from healthlb.core.balancer import Balancer
+from healthlb.core.heartbeat import Pace
 from healthlb.core.messages import Fact
 from healthlb.core.pickers import PickerFactory, PickerSource, make_factory, service_config_picker
 from healthlb.errors import ConfigError
@@ -42,6 +45,7 @@ class Settings:
         policies: how calls are tried.
         subset: to how many endpoints it connects, None for all.
         listeners: take facts from the start.
+        outliers: who is ejected, None for nobody.
     """
 
     target: Target
@@ -55,6 +59,13 @@ class Settings:
     policies: Policies
     subset: Subset | None
     listeners: tuple[Listener, ...]
+    outliers: Outliers | None
+
+
+def make_balancer(settings: Settings, pace: Pace) -> Balancer:
+    """Return a channel's core; `pace` is shared by those of a loop."""
+    service, health, seed = settings.service, settings.health, settings.seed
+    return Balancer(service, health, seed, pace, settings.outliers, settings.subset)
 
 
 def make_settings(
@@ -67,6 +78,7 @@ def make_settings(
     picker: PickerSource | None,
     health: object,
     failover: Failover | None,
+    outliers: object,
     subset: Subset | None,
     service_config: str | Mapping[str, Any] | None,
     listeners: Iterable[Listener],
@@ -81,6 +93,8 @@ def make_settings(
         raise ConfigError(f"credentials must be grpc.ChannelCredentials or None, not {credentials!r}")
     if not isinstance(health, HealthCheck):
         raise ConfigError(f"health must be a HealthCheck, not {health!r}")
+    if outliers is not None and not isinstance(outliers, Outliers):
+        raise ConfigError(f"outliers must be an Outliers or None, not {outliers!r}")
     parsed = parse_target(target)
     arguments = subchannel_options(check_options(options), health.reconnect, parsed.authority)
     return Settings(
@@ -95,6 +109,7 @@ def make_settings(
         policies=Policies(check_failover(failover), failover is not DEFAULT_FAILOVER, config),
         subset=_check_subset(subset),
         listeners=_check_listeners(listeners),
+        outliers=outliers,
     )
 
 

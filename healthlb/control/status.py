@@ -61,7 +61,7 @@ def _status(view: SubchannelView, now: int) -> SubchannelStatus:
         picks=picks + sum(load.picks for load in view.loads),
         successes=successes + sum(load.successes for load in view.loads),
         failures=failures + sum(load.failures for load in view.loads),
-        ejected=False,
+        ejected=view.is_ejected,
         weight=view.endpoint.weight,
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from healthlb.config import HealthCheck, Subset
+from healthlb.config_outliers import Outliers
 from healthlb.core.heartbeat import Heartbeats, Pace, may_exclude
 from healthlb.core.messages import (
     SECOND,
@@ -32,6 +33,7 @@ from healthlb.core.messages import (
     HealthReported,
     HeartbeatLoss,
     OpenSubchannel,
+    ProbeEnded,
     Removal,
     Report,
     Resolved,
@@ -40,18 +42,19 @@ from healthlb.core.messages import (
     Tick,
     WatchClosed,
 )
+from healthlb.core.outlier import OutlierDetector
+from healthlb.core.picture import Picture, aggregate
 from healthlb.core.resolution import Resolution
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.streams import Streams
-from healthlb.core.subchannel import SubchannelMachine, TimerKey, Turn
+from healthlb.core.subchannel import SubchannelMachine
 from healthlb.core.timers import Timers
+from healthlb.core.turn import TimerKey, Turn
 
 DRAIN_GRACE = 30 * SECOND
 
 _READY = ConnectivityState.READY
 _CONNECTING = ConnectivityState.CONNECTING
-_FAILURE = ConnectivityState.TRANSIENT_FAILURE
-_SHUTDOWN = ConnectivityState.SHUTDOWN
 
 
 class Balancer:
@@ -62,16 +65,18 @@ class Balancer:
         policy: how health is followed.
         seed: of the random streams.
         pace: shared by the balancers of a process, so that their heartbeats are.
+        outliers: who is ejected for what its calls say, None for nobody.
         subset: how many of the resolver's endpoints are used, None for all.
     """
 
     def __init__(self, service: str | None, policy: HealthCheck, seed: int, pace: Pace | None = None,
-                 subset: Subset | None = None) -> None:
+                 outliers: Outliers | None = None, subset: Subset | None = None) -> None:
         self._service = service
         self._policy = policy
         self._streams = Streams(seed)
-        is_checked = service is not None
-        self._heartbeats = Heartbeats(policy.heartbeat if is_checked else None, pace or Pace(), self._streams)
+        heartbeat = None if service is None else policy.heartbeat
+        self._heartbeats = Heartbeats(heartbeat, pace or Pace(), self._streams)
+        self._outliers = OutlierDetector(outliers, self._streams)
         self._timers: Timers[TimerKey] = Timers()
         self._machines: dict[int, SubchannelMachine] = {}
         self._leaving: dict[int, SubchannelMachine] = {}
@@ -80,9 +85,7 @@ class Balancer:
         self._last_id = 0
         self._resolution = Resolution(self._streams, subset)
         self._is_closed = False
-        self._snapshot = Snapshot(0, _CONNECTING, service=service)
-        self._is_stale = False
-        self._is_reweighted = False
+        self._picture = Picture(service)
 
     @property
     def deadline(self) -> int | None:
@@ -92,10 +95,7 @@ class Balancer:
     @property
     def snapshot(self) -> Snapshot:
         """The present picture, without a picker: the driver builds that."""
-        if self._is_stale:
-            self._snapshot = self._take_snapshot()
-            self._is_stale = False
-        return self._snapshot
+        return self._picture.take(self._machines.values(), self._aggregate(), self._resolution.error)
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         """Take in what happened at `now` and return what is to be done, in order."""
@@ -104,10 +104,11 @@ class Balancer:
         turn = Turn(now, self._timers, self._tally)
         old = self._aggregate()
         self._dispatch(event, turn)
+        self._outliers.settle(self._machines, turn)
         new = self._aggregate()
         if new is not old:
             turn.effects.append(Report(ChannelStateChange(now, old, new)))
-        self._is_stale |= turn.is_changed
+        self._picture.is_stale |= turn.is_changed
         return turn.effects
 
     def _dispatch(self, event: Event, turn: Turn) -> None:
@@ -124,6 +125,8 @@ class Balancer:
                 self._with(sub, lambda machine: self._check_ended(machine, check, code, turn))
             case CallFailed():
                 self._with(event.sub, lambda machine: self._call_failed(machine, event, turn))
+            case ProbeEnded(sub, generation):
+                self._with(sub, lambda machine: self._outliers.probe_ended(machine, generation, turn))
             case DataReady(sub, generation):
                 self._data_ready(sub, generation, turn)
             case DataFailed(sub, reason):
@@ -154,8 +157,9 @@ class Balancer:
         for address in [address for address in self._ids if address not in wanted]:
             self._remove(address, turn)
         self._machines = {self._ids[address]: self._machines[self._ids[address]] for address in wanted}
-        updates = [self._machines[self._ids[address]].update_endpoint(wanted[address], turn) for address in wanted]
-        self._is_reweighted |= any(updates)
+        for machine in self._machines.values():
+            self._picture.is_reweighted |= machine.update_endpoint(wanted[machine.endpoint.address], turn)
+        self._outliers.started(self._machines, turn)
         turn.is_changed = True
 
     def _add(self, endpoint: Endpoint, turn: Turn) -> None:
@@ -173,6 +177,7 @@ class Balancer:
     def _remove(self, address: str, turn: Turn) -> None:
         machine = self._machines.pop(self._ids.pop(address))
         self._heartbeats.remove(machine.id, turn)
+        self._outliers.forget(machine.id, turn)
         machine.retire(turn)
         self._tally[machine.concluded_state] -= 1
         self._leaving[machine.id] = machine
@@ -188,7 +193,7 @@ class Balancer:
         was_ready = machine.raw_state is _READY
         machine.connectivity_changed(state, reason, turn)
         is_ready = machine.raw_state is _READY
-        if (was_ready and not is_ready) or state is _FAILURE:
+        if (was_ready and not is_ready) or state is ConnectivityState.TRANSIENT_FAILURE:
             self._resolution.ask_soon(turn)
         if is_ready and not was_ready:
             self._heartbeats.start(machine.id, turn)
@@ -201,12 +206,15 @@ class Balancer:
             turn.effects.append(CloseConnection(sub, generation))
         else:
             machine.data_ready(generation, turn)
+            self._outliers.connected(machine)
 
     def _call_failed(self, machine: SubchannelMachine, event: CallFailed, turn: Turn) -> None:
         if event.is_refused:
             machine.data_refused(event.generation, turn)
-        is_current = machine.handle is not None and machine.handle.generation == event.generation
-        if is_current and machine.raw_state is _READY and event.code is Code.DEADLINE_EXCEEDED:
+        if machine.handle is None or machine.handle.generation != event.generation:
+            return
+        self._outliers.call_failed(machine, self._machines, turn)
+        if machine.raw_state is _READY and event.code is Code.DEADLINE_EXCEEDED:
             machine.data_suspected(turn)
             self._heartbeats.suspect(machine.id, turn)
 
@@ -242,6 +250,8 @@ class Balancer:
             sub, kind, number = key
             if kind == "resolve":
                 turn.effects.append(ResolveNow())
+            elif kind == "outliers":
+                self._outliers.interval_due(number, self._machines, turn)
             elif kind == "drain":
                 self._close_drained(sub, number, turn)
             else:
@@ -257,6 +267,8 @@ class Balancer:
                 machine.data_due(turn)
             case "challenge":
                 machine.challenge_due(turn)
+            case "ejection" | "probe":
+                self._outliers.due(machine, kind, turn)
             case _:
                 if self._heartbeats.due(machine.id, kind, number, machine.handle, turn):
                     self._silent(machine, turn)
@@ -264,10 +276,10 @@ class Balancer:
     def _close(self, turn: Turn) -> None:
         for address in list(self._ids):
             self._remove(address, turn)
-        for machine in list(self._leaving.values()):
-            for generation in list(machine.draining):
-                self._close_drained(machine.id, generation, turn)
+        for sub, generation in [(m.id, generation) for m in self._leaving.values() for generation in m.draining]:
+            self._close_drained(sub, generation, turn)
         self._resolution.stop(turn)
+        self._outliers.stop(turn)
         self._is_closed = True
         turn.is_changed = True
 
@@ -275,24 +287,5 @@ class Balancer:
 
     def _aggregate(self) -> ConnectivityState:
         if self._is_closed:
-            return _SHUTDOWN
-        if self._tally[_READY]:
-            return _READY
-        if self._tally[_CONNECTING] or not (self._machines or self._resolution.error):
-            return _CONNECTING
-        return _FAILURE
-
-    def _take_snapshot(self) -> Snapshot:
-        machines = self._machines.values()
-        ready = tuple(m.handle for m in machines if m.concluded_state is _READY and m.handle is not None)
-        if ready == self._snapshot.ready and not self._is_reweighted:
-            ready = self._snapshot.ready
-        self._is_reweighted = False
-        return Snapshot(
-            self._snapshot.generation + 1,
-            self._aggregate(),
-            ready,
-            views=tuple(machine.view for machine in machines),
-            service=self._service,
-            error=self._resolution.error,
-        )
+            return ConnectivityState.SHUTDOWN
+        return aggregate(self._tally, not (self._machines or self._resolution.error))

@@ -81,6 +81,36 @@ class HeartbeatLoss:
     is_excluded: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Ejection:
+    """Passive health has taken a subchannel out, or would have (gRFC A50).
+
+    Attributes:
+        cause: what its calls did.
+        duration: nanoseconds until it is tried again with one call.
+        times: how many times it was ejected of late, this one included.
+        is_enforced: False where the cap or an enforcement percentage kept it in rotation.
+    """
+
+    at: int
+    sub: int
+    address: str
+    cause: str
+    duration: int
+    times: int
+    is_enforced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """An ejected subchannel is back: its probe was answered, or too few others are left."""
+
+    at: int
+    sub: int
+    address: str
+    cause: str
+
+
 Fact = (
     StateChange
     | ChannelStateChange
@@ -89,4 +119,6 @@ Fact = (
     | ResolutionFailure
     | HealthCheckingUnavailable
     | HeartbeatLoss
+    | Ejection
+    | Return
 )

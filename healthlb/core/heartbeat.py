@@ -12,7 +12,8 @@ from healthlb.config import Heartbeat
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, ConnectivityState, SendCheck
 from healthlb.core.streams import Streams
-from healthlb.core.subchannel import SubchannelMachine, Turn
+from healthlb.core.subchannel import SubchannelMachine
+from healthlb.core.turn import Turn
 
 _GRID = SECOND // 4
 _JITTER = 0.1

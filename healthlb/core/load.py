@@ -6,10 +6,19 @@ touched by one event loop only.
 
 from __future__ import annotations
 
+import enum
 import threading
 from collections.abc import Callable
 
 from healthlb.core.messages import Endpoint
+
+
+class Verdict(enum.Enum):
+    """What a call that did not end with OK says of its backend."""
+
+    ANSWER = enum.auto()  # it works: the status is the application's own
+    STRIKE = enum.auto()  # it does not
+    LATE = enum.auto()  # nothing came in time, which may be the deadline's fault
 
 
 class Load:
@@ -20,19 +29,45 @@ class Load:
         picks: calls ever started.
         successes: calls that ended with OK.
         failures: calls that ended otherwise, the caller's own cancellations excepted.
+        beaten: calls that were cancelled since a later attempt had its answer first.
+        strikes: failures and beaten calls that speak against the backend, the late ones among them.
+        lates: strikes for which nothing came in time.
         last_success_at: nanoseconds on the monotonic clock, 0 before the first.
     """
 
-    __slots__ = ("_lock", "_on_idle", "failures", "in_flight", "is_retired", "last_success_at", "picks", "successes")
+    __slots__ = (
+        "_has_probe",
+        "_lates_in_row",
+        "_lock",
+        "_on_end",
+        "_on_idle",
+        "_row_since",
+        "_strikes_in_row",
+        "beaten",
+        "failures",
+        "in_flight",
+        "is_retired",
+        "last_success_at",
+        "lates",
+        "picks",
+        "strikes",
+        "successes",
+    )
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._on_end: Callable[[], None] | None = None
         self._on_idle: Callable[[], None] | None = None
+        self._has_probe = False
+        self._row_since = self._strikes_in_row = self._lates_in_row = 0
         self.is_retired = False
         self.in_flight = 0
         self.picks = 0
         self.successes = 0
         self.failures = 0
+        self.beaten = 0
+        self.strikes = 0
+        self.lates = 0
         self.last_success_at = 0
 
     def start(self) -> bool:
@@ -50,32 +85,94 @@ class Load:
             self.in_flight -= 1
             self.successes += 1
             self.last_success_at = now
-            on_idle = self._on_idle if not self.in_flight else None
-        if on_idle:
-            on_idle()
+            on_end = self._on_end
+        if on_end:
+            on_end()
 
-    def fail(self) -> None:
+    def fail(self, verdict: Verdict = Verdict.ANSWER) -> None:
         """Count a call out that ended with another status."""
-        self._leave(failures=1)
+        with self._lock:
+            self.in_flight -= 1
+            self.failures += 1
+            self._judge(verdict)
+            on_end = self._on_end
+        if on_end:
+            on_end()
 
     def abandon(self) -> None:
         """Count a call out that says nothing about the backend: its caller cancelled it."""
-        self._leave(failures=0)
+        with self._lock:
+            self.in_flight -= 1
+            on_end = self._on_end
+        if on_end:
+            on_end()
+
+    def beat(self) -> None:
+        """A later attempt has won against a call that is to be cancelled; `abandon` counts that one out."""
+        with self._lock:
+            self.beaten += 1
+            self._judge(Verdict.LATE)
+
+    def _judge(self, verdict: Verdict) -> None:
+        # Successes leave the row alone, so that they cost nothing for it; here it is seen whether there were any.
+        if verdict is Verdict.ANSWER or self._row_since != self.successes:
+            self._row_since = self.successes
+            self._strikes_in_row = self._lates_in_row = 0
+        if verdict is not Verdict.ANSWER:
+            is_late = verdict is Verdict.LATE
+            self.strikes += 1
+            self._strikes_in_row += 1
+            self.lates += is_late
+            self._lates_in_row += is_late
+
+    @property
+    def judged(self) -> int:
+        """How many calls say anything of the backend."""
+        return self.successes + self.failures + self.beaten
+
+    def row(self) -> tuple[int, int]:
+        """Return how many calls in a row have spoken against the backend, and how many of those were late."""
+        with self._lock:
+            return (self._strikes_in_row, self._lates_in_row) if self._row_since == self.successes else (0, 0)
+
+    def offer_probe(self, on_end: Callable[[], None]) -> None:
+        """Have one call taken by `take_probe`, and `on_end` called at each end of a call, from any thread."""
+        with self._lock:
+            if not self.is_retired:
+                self._has_probe = True
+                self._on_end = on_end
+
+    def take_probe(self) -> bool:
+        """Whether this call is the probe; True once."""
+        if not self._has_probe:
+            return False
+        with self._lock:
+            is_taken, self._has_probe = self._has_probe, False
+        return is_taken
+
+    def end_probe(self) -> None:
+        """Offer nothing any more."""
+        with self._lock:
+            if not self.is_retired:
+                self._has_probe = False
+                self._on_end = None
 
     def retire(self, on_idle: Callable[[], None]) -> None:
         """Take no more calls once idle, and then call `on_idle`, from whatever thread is last."""
         with self._lock:
             self.is_retired = True
+            self._has_probe = False
             if self.in_flight:
                 self._on_idle = on_idle
+                self._on_end = self._tell_if_idle
                 return
         on_idle()
 
-    def _leave(self, failures: int) -> None:
+    def _tell_if_idle(self) -> None:
         with self._lock:
-            self.in_flight -= 1
-            self.failures += failures
-            on_idle = self._on_idle if not self.in_flight else None
+            if self.in_flight:
+                return
+            on_idle, self._on_idle = self._on_idle, None
         if on_idle:
             on_idle()
 

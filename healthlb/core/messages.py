@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from healthlb.core.facts import Addition as Addition
 from healthlb.core.facts import ChannelStateChange as ChannelStateChange
+from healthlb.core.facts import Ejection as Ejection
 from healthlb.core.facts import Fact as Fact
 from healthlb.core.facts import HealthCheckingUnavailable as HealthCheckingUnavailable
 from healthlb.core.facts import HeartbeatLoss as HeartbeatLoss
 from healthlb.core.facts import Removal as Removal
 from healthlb.core.facts import ResolutionFailure as ResolutionFailure
+from healthlb.core.facts import Return as Return
 from healthlb.core.facts import StateChange as StateChange
 from healthlb.core.states import Code as Code
 from healthlb.core.states import ConnectivityState as ConnectivityState
@@ -148,6 +150,14 @@ class Drained:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeEnded:
+    """A call has ended on a subchannel that is on probe; its counters say how."""
+
+    sub: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed; the driver sends it when `deadline` is due."""
 
@@ -168,6 +178,7 @@ Event = (
     | DataReady
     | DataFailed
     | Drained
+    | ProbeEnded
     | Tick
     | Closing
 )
@@ -210,6 +221,13 @@ class Replace:
     """Leave this subchannel's connections (calls in flight go on) and open fresh ones."""
 
     sub: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Let one call go to this subchannel, and say `ProbeEnded` at each end of a call there."""
+
+    subchannel: Subchannel
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +300,7 @@ Effect = (
     | RefreshData
     | Challenge
     | Replace
+    | Probe
     | Drain
     | CloseConnection
     | CloseSubchannel

@@ -11,8 +11,8 @@ from healthlb.config import Backoff, Subset
 from healthlb.core.backoff import BackoffDelays
 from healthlb.core.messages import Endpoint, Report, ResolutionFailure, ResolveNow
 from healthlb.core.streams import Streams
-from healthlb.core.subchannel import TimerKey, Turn
 from healthlb.core.subset import choose
+from healthlb.core.turn import TimerKey, Turn
 
 _RETRY: TimerKey = (0, "resolve", 0)  # No subchannel has the number 0.
 

@@ -35,6 +35,7 @@ class SubchannelView:
         since: nanoseconds on the monotonic clock.
         loads: the counters of the connections that live.
         past: picks, successes and failures of those that are gone.
+        is_ejected: whether passive health keeps it out, whatever else does.
     """
 
     id: int
@@ -45,6 +46,7 @@ class SubchannelView:
     since: int
     loads: tuple[Load, ...]
     past: tuple[int, int, int]
+    is_ejected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Snapshot:
         generation: grows with each publication.
         state: aggregated over the subchannels (gRFC A61: READY, else CONNECTING, else TRANSIENT_FAILURE).
         ready: what the picker was built from, in the resolver's order.
+        probes: healthy ones whose ejection is over but for one call; not among `ready`.
         picker: chooses among `ready`.
         views: every subchannel, in the resolver's order.
         service: the service name that health is asked for.
@@ -68,6 +71,7 @@ class Snapshot:
     views: tuple[SubchannelView, ...] = ()
     service: str | None = ""
     error: str = ""
+    probes: tuple[Subchannel, ...] = ()
 
     @property
     def failure(self) -> Fail | None:

@@ -24,6 +24,14 @@ class ServingStatus(enum.IntEnum):
     SERVICE_UNKNOWN = 3
 
 
+def serving_name(status: int) -> str:
+    """Return a serving status in words."""
+    try:
+        return ServingStatus(status).name
+    except ValueError:
+        return f"serving status {status}"
+
+
 class Code(enum.IntEnum):
     """The gRPC status codes, by the numbers of the protocol."""
 

@@ -8,21 +8,16 @@ subchannel is always CONNECTING, and calls hang instead of failing.
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field, replace
-
 from healthlb.config import Backoff, HealthCheck
 from healthlb.core import health
 from healthlb.core.backoff import BackoffDelays, jittered
 from healthlb.core.health import Action, Phase, Signal
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import (
-    SECOND,
     Challenge,
     Code,
     ConnectivityState,
     Drain,
-    Effect,
     Endpoint,
     HealthCheckingUnavailable,
     PrepareData,
@@ -34,13 +29,11 @@ from healthlb.core.messages import (
     StateChange,
     StopWatch,
 )
+from healthlb.core.restarts import Restarts
 from healthlb.core.snapshot import SubchannelView
+from healthlb.core.states import serving_name
 from healthlb.core.streams import Streams
-from healthlb.core.timers import Timers
-
-TimerKey = tuple[int, str, int]
-
-_STABLE_AFTER = 10 * SECOND
+from healthlb.core.turn import Turn
 
 # Calls without any answer for this long get a fresh connection, then less and less often.
 _REFRESH = Backoff(initial=5.0, jitter=0.0)
@@ -48,22 +41,6 @@ _REFRESH = Backoff(initial=5.0, jitter=0.0)
 _CONNECTING = ConnectivityState.CONNECTING
 _READY = ConnectivityState.READY
 _FAILURE = ConnectivityState.TRANSIENT_FAILURE
-
-
-@dataclass(slots=True)
-class Turn:
-    """One `handle` in progress: when it is, what it asks for so far, and what it has changed.
-
-    Attributes:
-        tally: how many subchannels are in which concluded state.
-        is_changed: whether there is something new to publish.
-    """
-
-    now: int
-    timers: Timers[TimerKey]
-    tally: Counter[ConnectivityState] = field(default_factory=Counter)
-    effects: list[Effect] = field(default_factory=list)
-    is_changed: bool = False
 
 
 class SubchannelMachine:
@@ -89,14 +66,15 @@ class SubchannelMachine:
         self.raw_state = _CONNECTING
         self.handle: Subchannel | None = None
         self.is_silent = False
+        self.connections = self.connected_at = 0
+        self.ejection = ""
+        self.is_on_probe = False
         self.draining: dict[int, Subchannel] = {}
         self._past = (0, 0, 0)
         self._policy = policy
         self._service = service
         self._jitter = streams.stream("health", id)
-        self._backoff = BackoffDelays(policy.backoff, self._jitter)
-        floor = min(policy.min_restart_interval, policy.backoff.maximum)
-        self._restart_floor = BackoffDelays(replace(policy.backoff, initial=floor), self._jitter)
+        self._restarts = Restarts(policy, self._jitter)
         self._data_backoff = BackoffDelays(policy.reconnect, self._jitter)
         self._suspicion = BackoffDelays(_REFRESH, self._jitter)
         self._suspected_at = 0
@@ -135,10 +113,11 @@ class SubchannelMachine:
 
     def _connected(self, turn: Turn) -> None:
         self.raw_state = _READY
+        self.connections += 1
+        self.connected_at = turn.now
         self._health_reason = "connected" if self._service is None else "waiting for the first health status"
         self._data_reason = "waiting for a connection for calls"
-        self._backoff.reset()
-        self._restart_floor.reset()
+        self._restarts.connected()
         self._data_backoff.reset()
         turn.timers.cancel((self.id, "challenge", 0))
         turn.effects.append(PrepareData(self.id))
@@ -260,9 +239,9 @@ class SubchannelMachine:
         self._answered(turn)
         if not self._has_answered:
             self._has_answered = True
-            self._backoff.reset()
+            self._restarts.answered()
         self._heard(status, turn)
-        self._health_reason = _status_name(status)
+        self._health_reason = serving_name(status)
         is_serving = status == ServingStatus.SERVING
         self._signal(Signal.SERVING if is_serving else Signal.OTHER, turn)
         self._conclude(turn)
@@ -319,7 +298,8 @@ class SubchannelMachine:
         if action in (Action.STOP_WATCH, Action.STOP_AND_RETRY_LATER):
             turn.effects.append(StopWatch(self.id, self._watch))
         if action in (Action.RETRY_LATER, Action.STOP_AND_RETRY_LATER):
-            turn.timers.set((self.id, "retry", 0), turn.now + self._restart_delay(turn.now))
+            lasted = turn.now - self._watch_started_at if self._has_answered else None
+            turn.timers.set((self.id, "retry", 0), turn.now + self._restarts.delay(lasted))
         elif action is Action.START_WATCH:
             self._start_watch(turn)
 
@@ -331,14 +311,35 @@ class SubchannelMachine:
         turn.effects.append(StartWatch(self.id, self._watch, self._service))
         turn.timers.set((self.id, "response", 0), turn.now + self._policy.first_response_timeout_ns)
 
-    def _restart_delay(self, now: int) -> int:
-        if not self._has_answered:
-            return self._backoff.next()
-        if now - self._watch_started_at >= _STABLE_AFTER:
-            self._restart_floor.reset()
-            return 0
-        # A17 would restart at once: against a server that answers and closes, 1,000 times a second.
-        return self._restart_floor.next()
+    # --- passive health ----------------------------------------------------------------------
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether it could take calls, but for an ejection."""
+        return self._phase in health.HEALTHY and self._is_data_ready and not self._is_data_failed
+
+    def eject(self, reason: str, turn: Turn) -> None:
+        """Keep it out, whatever its health."""
+        self.ejection = reason
+        self._passive_is(False, turn)
+
+    def allow_probe(self, turn: Turn) -> None:
+        """Keep it out but for one call."""
+        if not self.is_on_probe:
+            self.ejection = self.ejection.replace("ejected for", "on probe after")
+            self._passive_is(True, turn)
+
+    def readmit(self, turn: Turn) -> None:
+        """End the ejection."""
+        self.ejection = ""
+        self._passive_is(False, turn)
+
+    def _passive_is(self, is_on_probe: bool, turn: Turn) -> None:
+        self.is_on_probe = is_on_probe
+        self._changed(turn)
+        new = self._conclusion()
+        # Without health, what it lacks beside that is the reason again.
+        self._become(self.concluded_state if new is _CONNECTING else new, self._present_reason(), turn)
 
     # --- the conclusion ----------------------------------------------------------------------
 
@@ -351,11 +352,14 @@ class SubchannelMachine:
     def _conclusion(self) -> ConnectivityState:
         if self._is_data_failed or self._phase in health.UNHEALTHY:
             return _FAILURE
-        if self._phase in health.HEALTHY and self._is_data_ready:
-            return _READY
+        if self.is_healthy:
+            # A50: an ejected subchannel is in TRANSIENT_FAILURE, whatever its health.
+            return _FAILURE if self.ejection else _READY
         return _FAILURE if self.raw_state is _FAILURE else _CONNECTING
 
     def _present_reason(self) -> str:
+        if self.is_healthy and self.ejection:
+            return self.ejection
         if self._phase is Phase.DISCONNECTED:
             return self._link_reason
         is_data_lacking = self._phase in health.HEALTHY and not self._is_data_ready
@@ -386,14 +390,8 @@ class SubchannelMachine:
         if self._view is None:
             handles = [*self.draining.values(), *([self.handle] if self.handle else [])]
             loads = tuple(handle.load for handle in handles)
+            state, is_out = self.concluded_state, bool(self.ejection)
             self._view = SubchannelView(
-                self.id, self.endpoint, self.concluded_state, self._serving, self.reason, self.since, loads, self._past
+                self.id, self.endpoint, state, self._serving, self.reason, self.since, loads, self._past, is_out
             )
         return self._view
-
-
-def _status_name(status: int) -> str:
-    try:
-        return ServingStatus(status).name
-    except ValueError:
-        return f"serving status {status}"

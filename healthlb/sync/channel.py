@@ -11,6 +11,7 @@ from typing import Any, Self
 import grpc
 
 from healthlb.config import Failover, HealthCheck, Subset
+from healthlb.config_outliers import Outliers
 from healthlb.control.attempts import Method, make_method
 from healthlb.control.grpc_transport import to_grpc_state
 from healthlb.control.settings import DEFAULT_FAILOVER, Listener, check_failover, check_listener, make_settings
@@ -23,6 +24,7 @@ from healthlb.sync.pool import Pool
 from healthlb.sync.subscriptions import Subscriptions
 
 _DEFAULT_HEALTH = HealthCheck()
+_DEFAULT_OUTLIERS = Outliers()
 
 
 class HealthAwareChannel(grpc.Channel):
@@ -44,6 +46,7 @@ class HealthAwareChannel(grpc.Channel):
         picker: a registered name or a callable that returns a `PickerFactory`; default `round_robin`.
         health: how health is followed.
         failover: what happens to a call whose attempt fails; None is one attempt.
+        outliers: who is ejected for what its calls say; None is nobody.
         subset: to how many of the target's endpoints it connects, a `Subset`; None is all.
         service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
         listeners: called with each fact, in order, on a thread of their own.
@@ -63,6 +66,7 @@ class HealthAwareChannel(grpc.Channel):
         picker: PickerSource | None = None,
         health: HealthCheck = _DEFAULT_HEALTH,
         failover: Failover | None = DEFAULT_FAILOVER,
+        outliers: Outliers | None = _DEFAULT_OUTLIERS,
         subset: Subset | None = None,
         service_config: str | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
@@ -76,6 +80,7 @@ class HealthAwareChannel(grpc.Channel):
             picker=picker,
             health=health,
             failover=failover,
+            outliers=outliers,
             subset=subset,
             service_config=service_config,
             listeners=listeners,

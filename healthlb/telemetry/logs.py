@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 
 from healthlb.core.messages import (
+    SECOND,
     Addition,
     ChannelStateChange,
+    Ejection,
     Fact,
     HealthCheckingUnavailable,
     HeartbeatLoss,
     Removal,
     ResolutionFailure,
+    Return,
     StateChange,
 )
 
@@ -26,6 +29,8 @@ _LEVELS: dict[type[Fact], int] = {
     # A17 asks for an error: whoever switched health checking on believes that it works.
     HealthCheckingUnavailable: logging.ERROR,
     HeartbeatLoss: logging.WARNING,
+    Ejection: logging.WARNING,
+    Return: logging.INFO,
 }
 
 
@@ -56,3 +61,8 @@ def describe(fact: Fact) -> str:
             return f"{address}: no health service ({details})"
         case HeartbeatLoss(_, _, address, is_excluded):
             return f"{address}: no heartbeat, {'taken out' if is_excluded else 'kept in: too few are left'}"
+        case Ejection(_, _, address, cause, duration, times, is_enforced):
+            what = f"ejected for {duration / SECOND:.1f} s" if is_enforced else "would be ejected, but is kept in"
+            return f"{address}: {what} ({cause}; {times} of late)"
+        case Return(_, _, address, cause):
+            return f"{address}: no longer ejected ({cause})"

@@ -14,14 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from healthlb.config import Backoff, HealthCheck, Heartbeat
+from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
 from healthlb.core import messages
 from healthlb.core.balancer import Balancer
+from healthlb.core.load import Verdict
 from healthlb.core.messages import (
     SECOND,
+    CallFailed,
     Code,
     ConnectivityState,
     Endpoint,
     Event,
+    Probe,
+    ProbeEnded,
     Report,
     SendCheck,
     ServingStatus,
@@ -34,11 +39,11 @@ from healthlb.core.pickers.round_robin import RoundRobin
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.toml"))
 
 _START = 1_000 * SECOND  # so that no time is 0 by chance
-_HEADER = {"title", "source", "service", "is_checked", "health", "phases"}
+_HEADER = {"title", "source", "service", "is_checked", "health", "outliers", "phases"}
 _INPUTS = {"title", "at", "events"}
 _EXPECTATIONS = {
     "states", "state", "reasons", "serving", "ready", "picks", "failure", "effects", "facts", "is_rebuilt", "deadline",
-    "absent",
+    "absent", "ejected", "probes",
 }  # fmt: skip
 _NUMBERED = {"watch": StartWatch, "check": SendCheck}
 
@@ -68,7 +73,9 @@ class World:
 
     def __init__(self, spec: dict[str, Any]) -> None:
         service = spec.get("service", "svc") if spec.get("is_checked", True) else None
-        self.balancer = Balancer(service, _policy(spec.get("health", {})), seed=1)
+        self._outliers = _outliers(spec["outliers"]) if "outliers" in spec else None
+        self.balancer = Balancer(service, _policy(spec.get("health", {})), seed=1, outliers=self._outliers)
+        self._probes_ended: list[ProbeEnded] = []
         self._now = _START
         self._numbers: dict[tuple[type, int], list[int]] = defaultdict(list)
         self._generations: dict[int, int] = {}
@@ -112,17 +119,47 @@ class World:
             self._handle_of(*values).load.start()
             self._handle_of(*values).load.succeed(self._now)
             return []
+        if name == "calls":
+            return self._calls(*values)
         kind = getattr(messages, name)
         names = [field.name for field in dataclasses.fields(kind)]
         arguments = {field: self._value(field, value, values) for field, value in zip(names, values, strict=False)}
         return self._handle(kind(**arguments))
 
+    def _calls(self, sub: int, code: str, count: int = 1) -> list[Any]:
+        effects = []
+        for _ in range(count):
+            handle = self._handle_of(sub)
+            handle.load.take_probe()
+            assert handle.load.start()
+            effects += self._end(handle, code)
+        return effects
+
+    def _end(self, handle: Any, code: str) -> list[Any]:
+        effects = []
+        if code == "OK":
+            handle.load.succeed(self._now)
+        elif code == "abandoned":
+            handle.load.abandon()
+        else:
+            assert self._outliers is not None
+            counted = Verdict.LATE if code == "DEADLINE_EXCEEDED" else Verdict.STRIKE
+            handle.load.fail(counted if code in self._outliers.codes else Verdict.ANSWER)
+            effects += self._handle(CallFailed(handle.id, handle.generation, Code[code]))
+        while self._probes_ended:
+            effects += self._handle(self._probes_ended.pop())
+        return effects
+
     def _handle_of(self, sub: int) -> Any:
-        return next(handle for handle in self.balancer.snapshot.ready if handle.id == sub)
+        snapshot = self.balancer.snapshot
+        return next(handle for handle in snapshot.ready + snapshot.probes if handle.id == sub)
 
     def _handle(self, event: Event) -> list[Any]:
         effects = self.balancer.handle(event, self._now)
         for effect in effects:
+            if isinstance(effect, Probe):
+                ended = ProbeEnded(effect.subchannel.id, effect.subchannel.generation)
+                effect.subchannel.load.offer_probe(lambda ended=ended: self._probes_ended.append(ended))
             for field, kind in _NUMBERED.items():
                 if isinstance(effect, kind):
                     self._numbers[kind, effect.sub].append(getattr(effect, field))
@@ -155,6 +192,8 @@ class World:
             fields = {"sub": handle.id, "generation": handle.generation}
         if "timeout" in fields:
             fields["timeout"] /= SECOND
+        if "duration" in fields:
+            fields["duration"] /= SECOND
         return [type(message).__name__, *(_plain_value(value) for value in fields.values())]
 
     def _picture(self) -> dict[str, Any]:
@@ -169,6 +208,8 @@ class World:
             "serving": {address: _serving_name(view.serving) for address, view in views.items()},
             "ready": [handle.address for handle in snapshot.ready],
             "picks": sorted({handle.address for handle in picks if handle is not None}),
+            "ejected": [address for address, view in views.items() if view.is_ejected],
+            "probes": [handle.address for handle in snapshot.probes],
             "failure": snapshot.failure.details if snapshot.failure else "",
         }
 
@@ -188,6 +229,14 @@ def _policy(table: dict[str, Any]) -> HealthCheck:
         fields[name] = Backoff(**{"jitter": 0.0, **defaults, **fields.get(name, {})})
     fields["heartbeat"] = Heartbeat(**fields["heartbeat"]) if "heartbeat" in fields else None
     return HealthCheck(**fields)
+
+
+def _outliers(table: dict[str, Any]) -> Outliers:
+    fields: dict[str, Any] = {"jitter": 0.0, **table}
+    for name, kind in (("success_rate", SuccessRate), ("failure_percentage", FailurePercentage)):
+        if name in fields:
+            fields[name] = kind(**fields[name]) if isinstance(fields[name], dict) else None
+    return Outliers(**fields)
 
 
 def _ns(seconds: float | str) -> int:

@@ -24,6 +24,7 @@ DOCS = ROOT / "docs"
 OPTIONS = (
     *(healthlb.HealthCheck, healthlb.Heartbeat, healthlb.Backoff),
     *(healthlb.Failover, healthlb.RetryBudget, healthlb.RetryThrottle),
+    *(healthlb.Outliers, healthlb.SuccessRate, healthlb.FailurePercentage),
 )
 _OPTION = re.compile(r"`(\w+)\.(\w+)`")
 _OWN_NAMES = {kind.__name__: kind for kind in OPTIONS}

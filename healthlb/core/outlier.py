@@ -1,0 +1,230 @@
+"""Passive health: what the calls themselves say of their backends.
+
+Theory: rows of failures act at once, since the call path tells of each failure. Rates and latencies are looked at in
+intervals (gRFC A50). The counters are the load cells'; an interval is the difference to the marks that were made at its
+beginning. The intervals begin with the first failure and end where nothing is left to look at, so that a channel that
+is well is never woken.
+
+The one rule: only what the backend can be blamed for counts, and all is seen beside what the others do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from healthlb.config_outliers import Outliers
+from healthlb.core import outlier_rules as rules
+from healthlb.core.ejection import Ejections
+from healthlb.core.load import Load
+from healthlb.core.messages import SECOND, ConnectivityState, Ejection, Report
+from healthlb.core.outlier_rules import Tally
+from healthlb.core.streams import Streams
+from healthlb.core.subchannel import SubchannelMachine
+from healthlb.core.turn import Turn
+
+_READY = ConnectivityState.READY
+_SAMPLES = 40
+_INTERVAL = (0, "outliers", 0)
+_SAMPLE = (0, "outliers", 1)
+
+Machines = Mapping[int, SubchannelMachine]
+Mark = tuple[Load, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspect:
+    """A connection that may be of no use: which one, since when, its counters, and whether calls on it have failed."""
+
+    connections: int
+    connected_at: int
+    load: Load
+    has_failed: bool
+
+
+class OutlierDetector:
+    """Ejects the outliers among a channel's subchannels.
+
+    Args:
+        policy: which, None for none.
+        streams: where jitter and enforcement come from.
+    """
+
+    def __init__(self, policy: Outliers | None, streams: Streams) -> None:
+        self._policy = policy or Outliers()
+        self._is_on = policy is not None
+        self._dice = streams.stream("enforcement")
+        self._ejections = Ejections(self._policy, streams)
+        self._marks: dict[int, Mark] = {}
+        self._before: dict[int, Mark] = {}
+        self._in_flight: dict[int, int] = {}
+        self._samples = 0
+        self._began_at = 0
+        # Of those whose calls have failed: the present connection, and how many before it were of no use.
+        self._suspects: dict[int, _Suspect] = {}
+        self._useless: dict[int, int] = {}
+        self._told: dict[int, None] = {}
+
+    # --- at once -----------------------------------------------------------------------------------
+
+    def started(self, machines: Machines, turn: Turn) -> None:
+        """The channel has its first address: latencies are measured from then on."""
+        if self._is_on and self._policy.latency_factor is not None and not turn.timers.is_set(_INTERVAL):
+            self._begin(machines, turn)
+
+    def call_failed(self, machine: SubchannelMachine, machines: Machines, turn: Turn) -> None:
+        """Take in that calls failed on the present connection."""
+        if not self._is_on or machine.handle is None:
+            return
+        if not turn.timers.is_set(_INTERVAL):
+            self._begin(machines, turn)
+        load = machine.handle.load
+        self._suspects[machine.id] = _Suspect(machine.connections, machine.connected_at, load, has_failed=True)
+        row, lates = load.row()
+        limit = self._policy.consecutive_failures
+        if limit is None or row < limit or machine.concluded_state is not _READY:
+            return
+        others = _sum(tally for tally in self._tallies(machines, self._before) if tally.sub != machine.id)
+        if rules.is_no_chance(row, others, of_late=row - lates < limit):
+            self._eject(machine, rules.words(row, lates), turn)
+
+    def connected(self, machine: SubchannelMachine) -> None:
+        """A connection for calls is up; see whether the one before was of any use."""
+        sub, old = machine.id, self._suspects.get(machine.id)
+        if old is None or machine.handle is None or machine.connections == old.connections:
+            return
+        if old.load.last_success_at > old.connected_at:
+            self._useless.pop(sub, None)
+            del self._suspects[sub]
+            return
+        if old.has_failed and old.load.strikes:
+            self._useless[sub] = self._useless.get(sub, 0) + 1
+        now = _Suspect(machine.connections, machine.connected_at, machine.handle.load, has_failed=False)
+        self._suspects[sub] = now
+
+    def probe_ended(self, machine: SubchannelMachine, generation: int, turn: Turn) -> None:
+        """A call has ended on a subchannel that is on probe."""
+        self._ejections.probe_ended(machine, generation, turn)
+
+    def settle(self, machines: Machines, turn: Turn) -> None:
+        """After every event: eject who cannot keep a connection, and keep to the cap."""
+        limit = self._policy.consecutive_connection_failures
+        for sub, count in list(self._useless.items()):
+            if limit is not None and count >= limit and machines[sub].concluded_state is _READY:
+                del self._useless[sub]
+                self._eject(machines[sub], f"{count} connections were lost in a row", turn, holds=True)
+        if self._ejections:
+            self._ejections.settle(machines, turn)
+
+    def forget(self, sub: int, turn: Turn) -> None:
+        """The subchannel was removed."""
+        for known in (self._marks, self._before, self._in_flight, self._suspects, self._useless, self._told):
+            known.pop(sub, None)
+        self._ejections.forget(sub, turn)
+
+    def stop(self, turn: Turn) -> None:
+        """The channel is being closed."""
+        for key in (_INTERVAL, _SAMPLE):
+            turn.timers.cancel(key)
+
+    def _eject(self, machine: SubchannelMachine, cause: str, turn: Turn, *, holds: bool = False) -> None:
+        if self._ejections.has_room(turn):
+            self._ejections.eject(machine, cause, turn, holds=holds)
+        else:
+            self._tell(machine, cause, turn)
+
+    def _tell(self, machine: SubchannelMachine, cause: str, turn: Turn) -> None:
+        # Once an interval is enough: nothing comes of it.
+        if machine.id not in self._told:
+            self._told[machine.id] = None
+            times = self._ejections.times.get(machine.id, 0)
+            fact = Ejection(turn.now, machine.id, machine.endpoint.address, cause, 0, times, is_enforced=False)
+            turn.effects.append(Report(fact))
+
+    # --- by intervals --------------------------------------------------------------------------------
+
+    def due(self, machine: SubchannelMachine, kind: str, turn: Turn) -> None:
+        """A timer of one ejection is due."""
+        if kind == "ejection":
+            self._ejections.expire(machine, turn)
+        else:
+            self._ejections.renew(machine, turn)
+
+    def interval_due(self, number: int, machines: Machines, turn: Turn) -> None:
+        """An interval has passed, or it is time to see how many calls are in flight."""
+        if number:
+            self._sample(machines, turn)
+            return
+        tallies = self._tallies(machines, self._marks)
+        self._ejections.decay()
+        self._told.clear()
+        for sub, cause, enforcement in self._outliers(rules.without_lates(tallies)):
+            if sub not in self._ejections and machines[sub].concluded_state is _READY:
+                if self._dice.randrange(100) < enforcement:
+                    self._eject(machines[sub], cause, turn)
+                else:
+                    self._tell(machines[sub], cause, turn)
+        is_over = not any(tally.strikes for tally in tallies) and not self._ejections and not self._ejections.times
+        if is_over and self._policy.latency_factor is None:
+            self._marks = self._before = {}
+        else:
+            self._begin(machines, turn)
+
+    def _outliers(self, tallies: list[Tally]) -> Iterable[tuple[int, str, int]]:
+        policy = self._policy
+        if policy.success_rate is not None:
+            found = rules.by_success_rate(tallies, policy.success_rate)
+            yield from ((*one, policy.success_rate.enforcement) for one in found)
+        if policy.failure_percentage is not None:
+            found = rules.by_failure_percentage(tallies, policy.failure_percentage)
+            yield from ((*one, policy.failure_percentage.enforcement) for one in found)
+        if policy.latency_factor is not None:
+            found = rules.by_latency(tallies, policy.latency_factor, policy.latency_floor)
+            yield from ((*one, 100) for one in found)
+
+    def _begin(self, machines: Machines, turn: Turn) -> None:
+        self._before = self._marks
+        self._marks = {
+            sub: (load, load.judged, load.strikes, load.lates) for sub, load in _loads(machines)
+        }
+        self._before = self._before or self._marks
+        self._in_flight = {}
+        self._samples = 0
+        self._began_at = turn.now
+        turn.timers.set(_INTERVAL, turn.now + self._policy.interval_ns)
+        if self._policy.latency_factor is not None:
+            turn.timers.set(_SAMPLE, turn.now + self._policy.interval_ns // _SAMPLES)
+
+    def _sample(self, machines: Machines, turn: Turn) -> None:
+        self._samples += 1
+        for sub, load in _loads(machines):
+            self._in_flight[sub] = self._in_flight.get(sub, 0) + load.in_flight
+        turn.timers.set(_SAMPLE, turn.now + self._policy.interval_ns // _SAMPLES)
+
+    def _tallies(self, machines: Machines, marks: Mapping[int, Mark]) -> list[Tally]:
+        seconds = self._policy.interval_ns / SECOND
+        return [
+            Tally(
+                sub,
+                *_since(load, marks.get(sub)),
+                rules.mean_busy(self._in_flight.get(sub, 0), self._samples, seconds),
+            )
+            for sub, load in _loads(machines)
+            if sub not in self._ejections
+        ]
+
+
+def _loads(machines: Machines) -> Iterable[tuple[int, Load]]:
+    return ((sub, machine.handle.load) for sub, machine in machines.items() if machine.handle is not None)
+
+
+def _since(load: Load, mark: Mark | None) -> tuple[int, int, int]:
+    calls, strikes, lates = load.judged, load.strikes, load.lates
+    if mark is None or mark[0] is not load:
+        return calls, strikes, lates
+    return calls - mark[1], strikes - mark[2], lates - mark[3]
+
+
+def _sum(tallies: Iterable[Tally]) -> Tally:
+    known = tuple(tallies)
+    return Tally(0, sum(t.calls for t in known), sum(t.strikes for t in known), sum(t.lates for t in known))

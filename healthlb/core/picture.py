@@ -1,0 +1,68 @@
+"""The present picture of a channel: its aggregated state, and the snapshot that the driver publishes.
+
+The one rule: three stages, side by side. The machines say who is healthy and who is ejected, `eligibility` says who of
+them may be picked, and the driver's picker factory chooses among those.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+
+from healthlb.core.eligibility import eligible, on_probe
+from healthlb.core.messages import ConnectivityState
+from healthlb.core.snapshot import Snapshot
+from healthlb.core.subchannel import SubchannelMachine
+
+_READY = ConnectivityState.READY
+_CONNECTING = ConnectivityState.CONNECTING
+
+
+class Picture:
+    """Makes snapshots, each only where something is new.
+
+    Args:
+        service: the service name asked for, None for no health checking.
+
+    Attributes:
+        is_stale: whether something has changed since the last one.
+        is_reweighted: whether pickers must be built anew though their subchannels are the same.
+    """
+
+    def __init__(self, service: str | None) -> None:
+        self.is_stale = False
+        self.is_reweighted = False
+        self._snapshot = Snapshot(0, _CONNECTING, service=service)
+
+    def take(self, machines: Collection[SubchannelMachine], state: ConnectivityState, error: str) -> Snapshot:
+        """Return the present snapshot, without a picker: the driver builds that."""
+        if not self.is_stale:
+            return self._snapshot
+        old = self._snapshot
+        ready = eligible(machines)
+        if ready == old.ready and not self.is_reweighted:
+            ready = old.ready
+        self.is_stale = self.is_reweighted = False
+        views = tuple(machine.view for machine in machines)
+        self._snapshot = Snapshot(
+            old.generation + 1,
+            state,
+            ready,
+            views=views,
+            service=old.service,
+            error=error,
+            probes=on_probe(machines),
+        )
+        return self._snapshot
+
+
+def aggregate(tally: Counter[ConnectivityState], is_empty: bool) -> ConnectivityState:
+    """Return the channel's state (gRFC A61).
+
+    Args:
+        tally: subchannels by concluded state.
+        is_empty: whether there were neither addresses nor an error so far.
+    """
+    if tally[_READY]:
+        return _READY
+    return _CONNECTING if tally[_CONNECTING] or is_empty else ConnectivityState.TRANSIENT_FAILURE
