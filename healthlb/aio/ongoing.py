@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from functools import partial
 from typing import Any
 
@@ -60,6 +60,9 @@ class OngoingCall(Runner):
         if code is grpc.StatusCode.INTERNAL and details == MADE_UP:
             code = grpc.StatusCode.UNAVAILABLE
         return Outcome(code, details, has_metadata, trailers)
+
+    def _trailers(self, inner: Any) -> Iterable[tuple[str, Any]]:
+        return now(inner.trailing_metadata()) or ()
 
     def _when_done(self, inner: Any, callback: Callable[[], None]) -> None:
         # grpcio's public add_done_callback keeps the call alive until it is over, so that one whose

@@ -46,7 +46,7 @@ from healthlb.core.messages import (
     StopWatch,
     Tick,
 )
-from healthlb.core.pickers import PickerFactory
+from healthlb.core.pickers import Picker, PickerFactory
 from healthlb.core.snapshot import Snapshot
 from healthlb.resolvers import Resolver
 from healthlb.resolvers.addresses import parse_endpoints
@@ -105,6 +105,7 @@ class Driver:
         self._resolving: asyncio.Task[None] | None = None
         self._published = balancer.snapshot
         self._built_from = self._published.ready
+        self._endpoints: tuple[Endpoint, ...] = ()
         self._failures: dict[tuple[int, int, Code, bool], None] = {}
         self._failures_lock = threading.Lock()
 
@@ -211,14 +212,23 @@ class Driver:
         if snapshot.generation == old.generation:
             return
         picker = old.picker
-        if snapshot.ready is not self._built_from:
-            try:
-                picker = self._factory.build(snapshot.ready)
-                self._built_from = snapshot.ready
-            except Exception:
-                _log.exception("the picker factory %r failed; the last good picker stays", self._factory)
+        try:
+            picker = self._build(snapshot, picker)
+        except Exception:
+            _log.exception("the picker factory %r failed; the last good picker stays", self._factory)
         self._published = replace(snapshot, picker=picker)
         self._publish(self._published)
+
+    def _build(self, snapshot: Snapshot, picker: Picker) -> Picker:
+        tell = getattr(self._factory, "endpoints", None)
+        endpoints = self._endpoints if tell is None else tuple(view.endpoint for view in snapshot.views)
+        if snapshot.ready is self._built_from and endpoints == self._endpoints:
+            return picker
+        if tell is not None and endpoints != self._endpoints:
+            tell(endpoints)
+        picker = self._factory.build(snapshot.ready)
+        self._built_from, self._endpoints = snapshot.ready, endpoints
+        return picker
 
     # --- effects -------------------------------------------------------------------------------
 
