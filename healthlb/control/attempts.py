@@ -24,7 +24,7 @@ from healthlb.core.budget import Budget
 from healthlb.core.failover import Action, AttemptEnded, CallPlan, Finish, Skipped, Start, Woke
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, Fail
-from healthlb.core.orca import REPORT_KEY, parse_report
+from healthlb.core.orca import report_of
 from healthlb.core.pickers import ANY_CALL, CallEnd, CallInfo, PickerFactory
 from healthlb.errors import ChannelClosed
 
@@ -162,10 +162,7 @@ class Method:
 
     def tell(self, sub: Subchannel, code: Code, started_at: float, trailers: Iterable[tuple[str, Any]] = ()) -> None:
         """Tell the picker how an attempt ended that began at `started_at` (monotonic seconds)."""
-        report = None
-        if self.told.needs_reports:
-            values = [value for key, value in trailers if key == REPORT_KEY]
-            report = parse_report(values[-1]) if values else None
+        report = report_of(trailers) if self.told.needs_reports else None
         now = time.monotonic_ns()
         seconds = now / SECOND - started_at if self.has_latency else None
         try:

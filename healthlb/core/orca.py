@@ -1,4 +1,8 @@
-"""Load reports of backends: `xds.data.orca.v3.OrcaLoadReport` off the wire (gRFC A51).
+"""Load reports of backends: ORCA's, as trailers (gRFC A51).
+
+There are two forms. `endpoint-load-metrics-bin` holds an `xds.data.orca.v3.OrcaLoadReport`; `endpoint-load-metrics` holds
+the same as text, as Envoy reads it: `TEXT cpu_utilization=0.5,rps_fractional=100` or `JSON {"cpu_utilization": 0.5}`.
+C-core keeps the binary one to itself, no grpcio client is shown it (seen on 1.85.1): there, it is the text that counts.
 
 The one rule: what a server sends cannot hurt. A report that cannot be read is none. The few fields are read by
 hand, so that neither protobuf classes nor a name in the default descriptor pool are needed.
@@ -6,16 +10,21 @@ hand, so that neither protobuf classes nor a name in the default descriptor pool
 
 from __future__ import annotations
 
+import json
+import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-REPORT_KEY = "endpoint-load-metrics-bin"
+BINARY_KEY = "endpoint-load-metrics-bin"
+TEXT_KEY = "endpoint-load-metrics"
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _DOUBLE = struct.Struct("<d")
 _NUMBERS = {1: "cpu_utilization", 2: "mem_utilization", 6: "qps", 7: "eps", 9: "application_utilization"}
 _MAPS = {4: "request_cost", 5: "utilization", 8: "named_metrics"}
+_HUMP = re.compile(r"[A-Z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,55 @@ class LoadReport:
     request_cost: Mapping[str, float] = field(default_factory=dict)
     utilization: Mapping[str, float] = field(default_factory=dict)
     named_metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def report_of(trailers: Iterable[tuple[str, Any]]) -> LoadReport | None:
+    """Return the report among trailers, None where there is none."""
+    for key, value in trailers:
+        if key == TEXT_KEY and isinstance(value, str):
+            return parse_text(value)
+        if key == BINARY_KEY and isinstance(value, bytes):
+            return parse_report(value)
+    return None
+
+
+def parse_text(text: str) -> LoadReport | None:
+    """Return the report that `TEXT ...` or `JSON ...` holds, None where it holds none."""
+    form, _, body = text.partition(" ")
+    pairs: dict[str, Any]
+    try:
+        if form == "TEXT":
+            pairs = dict(pair.strip().split("=") for pair in body.split(",") if pair.strip())
+        elif form == "JSON":
+            pairs = dict(_flat(json.loads(body)))
+        else:
+            return None
+        return _from_pairs(pairs)
+    except (TypeError, ValueError, AttributeError, RecursionError):
+        return None
+
+
+def _flat(value: Any) -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        # Protobuf's JSON has humps.
+        name = _HUMP.sub(lambda hump: f"_{hump[0].lower()}", key)
+        if isinstance(inner, Mapping):
+            yield from ((f"{name}.{part}", number) for part, number in inner.items())
+        else:
+            yield name, inner
+
+
+def _from_pairs(pairs: Mapping[str, Any]) -> LoadReport:
+    numbers: dict[str, float] = {}
+    maps: dict[str, dict[str, float]] = {name: {} for name in _MAPS.values()}
+    for key, value in pairs.items():
+        name, _, part = key.partition(".")
+        name = "qps" if name == "rps_fractional" else name
+        if part and name in maps:
+            maps[name][part] = float(value)
+        elif name in _NUMBERS.values():
+            numbers[name] = float(value)
+    return LoadReport(**numbers, **maps)  # type: ignore[arg-type]
 
 
 def parse_report(data: bytes) -> LoadReport | None:

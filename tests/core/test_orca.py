@@ -9,7 +9,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from healthlb.core.orca import LoadReport, parse_report
+from healthlb.core.orca import LoadReport, parse_report, parse_text, report_of
 
 FIELD = descriptor_pb2.FieldDescriptorProto
 
@@ -91,3 +91,36 @@ def test_other_wire_types_of_known_fields_are_passed_over() -> None:
 
 def test_an_empty_report_is_one() -> None:
     assert parse_report(b"") == LoadReport()
+
+
+# --- as text ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TEXT cpu_utilization=0.5,rps_fractional=100, named_metrics.queue.length=7,unheard_of=1",
+        'JSON {"cpu_utilization": 0.5, "rps_fractional": 100, "named_metrics": {"queue.length": 7}, "unheard_of": 1}',
+        'JSON {"cpuUtilization": 0.5, "rpsFractional": "100", "namedMetrics": {"queue.length": 7}}',
+    ],
+)
+def test_a_report_may_be_text(text: str) -> None:
+    wanted = LoadReport(cpu_utilization=0.5, qps=100.0, named_metrics={"queue.length": 7.0})
+
+    assert parse_text(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "XML <a/>", "TEXT cpu_utilization", "TEXT cpu_utilization=much", "JSON {", "JSON [1]", 'JSON {"eps": []}', "JSON 1"],
+)
+def test_text_that_cannot_be_read_is_no_report(text: str) -> None:
+    assert parse_text(text) is None
+
+
+def test_the_report_is_found_among_trailers() -> None:
+    data = Report(eps=2.0).SerializeToString()
+
+    assert report_of([("a", "b"), ("endpoint-load-metrics-bin", data)]) == LoadReport(eps=2.0)
+    assert report_of([("endpoint-load-metrics", "TEXT eps=3")]) == LoadReport(eps=3.0)
+    assert report_of([("a", "b"), ("endpoint-load-metrics", b"TEXT eps=3"), ("endpoint-load-metrics-bin", "x")]) is None
