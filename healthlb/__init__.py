@@ -18,7 +18,7 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {**COMMON, "healthlb.sync.channel": "HealthAwareChannel"},
-        submodules=("aio", "config", "errors", "resolvers", "server"),
+        submodules=("aio", "config", "errors", "pickers", "resolvers", "server", "testing"),
     )
 
 __all__ = [

@@ -266,7 +266,7 @@ class Attempts:
             if board.snapshot is snapshot:
                 return None
             snapshot = board.snapshot
-        if sub.id in start.exclude and board.snapshot.generation == self._generation:
+        if start.exclude and sub.id in start.exclude and board.snapshot.generation == self._generation:
             # Only the refused one is left, and the core does not know yet that it is down.
             sub.load.abandon()
             return None

@@ -1,7 +1,7 @@
 """Load reports of backends: ORCA's, as trailers (gRFC A51).
 
-There are two forms. `endpoint-load-metrics-bin` holds an `xds.data.orca.v3.OrcaLoadReport`; `endpoint-load-metrics` holds
-the same as text, as Envoy reads it: `TEXT cpu_utilization=0.5,rps_fractional=100` or `JSON {"cpu_utilization": 0.5}`.
+There are two forms. `endpoint-load-metrics-bin` holds an `xds.data.orca.v3.OrcaLoadReport`; `endpoint-load-metrics`
+holds the same as text, as Envoy reads it: `TEXT cpu_utilization=0.5,rps_fractional=100`, or `JSON` and an object.
 C-core keeps the binary one to itself, no grpcio client is shown it (seen on 1.85.1): there, it is the text that counts.
 
 The one rule: what a server sends cannot hurt. A report that cannot be read is none. The few fields are read by

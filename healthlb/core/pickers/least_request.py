@@ -139,7 +139,7 @@ class LeastRequestPicker:
 class WeightedLeastRequestPicker:
     """Over endpoints of different weights."""
 
-    __slots__ = ("_bounds", "_candidates", "_choice_count", "_last", "_rng", "_total")
+    __slots__ = ("_bounds", "_candidates", "_choice_count", "_last", "_others", "_random", "_rng", "_total")
 
     def __init__(self, candidates: tuple[Candidate, ...], rng: random.Random, choice_count: int) -> None:
         self._candidates = candidates
@@ -147,26 +147,32 @@ class WeightedLeastRequestPicker:
         self._total = self._bounds[-1]
         self._last = len(candidates) - 1
         self._rng = rng
+        self._random = rng.random
         self._choice_count = choice_count
+        self._others = (None,) * min(choice_count - 1, self._last)
 
     def pick(self, call: CallInfo) -> Subchannel | None:
         """Return the one of those drawn with the fewest calls in flight per unit of weight."""
-        if call.exclude and (left := untried(self._candidates, call)) is not self._candidates:
-            return WeightedLeastRequestPicker(left, self._rng, self._choice_count)._pick()
-        return self._pick()
-
-    def _pick(self) -> Subchannel:
-        bounds, last, draw = self._bounds, self._last, self._rng.random
-        place = bisect(bounds, draw() * self._total, 0, last)
-        best = self._candidates[place]
-        for _ in range(min(self._choice_count - 1, last)):
+        candidates, draw = self._candidates, self._random
+        if call.exclude and (left := untried(candidates, call)) is not candidates:
+            picker = WeightedLeastRequestPicker(left, self._rng, self._choice_count)
+            return picker.pick(call._replace(exclude=frozenset()))
+        bounds, last, total = self._bounds, self._last, self._total
+        place = bisect(bounds, draw() * total, 0, last)
+        best = candidates[place]
+        for _ in self._others:
             # From all but the best so far: its stretch of the line is left out.
-            point = draw() * (self._total - best.weight)
-            if point >= bounds[place] - best.weight:
-                point += best.weight
+            weight = best.weight
+            point = draw() * (total - weight)
+            if point >= bounds[place] - weight:
+                point += weight
             other = bisect(bounds, point, 0, last)
-            challenger = self._candidates[other]
-            if least((best, challenger)) is challenger:
+            challenger = candidates[other]
+            if best.penalty or challenger.penalty:
+                is_less = least((best, challenger)) is challenger
+            else:
+                is_less = challenger.load.in_flight * weight < best.load.in_flight * challenger.weight
+            if is_less:
                 place, best = other, challenger
         return best.sub
 

@@ -155,4 +155,6 @@ class PeakEwmaPicker:
         other = int(self._random() * (size - 1))
         first = candidates[place]
         second = candidates[other if other < place else other + 1]
-        return (second if second.cost < first.cost else first).sub
+        if first.load.in_flight or second.load.in_flight:
+            return (second if second.cost < first.cost else first).sub
+        return (second if second.level < first.level else first).sub

@@ -39,7 +39,7 @@ _LARGEST_RING = 8_388_608  # Of A42 and Envoy.
 _PLACES = 128
 _SPARSE = 8
 _SAMPLE = 64
-_SPAN = 2**64
+_STRETCH = 8
 _EIGHT = struct.Struct("<8Q")
 
 
@@ -59,6 +59,7 @@ class Ring:
     Attributes:
         hashes: the places, sorted.
         owners: whose each is, as a place in `endpoints`.
+        starts: where in `hashes` the stretches begin that the leading bits of a hash name.
         index: where each address stands in `endpoints`.
     """
 
@@ -72,7 +73,18 @@ class Ring:
         places.sort()
         self.hashes = [place for place, _ in places]
         self.owners = [owner for _, owner in places]
+        self.starts = _starts(self.hashes, _bits(len(places)))
         self.index = {endpoint.address: owner for owner, endpoint in enumerate(endpoints)}
+
+
+def _bits(size: int) -> int:
+    """Return how many leading bits name a stretch of a ring of this size."""
+    return max(0, (size // _STRETCH).bit_length() - 1)
+
+
+def _starts(hashes: Sequence[int], bits: int) -> list[int]:
+    """Return where in `hashes` each stretch of the ring begins, and where the last one ends."""
+    return [bisect_left(hashes, stretch << (64 - bits)) for stretch in range(2**bits)] + [len(hashes)]
 
 
 def _counts(weights: Sequence[float], smallest: int, largest: int) -> list[int]:
@@ -164,7 +176,7 @@ def _check_header(header: object) -> str | None:
 class RingHashPicker:
     """Looks the place up, and goes on clockwise past what cannot take the call."""
 
-    __slots__ = ("_draw", "_factor", "_hashes", "_header", "_owners", "_ready", "_size", "_subs")
+    __slots__ = ("_draw", "_factor", "_hashes", "_header", "_owners", "_ready", "_shift", "_size", "_starts", "_subs")
 
     def __init__(
         self,
@@ -187,14 +199,20 @@ class RingHashPicker:
             self._owners = list(compress(ring.owners, kept))
         self._size = len(self._hashes)
         self._header = header
-        self._draw: Callable[[], float] = rng.random
+        self._draw: Callable[[int], int] = rng.getrandbits
+        # Where each stretch of the ring begins: a look-up takes as long on a large ring as on a small one.
+        bits = _bits(self._size)
+        self._shift = 64 - bits
+        self._starts = _starts(self._hashes, bits) if self._hashes is not ring.hashes else ring.starts
         self._factor = factor
 
     def pick(self, call: CallInfo) -> Subchannel | None:
         """Return the first READY subchannel from the call's place on that has not been tried."""
         if not self._ready:
             return None
-        place = bisect_left(self._hashes, self._hash(call)) % self._size
+        wanted = self._draw(64) if self._header is None else self._hash(call)
+        stretch = wanted >> self._shift
+        place = bisect_left(self._hashes, wanted, self._starts[stretch], self._starts[stretch + 1]) % self._size
         sub = self._subs[self._owners[place]]
         if sub is None or call.exclude or self._factor is not None:
             return self._go_on(place, call)
@@ -202,12 +220,11 @@ class RingHashPicker:
 
     def _hash(self, call: CallInfo) -> int:
         header = self._header
-        if header is not None:
-            values = [value for key, value in call.metadata if key == header]
-            if values:
-                # A76: several values count as one, with commas between.
-                return hash_of(b",".join([value.encode() if isinstance(value, str) else value for value in values]))
-        return int(self._draw() * _SPAN)
+        values = [value for key, value in call.metadata if key == header]
+        if values:
+            # A76: several values count as one, with commas between.
+            return hash_of(b",".join([value.encode() if isinstance(value, str) else value for value in values]))
+        return self._draw(64)
 
     def _go_on(self, place: int, call: CallInfo) -> Subchannel | None:
         """Return the first from `place` on that can take the call; the first READY one where none can."""
