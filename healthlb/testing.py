@@ -162,7 +162,7 @@ def subchannels(
             return []
         return make_subchannels(weights=[weight for weight, _ in pairs], in_flight=[count for _, count in pairs])
 
-    weighed: Any = st.floats(0.01, 100.0) if weights is None else weights
+    weighed: Any = st.integers(1, 1_000).map(lambda tenths: tenths / 10) if weights is None else weights
     return st.lists(st.tuples(weighed, st.integers(0, 20)), min_size=min_size, max_size=max_size).map(made)
 
 

@@ -24,6 +24,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _DOUBLE = struct.Struct("<d")
 _NUMBERS = {1: "cpu_utilization", 2: "mem_utilization", 6: "qps", 7: "eps", 9: "application_utilization"}
 _MAPS = {4: "request_cost", 5: "utilization", 8: "named_metrics"}
+_OTHER_NAMES = {"rps_fractional": "qps"}
 _HUMP = re.compile(r"[A-Z]")
 
 
@@ -93,7 +94,7 @@ def _from_pairs(pairs: Mapping[str, Any]) -> LoadReport:
     maps: dict[str, dict[str, float]] = {name: {} for name in _MAPS.values()}
     for key, value in pairs.items():
         name, _, part = key.partition(".")
-        name = "qps" if name == "rps_fractional" else name
+        name = _OTHER_NAMES.get(name, name)
         if part and name in maps:
             maps[name][part] = float(value)
         elif name in _NUMBERS.values():
