@@ -113,6 +113,19 @@ class Outliers:
     jitter: float = 0.1
 
     def __post_init__(self) -> None:
+        self._check_rules()
+        if self.latency_factor is not None:
+            check_number("Outliers.latency_factor", self.latency_factor, above=1)
+        check_number("Outliers.latency_floor", self.latency_floor, above=0)
+        check_number("Outliers.interval", self.interval, above=0)
+        check_number("Outliers.base_ejection_time", self.base_ejection_time, above=0)
+        check_number("Outliers.max_ejection_time", self.max_ejection_time, low=self.base_ejection_time)
+        check_count("Outliers.max_ejection_percent", self.max_ejection_percent, low=0, high=100)
+        check_number("Outliers.jitter", self.jitter, low=0, high=1)
+
+    def _check_rules(self) -> None:
+        if not isinstance(self.codes, Collection) or isinstance(self.codes, str | bytes):
+            raise ConfigError(f"Outliers.codes must be a collection of status codes, not {self.codes!r}")
         object.__setattr__(self, "codes", frozenset(code_name("Outliers.codes", code) for code in self.codes))
         for name in ("consecutive_failures", "consecutive_connection_failures"):
             if getattr(self, name) is not None:
@@ -123,14 +136,6 @@ class Outliers:
             raise ConfigError(
                 f"Outliers.failure_percentage must be a FailurePercentage or None, not {self.failure_percentage!r}"
             )
-        if self.latency_factor is not None:
-            check_number("Outliers.latency_factor", self.latency_factor, above=1)
-        check_number("Outliers.latency_floor", self.latency_floor, above=0)
-        check_number("Outliers.interval", self.interval, above=0)
-        check_number("Outliers.base_ejection_time", self.base_ejection_time, above=0)
-        check_number("Outliers.max_ejection_time", self.max_ejection_time, low=self.base_ejection_time)
-        check_count("Outliers.max_ejection_percent", self.max_ejection_percent, low=0, high=100)
-        check_number("Outliers.jitter", self.jitter, low=0, high=1)
 
     @property
     def interval_ns(self) -> int:

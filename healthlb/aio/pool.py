@@ -15,7 +15,7 @@ from healthlb.control.delivery import run_callback
 from healthlb.control.driver import Driver
 from healthlb.control.grpc_transport import GrpcTransport, connections_closed, last_words
 from healthlb.control.pool import PoolBase
-from healthlb.control.settings import Listener, Settings, make_balancer
+from healthlb.control.settings import Listener, Settings
 from healthlb.control.tasks import start_task
 from healthlb.core.heartbeat import Pace
 from healthlb.core.load import Subchannel
@@ -85,7 +85,7 @@ class Pool(PoolBase):
         assert self.loop is not None
         pace = _paces.setdefault(self.loop, Pace())
         driver = Driver(
-            balancer=make_balancer(settings, pace),
+            balancer=settings.make_balancer(pace),
             transport=GrpcTransport(
                 settings.credentials, settings.options, settings.health.metadata, self.names, settings.compression
             ),

@@ -61,11 +61,9 @@ class Settings:
     listeners: tuple[Listener, ...]
     outliers: Outliers | None
 
-
-def make_balancer(settings: Settings, pace: Pace) -> Balancer:
-    """Return a channel's core; `pace` is shared by those of a loop."""
-    service, health, seed = settings.service, settings.health, settings.seed
-    return Balancer(service, health, seed, pace, settings.outliers, settings.subset)
+    def make_balancer(self, pace: Pace) -> Balancer:
+        """Return the core of a channel, which shares `pace` with the others of its thread or loop."""
+        return Balancer(self.service, self.health, self.seed, pace, self.subset, self.outliers)
 
 
 def make_settings(

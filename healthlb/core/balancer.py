@@ -65,12 +65,12 @@ class Balancer:
         policy: how health is followed.
         seed: of the random streams.
         pace: shared by the balancers of a process, so that their heartbeats are.
-        outliers: who is ejected for what its calls say, None for nobody.
         subset: how many of the resolver's endpoints are used, None for all.
+        outliers: who is ejected for what its calls say, None for nobody.
     """
 
     def __init__(self, service: str | None, policy: HealthCheck, seed: int, pace: Pace | None = None,
-                 outliers: Outliers | None = None, subset: Subset | None = None) -> None:
+                 subset: Subset | None = None, outliers: Outliers | None = None) -> None:
         self._service = service
         self._policy = policy
         self._streams = Streams(seed)

@@ -25,6 +25,8 @@ from healthlb.core.turn import Turn
 
 _READY = ConnectivityState.READY
 _SAMPLES = 40
+# To look at all others costs time in proportion to their number; so it is done the less often the more there are.
+_LOOK_EVERY = SECOND // 100_000
 _INTERVAL = (0, "outliers", 0)
 _SAMPLE = (0, "outliers", 1)
 
@@ -64,6 +66,7 @@ class OutlierDetector:
         self._suspects: dict[int, _Suspect] = {}
         self._useless: dict[int, int] = {}
         self._told: dict[int, None] = {}
+        self._all: tuple[int, Tally] | None = None
 
     # --- at once -----------------------------------------------------------------------------------
 
@@ -84,9 +87,18 @@ class OutlierDetector:
         limit = self._policy.consecutive_failures
         if limit is None or row < limit or machine.concluded_state is not _READY:
             return
-        others = _sum(tally for tally in self._tallies(machines, self._before) if tally.sub != machine.id)
+        others = self._others(machine.id, load, machines, turn.now)
         if rules.is_no_chance(row, others, of_late=row - lates < limit):
             self._eject(machine, rules.words(row, lates), turn)
+
+    def _others(self, sub: int, load: Load, machines: Machines, now: int) -> Tally:
+        """Return what all others' calls came to in this interval and the one before."""
+        if self._all is None or now - self._all[0] >= (len(machines) // 100) * 100 * _LOOK_EVERY:
+            self._all = (now, _sum(self._tallies(machines, self._before)))
+        everyone = self._all[1]
+        calls, strikes, lates = _since(load, self._before.get(sub))
+        others = (everyone.calls - calls, everyone.strikes - strikes, everyone.lates - lates)
+        return Tally(0, *(max(0, number) for number in others))
 
     def connected(self, machine: SubchannelMachine) -> None:
         """A connection for calls is up; see whether the one before was of any use."""
@@ -188,6 +200,7 @@ class OutlierDetector:
             sub: (load, load.judged, load.strikes, load.lates) for sub, load in _loads(machines)
         }
         self._before = self._before or self._marks
+        self._all = None
         self._in_flight = {}
         self._samples = 0
         self._began_at = turn.now

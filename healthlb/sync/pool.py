@@ -16,7 +16,7 @@ from healthlb.control.driver import Driver
 from healthlb.control.grpc_transport import GrpcTransport
 from healthlb.control.names import Names
 from healthlb.control.pool import PoolBase
-from healthlb.control.settings import Listener, Settings, make_balancer
+from healthlb.control.settings import Listener, Settings
 from healthlb.control.thread import ControlThread
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Fact
@@ -47,7 +47,7 @@ class Control:
 
     def _start(self) -> None:
         settings = self._settings
-        balancer = make_balancer(settings, self.thread.pace)
+        balancer = settings.make_balancer(self.thread.pace)
         self._board.publish(balancer.snapshot)
         self._driver = Driver(
             balancer=balancer,

@@ -144,7 +144,7 @@ def test_google_api_core_retries_on_top(sync_face: Face, fleet: Fleet, api_core:
     backends = fleet.lend(2)
     for backend in backends:
         backend.behave(fail="UNAVAILABLE", details="not yet")
-    client = ready(sync_face, backends, Failover())
+    client = ready(sync_face, backends, Failover(), outliers=None)
     retry = api_core.Retry(
         predicate=api_core.if_exception_type(exceptions.ServiceUnavailable), initial=0.01, maximum=0.01, timeout=0.5
     )
@@ -185,7 +185,7 @@ def test_google_api_core_in_aio(aio_face: AioFace, fleet: Fleet, api_core: Any) 
 
     backends = fleet.lend(2)
     backends[0].behave(fail="UNAVAILABLE")
-    client = ready(aio_face, backends, Failover())
+    client = ready(aio_face, backends, Failover(), outliers=None)
     assert isinstance(client, AioClient)
     predicate = api_core.if_exception_type(exceptions.ServiceUnavailable)
     retry = retry_async.AsyncRetry(predicate=predicate, initial=0.01, maximum=0.01, timeout=0.5)
