@@ -108,7 +108,7 @@ def test_a_penalty_doubles_and_ends() -> None:
         made.call_ended(one, FAILED)
 
     assert picks(picker, 64) == [2] * 64
-    assert 1 in picks(picker, 50)
+    assert 1 in picks(picker, 200)
     assert 2 in picks(picker, 50)
 
 
@@ -123,7 +123,7 @@ def test_a_success_forgets_what_was_before() -> None:
     made.call_ended(one, FAILED)
 
     assert picks(picker, 4) == [2] * 4
-    assert 1 in picks(picker, 50)
+    assert 1 in picks(picker, 40)
 
 
 def test_answers_and_strangers_cost_nothing() -> None:
@@ -145,3 +145,15 @@ def test_penalties_survive_a_rebuild() -> None:
     picker = made.build(ready[:2])
 
     assert set(picks(picker, 8)) == {2}
+
+
+def test_p16_weights_do_not_call_a_failing_backend_back() -> None:
+    """P16, with weights."""
+    made = least_request()
+    bad, *others = ready = fleet(weights=[5.0, 1.0, 1.0])
+    picker = made.build(ready)
+    for _ in range(9):
+        made.call_ended(bad, FAILED)
+
+    assert set(picks(picker, 40)) == {2, 3}
+    assert 1 in picks(picker, 100)

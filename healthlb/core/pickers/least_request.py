@@ -7,7 +7,8 @@ somebody does. Envoy's weight / (in flight + 1) has the same ends in view.
 
 A backend that fails fast is always idle, and would draw calls on itself (a sinkhole). So a failed call stays on the
 books of its backend as `failure_penalty` calls in flight, twice as many for each failure on end, at most 64; each time
-that the backend is drawn, one is taken off. That takes no clock, and no more of the traffic the more there is of it.
+that the backend is compared with another, one is taken off. That takes no clock, and costs the less of the traffic the
+longer it goes on.
 """
 
 from __future__ import annotations
@@ -120,8 +121,11 @@ class LeastRequestPicker:
             return self._pick_with_care(call)
         candidates, size = self._candidates, self._size
         place = int(self._random() * size)
-        other = int(self._random() * (size - 1))
         first = candidates[place]
+        if not (first.penalty or first.load.in_flight):
+            # No other can be less busy.
+            return first.sub
+        other = int(self._random() * (size - 1))
         second = candidates[other if other < place else other + 1]
         if first.penalty or second.penalty:
             return least((first, second)).sub
@@ -161,6 +165,8 @@ class WeightedLeastRequestPicker:
         place = bisect(bounds, draw() * total, 0, last)
         best = candidates[place]
         for _ in self._others:
+            if not (best.penalty or best.load.in_flight):
+                break
             # From all but the best so far: its stretch of the line is left out.
             weight = best.weight
             point = draw() * (total - weight)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 import random
 import struct
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
@@ -71,8 +72,9 @@ class Ring:
             for place in _places(endpoint.address, number)
         ]
         places.sort()
-        self.hashes = [place for place, _ in places]
-        self.owners = [owner for _, owner in places]
+        # Arrays lie close together, and a ring is looked at all over.
+        self.hashes = array("Q", [place for place, _ in places])
+        self.owners = array("L", [owner for _, owner in places])
         self.starts = _starts(self.hashes, _bits(len(places)))
         self.index = {endpoint.address: owner for owner, endpoint in enumerate(endpoints)}
 
@@ -82,9 +84,9 @@ def _bits(size: int) -> int:
     return max(0, (size // _STRETCH).bit_length() - 1)
 
 
-def _starts(hashes: Sequence[int], bits: int) -> list[int]:
+def _starts(hashes: Sequence[int], bits: int) -> Sequence[int]:
     """Return where in `hashes` each stretch of the ring begins, and where the last one ends."""
-    return [bisect_left(hashes, stretch << (64 - bits)) for stretch in range(2**bits)] + [len(hashes)]
+    return array("L", [*(bisect_left(hashes, stretch << (64 - bits)) for stretch in range(2**bits)), len(hashes)])
 
 
 def _counts(weights: Sequence[float], smallest: int, largest: int) -> list[int]:
@@ -195,8 +197,8 @@ class RingHashPicker:
         if len(ready) * _SPARSE < len(subs):
             # So few that a pick would go past many: here the others' places are left out.
             kept = [subs[owner] is not None for owner in ring.owners]
-            self._hashes = list(compress(ring.hashes, kept))
-            self._owners = list(compress(ring.owners, kept))
+            self._hashes = array("Q", compress(ring.hashes, kept))
+            self._owners = array("L", compress(ring.owners, kept))
         self._size = len(self._hashes)
         self._header = header
         self._draw: Callable[[int], int] = rng.getrandbits

@@ -65,14 +65,16 @@ class StaticStride:
 
 def _split(subs: Sequence[Subchannel], weights: Sequence[float]) -> tuple[list[Subchannel], list[int]]:
     """Return the entries and their weights on a scale to `MOST`, the large ones split."""
-    largest = _LARGEST_SHARE * sum(weights) / max(1, len(weights))
+    if len(set(weights)) <= 1:
+        return list(subs), [MOST] * len(subs)
+    largest = _LARGEST_SHARE * sum(weights) / len(weights)
     counts = [math.ceil(weight / largest) for weight in weights]
     parts = [weight / count for weight, count in zip(weights, counts, strict=True)]
-    scale = MOST / max(parts, default=1.0)
+    scale = MOST / max(parts)
     strides = [max(1, round(part * scale)) for part in parts]
     entries, spread = list(subs), list(strides)
     # The parts of one stand as far apart as they can: a round of all, then one of those that have more, and so on.
-    for part in range(1, max(counts, default=1)):
+    for part in range(1, max(counts)):
         more = [place for place, count in enumerate(counts) if count > part]
         entries += [subs[place] for place in more]
         spread += [strides[place] for place in more]
