@@ -19,7 +19,7 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {**COMMON, "healthlb.sync.channel": "HealthAwareChannel"},
-        submodules=("aio", "config", "errors", "presets", "resolvers", "server"),
+        submodules=("aio", "config", "errors", "pickers", "presets", "resolvers", "server", "testing"),
     )
 
 __all__ = [

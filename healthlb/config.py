@@ -19,6 +19,8 @@ _LARGEST = 1e15
 # What C-core takes; it refuses anything else when the Watch is to start.
 _METADATA_KEY = re.compile(rb"[0-9a-z_.-]+")
 _METADATA_VALUE = re.compile(rb"[ -~]*")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]{1,9})?)s")
+_LONGEST = 315_576_000_000.0  # Seconds, of a protobuf Duration.
 
 
 def _ns(seconds: float) -> int:
@@ -51,6 +53,17 @@ def check_count(option: str, value: object, *, low: int, high: int | None = None
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f"{option} must be a whole number, not {value!r}")
     check_number(option, value, low=low, high=high)
+
+
+def parse_duration(name: str, value: object) -> float:
+    """Return the seconds of a service config's duration, as `"1.5s"`; raise ConfigError where it is none."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ConfigError(f"{name} must be a duration like '1.5s', not {value!r}")
+    seconds = float(match[1])
+    if seconds > _LONGEST:
+        raise ConfigError(f"{name} must be at most {_LONGEST:.0f}s, not {value!r}")
+    return seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,17 +6,13 @@ The one rule: nothing is silently ignored. What is named and not known is an err
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from healthlb.config import Backoff, Failover, RetryThrottle, check_count, check_number, code_name
+from healthlb.config import Backoff, Failover, RetryThrottle, check_count, check_number, code_name, parse_duration
 from healthlb.errors import ConfigError
-
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]{1,9})?)s")
-_LONGEST = 315_576_000_000.0  # Seconds, of a protobuf Duration.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +149,7 @@ def _parse_method(value: object) -> MethodConfig:
     retry = _parse_retry(entry["retryPolicy"]) if "retryPolicy" in entry else None
     if "hedgingPolicy" in entry:
         retry = _parse_hedging(entry["hedgingPolicy"])
-    timeout = _duration("methodConfig.timeout", entry["timeout"]) if "timeout" in entry else None
+    timeout = parse_duration("methodConfig.timeout", entry["timeout"]) if "timeout" in entry else None
     names = tuple(_parse_name(name) for name in _check_list("methodConfig.name", _need("methodConfig", entry, "name")))
     return MethodConfig(names=names, timeout=timeout, wait_for_ready=wait_for_ready, retry=retry)
 
@@ -169,8 +165,8 @@ def _parse_name(value: object) -> tuple[str, str]:
 def _parse_retry(value: object) -> Failover:
     known = {"maxAttempts", "initialBackoff", "maxBackoff", "backoffMultiplier", "retryableStatusCodes"}
     policy = _check_object("retryPolicy", value, known)
-    initial = _duration("retryPolicy.initialBackoff", _need("retryPolicy", policy, "initialBackoff"))
-    maximum = _duration("retryPolicy.maxBackoff", _need("retryPolicy", policy, "maxBackoff"))
+    initial = parse_duration("retryPolicy.initialBackoff", _need("retryPolicy", policy, "initialBackoff"))
+    maximum = parse_duration("retryPolicy.maxBackoff", _need("retryPolicy", policy, "maxBackoff"))
     multiplier = _need("retryPolicy", policy, "backoffMultiplier")
     check_number("retryPolicy.initialBackoff", initial, above=0)
     check_number("retryPolicy.maxBackoff", maximum, above=0)
@@ -193,7 +189,7 @@ def _parse_hedging(value: object) -> Failover:
         max_attempts=_max_attempts("hedgingPolicy", policy),
         codes=[code_name("hedgingPolicy.nonFatalStatusCodes", code) for code in codes],
         idempotent=True,
-        hedging_delay=_duration("hedgingPolicy.hedgingDelay", policy.get("hedgingDelay", "0s")),
+        hedging_delay=parse_duration("hedgingPolicy.hedgingDelay", policy.get("hedgingDelay", "0s")),
     )
 
 
@@ -203,13 +199,3 @@ def _max_attempts(name: str, policy: Mapping[str, Any]) -> int:
         raise ConfigError(f"{name}.maxAttempts must be a whole number of at least 2, not {value!r}")
     # A6: more than 5 counts as 5.
     return min(value, 5)
-
-
-def _duration(name: str, value: object) -> float:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ConfigError(f"{name} must be a duration like '1.5s', not {value!r}")
-    seconds = float(match[1])
-    if seconds > _LONGEST:
-        raise ConfigError(f"{name} must be at most {_LONGEST:.0f}s, not {value!r}")
-    return seconds

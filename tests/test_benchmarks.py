@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import command, jobs, report
+from healthlb.pickers import picker_names
+from tests.benchmarks import command, jobs, pick, report
 from tests.benchmarks.catalogue import FIGURES, Measurement, Target
 from tests.benchmarks.effort import Effort
 from tests.benchmarks.jobs import Job
@@ -63,11 +64,14 @@ def test_streams_are_measured(face: str) -> None:
 def test_every_picker_is_measured_at_every_size() -> None:
     measurements = jobs.measure(Job(part="pick"), TINY)
 
-    assert names(measurements) == {"pick", "pick_growth", "pick_other", "sync_path"}
-    assert {one.detail for one in measurements if one.figure == "pick"} == {
-        "round_robin, 2 subchannels",
-        "round_robin, 30 subchannels",
+    assert names(measurements) == {
+        *("pick", "pick_weighing", "pick_hashing", "pick_other"),
+        *("pick_growth", "publication", "sync_path"),
     }
+    assert {one.detail for one in measurements if one.figure == "pick"} == {
+        f"{picker}, {size} subchannels" for picker in ("round_robin", "random") for size in (2, 30)
+    }
+    assert {case.name.partition(",")[0].partition(" ")[0] for case in pick.CASES} == set(picker_names())
 
 
 @pytest.mark.parametrize("face", jobs.FACES)

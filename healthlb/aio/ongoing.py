@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 from asyncio import _get_running_loop
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from functools import partial
 from typing import Any
 
@@ -70,6 +70,9 @@ class OngoingCall(Runner):
         if code is grpc.StatusCode.INTERNAL and details == MADE_UP:
             code = grpc.StatusCode.UNAVAILABLE
         return Outcome(code, details, has_metadata, trailers)
+
+    def _trailers(self, inner: Any) -> Iterable[tuple[str, Any]]:
+        return now(inner.trailing_metadata()) or ()
 
     def _when_done(self, inner: Any, callback: Callable[[], None]) -> None:
         # grpcio's public add_done_callback keeps the call alive until it is over, so that one whose

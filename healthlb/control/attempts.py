@@ -6,9 +6,10 @@ the first failure, so that a call whose first attempt succeeds costs none.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,11 @@ from healthlb.core.budget import Budget
 from healthlb.core.failover import Action, AttemptEnded, CallPlan, Finish, Skipped, Start, Woke
 from healthlb.core.load import Subchannel, Verdict
 from healthlb.core.messages import SECOND, Code, Fail
-from healthlb.core.pickers import ANY_CALL, CallInfo
+from healthlb.core.orca import report_of
+from healthlb.core.pickers import ANY_CALL, CallEnd, CallInfo, PickerFactory
 from healthlb.errors import ChannelClosed
+
+_log = logging.getLogger("healthlb")
 
 _TELLING = (Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE)
 _PREVIOUS_ATTEMPTS = "healthlb-previous-rpc-attempts"
@@ -88,6 +92,32 @@ def count_out(sub: Subchannel, budget: Budget) -> None:
         budget.call_succeeded()
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Which ends of attempts a picker hears of.
+
+    Attributes:
+        hear: where it hears of them.
+        of_failures: whether of those that failed.
+        of_all: whether of the others too.
+        needs_reports: whether with the backend's load report.
+    """
+
+    hear: Callable[[Subchannel, CallEnd], object]
+    of_failures: bool
+    of_all: bool
+    needs_reports: bool
+
+
+def told_of(factory: PickerFactory) -> Told:
+    """Return which ends this factory's pickers hear of."""
+    hear = getattr(factory, "call_ended", None)
+    if hear is None:
+        return Told(lambda sub, end: None, False, False, False)
+    needs_reports = bool(getattr(factory, "needs_reports", False))
+    return Told(hear, True, needs_reports or bool(getattr(factory, "needs_latency", False)), needs_reports)
+
+
 class Method:
     """One method of one channel: how it is called on whichever subchannel was picked.
 
@@ -101,6 +131,8 @@ class Method:
 
     Attributes:
         attempt_timeout: the most that one attempt may take, in seconds, None for no limit.
+        told: which ends of attempts the picker hears of.
+        has_latency: whether how long a call takes says something of the backend; that of a stream does not.
         is_plain: whether a first attempt is any pick and the caller's own timeout and metadata.
         opened: grpcio's multi-callables, by subchannel.
     """
@@ -117,6 +149,8 @@ class Method:
         self.is_hedged = policy.call.is_hedged and arity == "unary_unary"
         limit = policy.call.attempt_timeout
         self.attempt_timeout = None if limit is None else limit / SECOND
+        self.told = told_of(pool.settings.factory)
+        self.has_latency = arity == "unary_unary"
         self.is_plain = not (self.needs_call or self.is_hedged or limit or policy.timeout)
         self.opened: dict[Subchannel, Any] = {}
         outliers = pool.settings.outliers
@@ -138,6 +172,16 @@ class Method:
         if Code.DEADLINE_EXCEEDED in self._counted:
             sub.load.beat()
         self.pool.call_failed(sub, Code.DEADLINE_EXCEEDED, is_refused=False)
+
+    def tell(self, sub: Subchannel, code: Code, started_at: float, trailers: Iterable[tuple[str, Any]] = ()) -> None:
+        """Tell the picker how an attempt ended that began at `started_at` (monotonic seconds)."""
+        report = report_of(trailers) if self.told.needs_reports else None
+        now = time.monotonic_ns()
+        seconds = now / SECOND - started_at if self.has_latency else None
+        try:
+            self.told.hear(sub, CallEnd(code, now, seconds, report))
+        except Exception:
+            _log.exception("call_ended of the picker factory %r failed", self.pool.settings.factory)
 
     def open(self, sub: Subchannel) -> Any:
         """Return grpcio's multi-callable on this subchannel, and keep it in `opened`.
@@ -235,7 +279,7 @@ class Attempts:
             if board.snapshot is snapshot:
                 return None
             snapshot = board.snapshot
-        if sub.id in start.exclude and board.snapshot.generation == self._generation:
+        if start.exclude and sub.id in start.exclude and board.snapshot.generation == self._generation:
             # Only the refused one is left, and the core does not know yet that it is down.
             sub.load.abandon()
             return None
@@ -284,6 +328,8 @@ class Attempts:
         seconds = time.monotonic() - started_at
         self.history += (Attempt(sub.address, outcome.code, outcome.details, seconds),)
         code = to_code(outcome.code)
+        if self.method.told.of_failures:
+            self.method.tell(sub, Code.CANCELLED if self.is_cancelled else code, started_at, outcome.trailers)
         is_refused = self._is_refused(sub, outcome)
         if self.is_cancelled:
             sub.load.abandon()

@@ -48,7 +48,7 @@ from healthlb.core.messages import (
     StopWatch,
     Tick,
 )
-from healthlb.core.pickers import PickerFactory
+from healthlb.core.pickers import Picker, PickerFactory
 from healthlb.core.probing import with_probes
 from healthlb.core.snapshot import Snapshot
 from healthlb.resolvers import Resolver
@@ -109,6 +109,7 @@ class Driver:
         self._published = balancer.snapshot
         self._built_from = self._published.ready
         self._picker = self._published.picker
+        self._endpoints: tuple[Endpoint, ...] = ()
         self._failures: dict[tuple[int, int, Code, bool], None] = {}
         self._failures_lock = threading.Lock()
 
@@ -214,14 +215,23 @@ class Driver:
         old = self._published
         if snapshot.generation == old.generation:
             return
-        if snapshot.ready is not self._built_from:
-            try:
-                self._picker = self._factory.build(snapshot.ready)
-                self._built_from = snapshot.ready
-            except Exception:
-                _log.exception("the picker factory %r failed; the last good picker stays", self._factory)
+        try:
+            self._picker = self._build(snapshot)
+        except Exception:
+            _log.exception("the picker factory %r failed; the last good picker stays", self._factory)
         self._published = replace(snapshot, picker=with_probes(self._picker, snapshot.probes))
         self._publish(self._published)
+
+    def _build(self, snapshot: Snapshot) -> Picker:
+        tell = getattr(self._factory, "endpoints", None)
+        endpoints = self._endpoints if tell is None else tuple(view.endpoint for view in snapshot.views)
+        if snapshot.ready is self._built_from and endpoints == self._endpoints:
+            return self._picker
+        if tell is not None and endpoints != self._endpoints:
+            tell(endpoints)
+        picker = self._factory.build(snapshot.ready)
+        self._built_from, self._endpoints = snapshot.ready, endpoints
+        return picker
 
     # --- effects -------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from types import MappingProxyType
@@ -67,6 +67,10 @@ class Runner:
 
     def _outcome(self, inner: Any) -> Outcome | None:
         """Return how an attempt failed, None for OK."""
+        raise NotImplementedError
+
+    def _trailers(self, inner: Any) -> Iterable[tuple[str, Any]]:
+        """Return the trailing metadata of an attempt that is over."""
         raise NotImplementedError
 
     def _when_done(self, inner: Any, callback: Callable[[], None]) -> None:
@@ -231,8 +235,12 @@ class Runner:
         inner = self._live.get(start.attempt)
         if self._is_over or inner is None:
             sub.load.abandon()
+            if self._method.told.of_all:
+                self._method.tell(sub, Code.CANCELLED, started_at)
             return
         outcome = self._outcome(inner)
+        if outcome is None and self._method.told.of_all:
+            self._method.tell(sub, Code.OK, started_at, self._trailers(inner))
         if outcome is None and (self._tried is None or self._tried.plan is None):
             # The way of nearly all calls: the first attempt, and nothing was planned beside it.
             count_out(sub, self._method.budget)

@@ -15,6 +15,7 @@ import grpc
 from healthlb.control.attempts import FIRST, Attempts, Method
 from healthlb.control.replay import Replay
 from healthlb.core.failover import Action, Start, WakeAt
+from healthlb.core.messages import Code
 from healthlb.sync.attempts import outcome_of, pause, wait_for_pick
 from healthlb.sync.ongoing import OngoingCall
 
@@ -62,6 +63,8 @@ class _UnaryResponse(_MultiCallable):
         attempts = Attempts(method, timeout, metadata, wait_for_ready, begun_at)
         replay = Replay(request, method.policy.buffer_limit) if method.has_request_stream else None
         start = FIRST
+        # The other form has no trailers.
+        beneath = "with_call" if method.told.needs_reports else form
         while True:
             sub = attempts.try_pick(start)
             has_waited = sub is None
@@ -70,7 +73,7 @@ class _UnaryResponse(_MultiCallable):
             started_at = time.monotonic()
             terms = attempts.terms(start, has_waited=has_waited)
             try:
-                call = getattr(method.opened.get(sub) or method.open(sub), form)
+                call = getattr(method.opened.get(sub) or method.open(sub), beneath)
                 body = request if replay is None else replay.reader()
                 # wait_for_ready stays here: below, the call would wait for this one subchannel.
                 result = call(body, *terms, credentials, None, compression)
@@ -84,7 +87,10 @@ class _UnaryResponse(_MultiCallable):
                 raise
             else:
                 attempts.succeeded(start, sub)
-                return result
+                if method.told.of_all:
+                    trailers = result[1].trailing_metadata() if beneath == "with_call" else ()
+                    method.tell(sub, Code.OK, started_at, trailers)
+                return result if form == beneath else result[0]
 
     def __call__(
         self,

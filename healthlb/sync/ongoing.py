@@ -6,7 +6,7 @@ The one rule: to its caller it is one call from beginning to end, however many a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import grpc
@@ -56,6 +56,9 @@ class OngoingCall(Runner, grpc.RpcError, grpc.Call, grpc.Future):  # type: ignor
         if self._replay is not None and not self._replay.rewind():
             self._attempts.is_committed = True
         return outcome_of(inner)
+
+    def _trailers(self, inner: Any) -> Iterable[tuple[str, Any]]:
+        return inner.trailing_metadata() or ()
 
     def _when_done(self, inner: Any, callback: Callable[[], None]) -> None:
         if not inner.add_callback(callback):

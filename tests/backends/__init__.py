@@ -18,7 +18,8 @@ The service is /test.Echo, bytes in and bytes out, for clients without serialize
   `<name>:<number of messages>`. Bidi sends each message back behind `<name>:`.
 - Request metadata steers a call: `x-sleep` (seconds), `x-fail` (a status code's name) with `x-details`, `x-id` (counted
   in `Stats.ids`), `x-echo: 1` (answer the request), `x-trailer` (comes back as trailing metadata), `x-pushback` (comes
-  back as `grpc-retry-pushback-ms`), `x-count` and `x-interval` (ServerStream), `x-headers: 1` (initial metadata first).
+  back as `grpc-retry-pushback-ms`), `x-report` (queries per second and CPU utilization, `100,0.5`, come back as a load
+  report of ORCA, in its binary form and as text), `x-count` and `x-interval` (ServerStream), `x-headers: 1` (initial metadata first).
 - `x-backend: <name>` comes as initial metadata (with the answer, unless `x-headers`; a failing call has none, as with
   most servers) and always as trailing metadata.
 

@@ -151,6 +151,7 @@ class Backend:
         details: str | None = None,
         pushback: int | str | None = None,
         trailer: str | None = None,
+        report: str | None = None,
     ) -> None:
         """Steer every later call of /test.Echo as its metadata could; without arguments: back to normal.
 
@@ -160,8 +161,10 @@ class Backend:
             details: the text to fail with.
             pushback: the value of the trailer `grpc-retry-pushback-ms`.
             trailer: the value of the trailer `x-trailer`.
+            report: send a load report with every answer: queries per second and CPU utilization, `"100,0.5"`.
         """
-        self._process.command("behave", sleep=sleep, fail=fail, details=details, pushback=pushback, trailer=trailer)
+        wanted = {"sleep": sleep, "fail": fail, "details": details, "pushback": pushback}
+        self._process.command("behave", **wanted, trailer=trailer, report=report)
 
     def stats(self) -> Stats:
         """Return what the server has seen."""

@@ -5,6 +5,7 @@ One rule: metadata of the call wins over `Backend.behave`.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,7 @@ class Plan:
     has_echo: bool
     count: int
     interval: float
-    trailing: tuple[tuple[str, str], ...]
+    trailing: tuple[tuple[str, str | bytes], ...]
 
 
 class Steering:
@@ -54,11 +55,16 @@ class Steering:
     def plan(self, metadata: Iterable[tuple[str, str | bytes]]) -> Plan:
         """Return what the call with this metadata is to do."""
         asked = self._wide | {key: str(value) for key, value in metadata if key.startswith("x-")}
-        trailing = [("x-backend", self.name)]
+        trailing: list[tuple[str, str | bytes]] = [("x-backend", self.name)]
         if "x-trailer" in asked:
             trailing.append(("x-trailer", asked["x-trailer"]))
         if "x-pushback" in asked:
             trailing.append(("grpc-retry-pushback-ms", asked["x-pushback"]))
+        if "x-report" in asked:
+            qps, cpu = (float(part) for part in asked["x-report"].split(","))
+            binary = struct.pack("<BdBd", 1 << 3 | 1, cpu, 6 << 3 | 1, qps)
+            trailing.append(("endpoint-load-metrics-bin", binary))
+            trailing.append(("endpoint-load-metrics", f"TEXT cpu_utilization={cpu},rps_fractional={qps}"))
         return Plan(
             call_id=asked.get("x-id"),
             sleep=float(asked.get("x-sleep", 0)),

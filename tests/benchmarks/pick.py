@@ -6,8 +6,10 @@ only the cost of the bare loop is taken away.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
@@ -15,8 +17,9 @@ import healthlb
 from healthlb.control.attempts import FIRST, Attempts
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import ConnectivityState, Endpoint
-from healthlb.core.pickers import picker_names
+from healthlb.core.pickers import PickerSource
 from healthlb.core.snapshot import Snapshot
+from healthlb.pickers import CallEnd, Code, PeakEwma, RingHash
 from tests.benchmarks.catalogue import Measurement
 from tests.benchmarks.contestants import HEALTHLB
 from tests.benchmarks.effort import Effort
@@ -24,6 +27,7 @@ from tests.benchmarks.pairing import Block, alternate
 
 _METHOD = "/test.Echo/Unary"
 _TARGETED = "round_robin"
+_METADATA = (("x-request", "17"), ("x-user", "user-1234"))
 
 
 class SilentChannel:
@@ -41,36 +45,88 @@ def _do_nothing(*arguments: Any) -> None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One picker as it is measured.
+
+    Attributes:
+        figure: whose target it has.
+        name: what the row is called.
+        picker: for `picker=`.
+        weight: gives an endpoint's weight by its number.
+    """
+
+    figure: str
+    name: str
+    picker: PickerSource
+    weight: Callable[[int], float] = lambda number: 1.0
+
+
+def _uneven(number: int) -> float:
+    return float(number % 4 + 1)
+
+
+def _by_header() -> RingHash:
+    return RingHash(request_hash_header="x-user")
+
+
+CASES = (
+    Case("pick", "round_robin", "round_robin"),
+    Case("pick", "random", "random"),
+    Case("pick_other", "pick_first", "pick_first"),
+    Case("pick_weighing", "weighted_round_robin", "weighted_round_robin"),
+    Case("pick_weighing", "weighted_round_robin, weights 1 to 4", "weighted_round_robin", _uneven),
+    Case("pick_weighing", "least_request", "least_request"),
+    Case("pick_weighing", "least_request, weights 1 to 4", "least_request", _uneven),
+    Case("pick_weighing", "peak_ewma", "peak_ewma"),
+    Case("pick_hashing", "ring_hash", "ring_hash"),
+    Case("pick_hashing", "ring_hash by a header", _by_header),
+)
+
+
 def picks(effort: Effort) -> list[Measurement]:
-    """Measure the pick of each registered picker at each size, in microseconds."""
+    """Measure the pick of each picker at each size, in microseconds, and what a change of health costs."""
     measurements = []
-    for picker in picker_names():
-        blocks = {size: _pick_block(open_offline(picker, size), effort.picks) for size in effort.pick_sizes}
-        samples = alternate({str(size): block for size, block in blocks.items()}, effort.pick_rounds)
-        figure = "pick" if picker == _TARGETED else "pick_other"
+    for case in CASES:
+        channels = {size: open_offline(case.picker, size, case.weight) for size in effort.pick_sizes}
+        blocks = {str(size): _pick_block(channel, effort.picks) for size, channel in channels.items()}
+        samples = alternate(blocks, effort.pick_rounds)
         for size in effort.pick_sizes:
-            detail = f"{picker}, {size:,} subchannels"
-            measurements.append(Measurement(figure, {HEALTHLB: samples[str(size)]}, detail))
-        if picker == _TARGETED:
-            small, large = (str(effort.pick_sizes[end]) for end in (0, -1))
-            growth = [many / few for many, few in zip(samples[large], samples[small], strict=True)]
-            measurements.append(Measurement("pick_growth", {HEALTHLB: growth}, f"{int(large):,} : {int(small):,}"))
+            detail = f"{case.name}, {size:,} subchannels"
+            measurements.append(Measurement(case.figure, {HEALTHLB: samples[str(size)]}, detail))
+        small, large = (str(effort.pick_sizes[end]) for end in (0, -1))
+        growth = [many / few for many, few in zip(samples[large], samples[small], strict=True)]
+        detail = f"{case.name}, {int(large):,} : {int(small):,}"
+        measurements.append(Measurement("pick_growth", {HEALTHLB: growth}, detail))
+        measurements.append(_publication(case, channels[effort.pick_sizes[-1]], effort.pick_rounds))
     return [*measurements, _whole_path(effort)]
 
 
-def open_offline(picker: str, size: int) -> healthlb.HealthAwareChannel:
+def open_offline(
+    picker: PickerSource, size: int, weight: Callable[[int], float] = lambda number: 1.0
+) -> healthlb.HealthAwareChannel:
     """Return a sync channel that believes in `size` READY subchannels; nothing is connected."""
     channel = healthlb.HealthAwareChannel(["127.0.0.1:1"], picker=picker)
     pool = channel._pool
-    ready = tuple(Subchannel(number, 1, Endpoint(f"127.0.0.1:{number}")) for number in range(1, size + 1))
-    pool.board.publish(Snapshot(1, ConnectivityState.READY, ready, pool.settings.factory.build(ready)))
+    ready = tuple(
+        Subchannel(number, 1, Endpoint(f"127.0.0.1:{number}", weight(number))) for number in range(1, size + 1)
+    )
+    factory = pool.settings.factory
+    if isinstance(factory, RingHash):
+        factory.endpoints([sub.endpoint for sub in ready])
+    picker_over_all = factory.build(ready)
+    if isinstance(factory, PeakEwma):
+        for sub in ready:
+            factory.call_ended(sub, CallEnd(Code.OK, sub.id, 0.01))
+    pool.board.publish(Snapshot(1, ConnectivityState.READY, ready, picker_over_all))
     silent = SilentChannel()
     pool.channels._channels.update({(sub.id, sub.generation): silent for sub in ready})  # type: ignore[attr-defined]
     return channel
 
 
 def _pick_block(channel: healthlb.HealthAwareChannel, count: int) -> Block:
-    attempts = Attempts(channel.unary_unary(_METHOD)._method, None, None, None, 0)
+    method = channel.unary_unary(_METHOD)._method
+    attempts = Attempts(method, None, _METADATA, None, 0)
 
     def block() -> float:
         clock, now = time.perf_counter_ns, time.monotonic_ns
@@ -80,6 +136,20 @@ def _pick_block(channel: healthlb.HealthAwareChannel, count: int) -> Block:
         return (clock() - began_at) / count / 1e3 - _loop_cost(count)
 
     return block
+
+
+def _publication(case: Case, channel: healthlb.HealthAwareChannel, rounds: int) -> Measurement:
+    """The picker that is built when one of all goes out or comes back, and its publication, in milliseconds."""
+    board, factory = channel._pool.board, channel._pool.settings.factory
+    ready = board.snapshot.ready
+    samples = []
+    for number in range(rounds):
+        now_ready = ready if number % 2 else ready[1:]
+        began_at = time.perf_counter_ns()
+        snapshot = replace(board.snapshot, generation=number + 2, ready=now_ready, picker=factory.build(now_ready))
+        board.publish(snapshot)
+        samples.append((time.perf_counter_ns() - began_at) / 1e6)
+    return Measurement("publication", {HEALTHLB: samples}, f"{case.name}, {len(ready):,} subchannels")
 
 
 def _whole_path(effort: Effort) -> Measurement:
@@ -95,9 +165,14 @@ def _whole_path(effort: Effort) -> Measurement:
     return Measurement("sync_path", alternate({HEALTHLB: block}, effort.pick_rounds))
 
 
+@functools.lru_cache
 def _loop_cost(count: int) -> float:
+    """What a turn of the bare loop costs at best."""
     clock = time.perf_counter_ns
-    began_at = clock()
-    for _ in repeat(None, count):
-        pass
-    return (clock() - began_at) / count / 1e3
+    samples = []
+    for _ in range(50):
+        began_at = clock()
+        for _ in repeat(None, count):
+            pass
+        samples.append((clock() - began_at) / count / 1e3)
+    return min(samples)

@@ -746,3 +746,52 @@ def test_without_health_checking_no_watch_is_opened() -> None:
         await close(world)
 
     run(main())
+
+
+class Listing(Switch):
+    """Hears of all endpoints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lists: list[list[str]] = []
+
+    def endpoints(self, endpoints: tuple[Endpoint, ...]) -> None:
+        if self.is_broken:
+            raise RuntimeError("this picker is broken")
+        self.lists.append([endpoint.address for endpoint in endpoints])
+
+
+def test_p13_a_factory_hears_of_endpoints_when_they_change_and_not_of_their_health() -> None:
+    async def main() -> None:
+        factory = Listing()
+        world = await opened("a:1", "b:1", factory=factory)
+        await serve(world, "a:1")
+        await serve(world, "b:1")
+        assert factory.lists == [["a:1", "b:1"]]
+        builds = len(factory.built)
+        world.resolver.say(endpoints("a:1", "b:1", "c:1"))
+        await settle()
+
+        # The new one is not READY yet, but a ring has its place.
+        assert factory.lists == [["a:1", "b:1"], ["a:1", "b:1", "c:1"]]
+        assert len(factory.built) == builds + 1
+        await close(world)
+
+    run(main())
+
+
+def test_a_factory_that_does_not_take_the_endpoints_hears_of_them_again() -> None:
+    async def main() -> None:
+        factory = Listing()
+        factory.is_broken = True
+        world = await opened("a:1", "b:1", factory=factory)
+        await serve(world, "a:1")
+        assert pick(world) is None
+        factory.is_broken = False
+        world.of("b:1").become(FAILURE)
+        await settle()
+
+        assert (pick(world), factory.lists) == ("a:1", [["a:1", "b:1"]])
+        await close(world)
+
+    run(main())

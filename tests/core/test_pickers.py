@@ -12,33 +12,32 @@ from hypothesis import strategies as st
 
 from healthlb.core import pickers
 from healthlb.core.load import Subchannel
-from healthlb.core.messages import Endpoint
 from healthlb.core.pickers import (
     ANY_CALL,
     CallInfo,
-    Picker,
     PickerFactory,
     make_factory,
     picker_names,
     register_picker,
     service_config_picker,
 )
+from healthlb.core.pickers.pick_first import PickFirst
 from healthlb.errors import ConfigError
+from tests.core.fleets import fleet, picks
 
-NAMES = ("pick_first", "random", "round_robin")
-
-
-def fleet(count: int) -> list[Subchannel]:
-    return [Subchannel(number, 1, Endpoint(f"10.0.0.{number}:1")) for number in range(1, count + 1)]
+NAMES = (
+    "least_request",
+    "peak_ewma",
+    "pick_first",
+    "random",
+    "ring_hash",
+    "round_robin",
+    "weighted_round_robin",
+)
 
 
 def factory(name: str, seed: int = 1) -> PickerFactory:
     return make_factory(name, random.Random(seed))
-
-
-def picks(picker: Picker, count: int, call: CallInfo = ANY_CALL) -> list[int]:
-    chosen = [picker.pick(call) for _ in range(count)]
-    return [sub.id for sub in chosen if sub is not None]
 
 
 @pytest.fixture(autouse=True)
@@ -171,6 +170,22 @@ def test_pick_first_falls_back_in_the_resolvers_order() -> None:
     assert [picks(picker, 1, CallInfo(exclude=tried)) for tried in ({1}, {1, 2}, {1, 2, 3})] == [[2], [3], [1]]
 
 
+def test_shuffled_channels_begin_at_different_addresses_and_stay_there() -> None:
+    """A62."""
+    chosen = []
+    for seed in range(60):
+        first = make_factory(lambda: PickFirst(shuffle_address_list=True), random.Random(seed))
+        ready = fleet(4)
+        chosen.append(picks(first.build(ready), 3)[0])
+        assert {*picks(first.build(ready[::-1]), 3)} == {chosen[-1]}
+
+    assert {*chosen} == {1, 2, 3, 4}
+
+
+def test_unshuffled_is_the_default() -> None:
+    assert picks(make_factory(PickFirst, random.Random(1)).build(fleet(4)), 1) == [1]
+
+
 # --- the registry ----------------------------------------------------------------------------------
 
 
@@ -246,9 +261,93 @@ def test_a_service_config_names_pickers_in_the_order_of_preference() -> None:
     assert service_config_picker(entries) == "pick_first"
 
 
-def test_arguments_that_a_picker_does_not_take_are_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"pick_first takes no arguments, not \{'shuffleAddressList': True\}"):
-        service_config_picker([{"xds": {"ignored": 1}}, {"pick_first": {"shuffleAddressList": True}}])
+class Threshold(Last):
+    """A user's picker with arguments."""
+
+    def __init__(self, *, most_in_flight: int = 3) -> None:
+        self.most_in_flight = most_in_flight
+
+
+class Anything(Last):
+    def __init__(self, **arguments: Any) -> None:
+        self.arguments = arguments
+
+
+def configured(entry: dict[str, Any]) -> Any:
+    return make_factory(service_config_picker([entry]), random.Random(1))
+
+
+def test_arguments_reach_the_factory_under_pythons_names() -> None:
+    register_picker("threshold", Threshold)
+    register_picker("anything", Anything)
+
+    assert configured({"threshold": {"mostInFlight": 7}}).most_in_flight == 7
+    assert configured({"threshold": {}}).most_in_flight == 3
+    assert configured({"anything": {"minShare": [1], "b": None}}).arguments == {"min_share": [1], "b": None}
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"round_robin": {"a": 1}}, r"loadBalancingConfig.round_robin takes no arguments, not \{'a': 1\}"),
+        ({"round_robin": [1]}, r"loadBalancingConfig.round_robin must be an object, not \[1\]"),
+        ({"pick_first": {"shuffle": True}}, r"pick_first takes shuffleAddressList, not \{'shuffle': True\}"),
+        (
+            {"pick_first": {"shuffleAddressList": 1}},
+            r"loadBalancingConfig.pick_first: PickFirst.shuffle_address_list must be True or False, not 1",
+        ),
+        (
+            {"least_request": {"choiceCount": 1}},
+            r"loadBalancingConfig.least_request: LeastRequest.choice_count must be a number at least 2, not 1",
+        ),
+        ({"least_request": {"choiceCount": "2"}}, "LeastRequest.choice_count must be a whole number, not '2'"),
+        (
+            {"ring_hash": {"minRingSize": 0}},
+            r"ring_hash: RingHash.min_ring_size must be a number at least 1 and at most 131072, not 0",
+        ),
+        ({"ring_hash": {"maxRingSize": 9_000_000}}, "RingHash.max_ring_size must be .* at most 8.38861e[+]06, not 9000000"),
+        ({"ring_hash": {"requestHashHeader": "x-bin"}}, "request_hash_header must be a header in lower case and not binary"),
+        ({"ring_hash": {"requestHashHeader": 7}}, "request_hash_header must be a header in lower case .*, not 7"),
+        ({"ring_hash": {"balanceFactor": 1}}, "RingHash.balance_factor must be a number above 1, not 1"),
+        ({"peak_ewma": {"decay": 0}}, "PeakEwma.decay must be a number above 0, not 0"),
+        (
+            {"weighted_round_robin": {"enableOobLoadReport": True}},
+            "weighted_round_robin: enableOobLoadReport must be false: load reports are taken from trailers only",
+        ),
+        (
+            {"weighted_round_robin": {"oobReportingPeriod": "1s"}},
+            r"takes errorUtilizationPenalty, blackoutPeriod, weightExpirationPeriod, weightUpdatePeriod, "
+            r"enableOobLoadReport, not \{'oobReportingPeriod': '1s'\}",
+        ),
+        ({"weighted_round_robin": {"blackoutPeriod": 10}}, "blackoutPeriod must be a duration like '1.5s', not 10"),
+        ({"weighted_round_robin": {"weightExpirationPeriod": "0s"}}, "weight_expiration_period must be a number above 0"),
+        ({"weighted_round_robin": {"errorUtilizationPenalty": -1}}, "error_utilization_penalty must be a number at least 0"),
+    ],
+)
+def test_arguments_that_cannot_work_are_named(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        configured(entry)
+
+
+def test_arguments_of_pickers_that_are_not_taken_are_not_looked_at() -> None:
+    assert service_config_picker([{"xds": {"ignored": 1}}, {"pick_first": {}}]) == "pick_first"
+
+
+def test_grpcs_own_arguments_are_taken() -> None:
+    everything = {
+        "enableOobLoadReport": False,
+        "blackoutPeriod": "5s",
+        "weightExpirationPeriod": "60s",
+        "weightUpdatePeriod": "0.5s",
+        "errorUtilizationPenalty": 0.5,
+    }
+    for entry in (
+        {"weighted_round_robin": everything},
+        {"ring_hash": {"minRingSize": 1024, "maxRingSize": 4096, "requestHashHeader": "x-user"}},
+        {"least_request": {"choiceCount": 50}},
+        {"pick_first": {"shuffleAddressList": True}},
+    ):
+        assert picks(configured(entry).build(fleet(1)), 1) == [1]
 
 
 def test_a_service_config_without_a_known_picker_is_an_error() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import itertools
 import pkgutil
 import re
 import runpy
@@ -17,6 +18,7 @@ import pytest
 import healthlb
 import healthlb.aio
 import healthlb.core.pickers
+import healthlb.pickers
 from healthlb.core import facts, health
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, inline_codes, links, table_rows
 
@@ -155,7 +157,24 @@ def test_reasons_are_those_of_the_program() -> None:
 def test_every_picker_is_documented() -> None:
     told = {cell.strip("`") for cell in first_cells("pickers.md", "name")}
 
-    assert told == {"round_robin", "pick_first", "random"} == set(healthlb.core.pickers.picker_names())
+    assert told == set(healthlb.core.pickers.picker_names())
+
+
+def test_every_argument_of_a_picker_is_documented_with_its_default() -> None:
+    rows = table_rows(DOCS / "pickers.md")
+    start = next(index for index, row in enumerate(rows) if row[0] == "class") + 1
+    told, kind = set(), ""
+    for cells in itertools.takewhile(lambda cells: len(cells) == 4, rows[start:]):
+        kind = cells[0].strip("`") or kind
+        told |= {(kind, name) for name in re.findall(r"`(\w+)`", cells[1])}
+    kinds = [kind for kind in vars(healthlb.pickers).values() if inspect.isclass(kind) and hasattr(kind, "build")]
+
+    assert told == {
+        (kind.__name__, name)
+        for kind in kinds
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
 
 
 # --- links and pictures ----------------------------------------------------------------------------

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from healthlb.core.load import Subchannel
-from healthlb.core.pickers import pick_first, random_pick, round_robin
+from healthlb.core.pickers import (
+    least_request,
+    peak_ewma,
+    pick_first,
+    random_pick,
+    ring_hash,
+    round_robin,
+    weighted_round_robin,
+)
+from healthlb.core.pickers.arguments import with_arguments
+from healthlb.core.pickers.ends import CallEnd as CallEnd
 from healthlb.errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True)
-class CallInfo:
+class CallInfo(NamedTuple):
     """What a picker may know of a call.
 
     Attributes:
@@ -30,7 +38,7 @@ class CallInfo:
     method: str = ""
     metadata: Sequence[tuple[str, str | bytes]] = ()
     attempt: int = 1
-    exclude: Set[int] = field(default_factory=frozenset)
+    exclude: Set[int] = frozenset()
 
 
 ANY_CALL = CallInfo()
@@ -47,9 +55,15 @@ class Picker(Protocol):
 class PickerFactory(Protocol):
     """Builds a channel's pickers; one per channel. State that outlives a picker lives here.
 
-    A factory with a method `seed(rng)` is given a `random.Random` of its own before the first
-    build. A factory whose attribute `needs_call` is False gets a blank `CallInfo` on first
-    attempts, which saves building one per call.
+    What it may have besides:
+
+    - `seed(rng)`: called before the first build with a `random.Random` of its own.
+    - `endpoints(endpoints)`: called before a build, with every `Endpoint` of the resolver, READY or not, whenever
+      they have changed.
+    - `call_ended(sub, end)`: called with a `CallEnd` for each attempt that failed; from the thread that ran it, so
+      it must not block, and what it raises goes to the log. With `needs_latency = True` it hears of every attempt,
+      and with `needs_reports = True` of every attempt with the backend's load report (gRFC A51).
+    - `needs_call = False`: first attempts give `pick` a blank `CallInfo`, which saves making one per call.
     """
 
     def build(self, ready: Sequence[Subchannel]) -> Picker:
@@ -58,19 +72,25 @@ class PickerFactory(Protocol):
 
 PickerSource = str | Callable[[], PickerFactory]
 
-_registry: dict[str, Callable[[], PickerFactory]] = {
+_registry: dict[str, Callable[..., PickerFactory]] = {
     "round_robin": round_robin.RoundRobin,
     "pick_first": pick_first.PickFirst,
     "random": random_pick.RandomPick,
+    "weighted_round_robin": weighted_round_robin.WeightedRoundRobin,
+    "least_request": least_request.LeastRequest,
+    "peak_ewma": peak_ewma.PeakEwma,
+    "ring_hash": ring_hash.RingHash,
 }
 
 
-def register_picker(name: str, factory: Callable[[], PickerFactory]) -> None:
+def register_picker(name: str, factory: Callable[..., PickerFactory]) -> None:
     """Make a picker known by name, for `picker=` and for service configs.
 
     Args:
         name: letters, digits and underscores, as gRPC's policy names.
-        factory: a callable without arguments that returns a `PickerFactory`; a class will do.
+        factory: a callable that needs no arguments and returns a `PickerFactory`; a class will do. Keyword
+            arguments that it can take are what a service config may give: `{"my_policy": {"minShare": 1}}` is
+            `min_share=1`.
 
     Raises:
         ConfigError: the name is malformed or the factory is not callable.
@@ -108,17 +128,15 @@ def make_factory(source: PickerSource, rng: random.Random) -> PickerFactory:
     return factory
 
 
-def service_config_picker(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Return the first policy of a `loadBalancingConfig` that is known here.
+def service_config_picker(entries: Sequence[Mapping[str, Any]]) -> PickerSource:
+    """Return the first policy of a `loadBalancingConfig` that is known here, with its arguments.
 
     Raises:
-        ConfigError: none is known, or it has arguments, which no picker takes so far.
+        ConfigError: none is known, or it takes no such arguments.
     """
     choices = [choice for entry in entries for choice in entry.items()]
     for name, arguments in choices:
         if name in _registry:
-            if arguments:
-                raise ConfigError(f"loadBalancingConfig.{name} takes no arguments, not {arguments!r}")
-            return name
+            return name if arguments == {} else with_arguments(name, _registry[name], arguments)
     names = [name for name, _ in choices]
     raise ConfigError(f"loadBalancingConfig names none of {', '.join(picker_names())}: {names!r}")

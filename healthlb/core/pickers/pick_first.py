@@ -1,12 +1,16 @@
-"""The first READY subchannel in the resolver's order (gRPC's `pick_first`, on healthy ones only).
+"""The first READY subchannel in the resolver's order, or in a random one (gRPC's `pick_first`, gRFC A62).
 
 Unlike gRPC's, it does not ignore health: an unhealthy address is passed over.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from healthlb.core.streams import Streams
+from healthlb.errors import ConfigError
 
 if TYPE_CHECKING:
     from healthlb.core.load import Subchannel
@@ -14,16 +18,35 @@ if TYPE_CHECKING:
 
 
 class PickFirst:
-    """The factory. It stays with its choice while that is READY, as gRPC does."""
+    """The factory. It stays with its choice while that is READY, as gRPC does.
+
+    Args:
+        shuffle_address_list: take the addresses in a random order, another one in each channel (gRFC A62); so that
+            clients with one and the same list do not all go to its first.
+
+    Raises:
+        ConfigError: it is not a bool.
+    """
 
     needs_call = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, shuffle_address_list: bool = False) -> None:
+        if not isinstance(shuffle_address_list, bool):
+            raise ConfigError(f"PickFirst.shuffle_address_list must be True or False, not {shuffle_address_list!r}")
+        self._is_shuffled = shuffle_address_list
+        self._rng = Streams(0).stream("pick_first")
+        self._ranks: dict[int, float] = {}
         self._current_id: int | None = None
+
+    def seed(self, rng: random.Random) -> None:
+        """Shuffle by this stream from now on."""
+        self._rng = rng
 
     def build(self, ready: Sequence[Subchannel]) -> PickFirstPicker:
         """Return a picker that prefers the present choice, else the first address."""
-        order = sorted(ready, key=lambda sub: sub.id != self._current_id)
+        if self._is_shuffled:
+            self._ranks = {sub.id: self._ranks.get(sub.id) or self._rng.random() for sub in ready}
+        order = sorted(ready, key=lambda sub: (sub.id != self._current_id, self._ranks.get(sub.id, 0.0)))
         self._current_id = order[0].id if order else None
         return PickFirstPicker(tuple(order))
 

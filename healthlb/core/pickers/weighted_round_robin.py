@@ -1,0 +1,175 @@
+"""Each READY subchannel in turn, in proportion to its weight (gRPC's `weighted_round_robin`, gRFC A58).
+
+The weight is the endpoint's own, times what the backend's load reports say (per-call trailers, gRFC A51): queries per
+second for each unit of utilization, errors counting as extra load. Where no backend reports, the endpoints' weights
+alone decide; equal ones make it a round robin.
+
+New reports are not taken one by one: once in each `weight_update_period` the call that ends next has new weights made.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from healthlb.config import check_number, parse_duration
+from healthlb.core.pickers.arguments import check_known, snake_case
+from healthlb.core.pickers.static_stride import StaticStride
+from healthlb.errors import ConfigError
+
+if TYPE_CHECKING:
+    from healthlb.core.load import Subchannel
+    from healthlb.core.orca import LoadReport
+    from healthlb.core.pickers import CallInfo
+    from healthlb.core.pickers.ends import CallEnd
+
+_SECOND = 1_000_000_000
+_SHORTEST_UPDATE_PERIOD = 0.1
+_PERIODS = ("blackoutPeriod", "weightExpirationPeriod", "weightUpdatePeriod")
+_ARGUMENTS = ("error_utilization_penalty", "blackout_period", "weight_expiration_period", "weight_update_period")
+
+
+class ReportedWeight:
+    """What one backend's reports come to."""
+
+    __slots__ = ("_reported_at", "_since", "_weight")
+
+    def __init__(self) -> None:
+        self._weight = 0.0
+        self._since: int | None = None
+        self._reported_at = 0
+
+    def reported(self, report: LoadReport, penalty: float, now: int) -> None:
+        """Take in a report; one without queries or utilization says nothing (A58)."""
+        utilization = report.application_utilization if report.application_utilization > 0 else report.cpu_utilization
+        if not (report.qps > 0 and utilization > 0):
+            return
+        utilization += max(0.0, report.eps) / report.qps * penalty
+        weight = report.qps / utilization
+        if not (math.isfinite(weight) and weight > 0):
+            return
+        self._weight = weight
+        self._reported_at = now
+        if self._since is None:
+            self._since = now
+
+    def value(self, now: int, expiry: int, blackout: int) -> float:
+        """Return the weight, 0 where there is none that can be used: too young or too old."""
+        if self._since is None:
+            return 0.0
+        if now - self._reported_at >= expiry:
+            # A58: who comes back after that has its blackout again.
+            self._since = None
+            return 0.0
+        return 0.0 if now - self._since < blackout else self._weight
+
+
+class WeightedRoundRobin:
+    """The factory: it owns the running number, and the reported weights of those that stay READY.
+
+    Args:
+        error_utilization_penalty: what an error adds to the utilization, per query; at least 0 (A58).
+        blackout_period: seconds from a backend's first report until its weight counts; at least 0.
+        weight_expiration_period: seconds until a weight is too old; above 0.
+        weight_update_period: seconds between two choices of weights; less than 0.1 counts as 0.1 (A58).
+
+    Raises:
+        ConfigError: a value is out of its bounds.
+    """
+
+    needs_call = False
+    needs_reports = True
+
+    def __init__(
+        self,
+        *,
+        error_utilization_penalty: float = 1.0,
+        blackout_period: float = 10.0,
+        weight_expiration_period: float = 180.0,
+        weight_update_period: float = 1.0,
+    ) -> None:
+        check_number("WeightedRoundRobin.error_utilization_penalty", error_utilization_penalty, low=0)
+        check_number("WeightedRoundRobin.blackout_period", blackout_period, low=0)
+        check_number("WeightedRoundRobin.weight_expiration_period", weight_expiration_period, above=0)
+        check_number("WeightedRoundRobin.weight_update_period", weight_update_period, low=0)
+        self._penalty = error_utilization_penalty
+        self._blackout = round(blackout_period * _SECOND)
+        self._expiry = round(weight_expiration_period * _SECOND)
+        self._period = round(max(_SHORTEST_UPDATE_PERIOD, weight_update_period) * _SECOND)
+        self._numbers: Iterator[int] = itertools.count()
+        self._reported: dict[Subchannel, ReportedWeight] = {}
+        self._picker = WeightedRoundRobinPicker(StaticStride((), (), self._numbers))
+        self._has_reports = False
+        self._updated_at = 0
+
+    @classmethod
+    def from_service_config(cls, arguments: Mapping[str, Any]) -> Self:
+        """Return a factory for the arguments of gRPC's `WeightedRoundRobinLbConfig` (A58).
+
+        Raises:
+            ConfigError: one is not known or out of its bounds, or asks for reports out of band.
+        """
+        given = dict(arguments)
+        if given.pop("enableOobLoadReport", False) is not False:
+            raise ConfigError("enableOobLoadReport must be false: load reports are taken from trailers only")
+        known = {key for key in given if snake_case(key) in _ARGUMENTS}
+        check_known("weighted_round_robin", given, known, [*_ARGUMENTS, "enable_oob_load_report"])
+        given |= {key: parse_duration(key, given[key]) for key in _PERIODS if key in given}
+        return cls(**{snake_case(key): value for key, value in given.items()})
+
+    def seed(self, rng: random.Random) -> None:
+        """Start the rotation at a random place."""
+        self._numbers = itertools.count(rng.getrandbits(31))
+
+    def build(self, ready: Sequence[Subchannel]) -> WeightedRoundRobinPicker:
+        """Return a picker that continues the rotation over `ready`.
+
+        A backend that was away starts with a blackout, as in A58.
+        """
+        known = self._reported
+        self._reported = {sub: known.get(sub) or ReportedWeight() for sub in ready}
+        self._picker = WeightedRoundRobinPicker(self._schedule(self._updated_at))
+        return self._picker
+
+    def call_ended(self, sub: Subchannel, end: CallEnd) -> None:
+        """Hear of an attempt, and of the backend's load."""
+        reported = self._reported.get(sub)
+        if end.report is not None and reported is not None:
+            reported.reported(end.report, self._penalty, end.at)
+            self._has_reports = True
+        if self._has_reports and end.at - self._updated_at >= self._period:
+            self._updated_at = end.at
+            picker = self._picker
+            picker.schedule = self._schedule(end.at)
+
+    def _schedule(self, now: int) -> StaticStride:
+        subs = tuple(self._reported)
+        weights = [sub.weight for sub in subs]
+        if self._has_reports:
+            reported = [known.value(now, self._expiry, self._blackout) for known in self._reported.values()]
+            usable = [weight for weight in reported if weight]
+            # A58: fewer than two are nothing to compare; who has none gets the mean.
+            if len(usable) >= 2:
+                mean = sum(usable) / len(usable)
+                weights = [own * (weight or mean) for own, weight in zip(weights, reported, strict=True)]
+        return StaticStride(subs, weights, self._numbers)
+
+
+class WeightedRoundRobinPicker:
+    """Picks by the present schedule.
+
+    Attributes:
+        schedule: replaced as a whole where there are new weights.
+    """
+
+    __slots__ = ("schedule",)
+
+    def __init__(self, schedule: StaticStride) -> None:
+        self.schedule = schedule
+
+    def pick(self, call: CallInfo) -> Subchannel | None:
+        """Return the next subchannel by weight, past those that this call has tried."""
+        return self.schedule.pick(call)
