@@ -314,3 +314,20 @@ def test_words_of_a_straggler_are_no_probe() -> None:
     world.tell(ProbeEnded(2, 2))  # of one that is in
     world.tell(ProbeEnded(bad.id, 77))  # of another connection
     assert world.balancer.snapshot.probes == (bad,)
+
+
+def test_in_a_large_fleet_the_others_are_not_counted_for_each_failure() -> None:
+    balancer = Balancer("svc", HealthCheck(heartbeat=None), 1, outliers=Outliers(max_ejection_percent=0))
+    balancer.handle(Resolved(tuple(Endpoint(f"host-{number}") for number in range(100))), SECOND)
+    for sub in range(1, 101):
+        for event in (ConnectivityChanged(sub, READY), DataReady(sub, sub), HealthReported(sub, 1, 1)):
+            balancer.handle(event, SECOND)
+    bad = balancer.snapshot.ready[0]
+    told = []
+    for _ in range(20):
+        bad.load.start()
+        bad.load.fail(Verdict.STRIKE)
+        effects = balancer.handle(CallFailed(bad.id, bad.generation, Code.UNKNOWN), SECOND)
+        told += [effect.fact for effect in effects if isinstance(effect, Report)]
+
+    assert [(fact.cause, fact.is_enforced) for fact in told] == [("5 calls failed in a row", False)]

@@ -164,7 +164,7 @@ def test_a_restarted_backend_is_back_at_once(face: Face, fleet: Fleet) -> None:
     client = face.ready(addresses(backends))
     backends[0].behave(fail="INTERNAL")
     call(client, 15)
-    assert client.subchannel(backends[0].address).ejected
+    eventually(lambda: client.subchannel(backends[0].address).ejected)
     backends[0].restart()
     eventually(lambda: client.subchannel(backends[0].address).reason.startswith("on probe"))
 
