@@ -162,6 +162,9 @@ def test_targets_are_those_of_the_requirement() -> None:
     assert {name: target.bound for name, target in targets.items() if target.of == "value"} == {
         "pick": 1.5,
         "pick_growth": 1.25,
+        "pick_weighing": 2.5,
+        "pick_hashing": 4.0,
+        "publication": 20,
         "scale_threads": 20,
         "scale_cpu": 3.0,
         "scale_out": 1.0,

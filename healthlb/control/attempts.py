@@ -161,7 +161,8 @@ class Method:
     def failed(self, sub: Subchannel, code: Code, *, is_refused: bool = False) -> None:
         """Count out a call that ended with another status, and tell the core where that may matter."""
         verdict = Verdict.ANSWER
-        if code in self._counted:
+        # A refusal is the connection's affair: nothing reached the backend, and it is out of rotation by that.
+        if code in self._counted and not is_refused:
             verdict = Verdict.LATE if code is Code.DEADLINE_EXCEEDED else Verdict.STRIKE
         sub.load.fail(verdict)
         if verdict is not Verdict.ANSWER or code in _TELLING:

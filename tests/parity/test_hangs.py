@@ -6,7 +6,7 @@ grpcio itself goes on sending them their share of the calls for as long as it la
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -40,12 +40,14 @@ def out_after(clients: dict[str, Client], address: str, since: float) -> dict[st
     return found
 
 
-def back_after(run: Contest, backend: str, since: float) -> dict[str, float]:
-    """Wait until each gets calls answered by the backend; return how long after `since` the first such began."""
-    run.wait_for_answers_of(backend)
+def back_after(run: Contest, backend: str, since: float, names: Sequence[str] | None = None) -> dict[str, float]:
+    """Wait until each (of these names) gets calls answered by the backend; return how long after `since` the first began."""
+    loads = {name: run.loads[name] for name in names or run.loads}
+    for load in loads.values():
+        load.wait_until(lambda outcome: outcome.backend == backend)
     return {
         name: round(min(o.began_at for o in load.outcomes if o.backend == backend and o.began_at >= since) - since, 3)
-        for name, load in run.loads.items()
+        for name, load in loads.items()
     }
 
 

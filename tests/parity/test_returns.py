@@ -25,10 +25,11 @@ def wait(seconds: float) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("away", [10.0, 30.0])
+@pytest.mark.parametrize(("away", "with_native"), [(10.0, True), (30.0, False)])
 def test_after_an_outage_it_is_in_rotation_again_within_1_5_seconds(
-    faces: tuple[Face, Face], fleet: Fleet, tally: Tally, away: float
+    faces: tuple[Face, Face], fleet: Fleet, tally: Tally, away: float, with_native: bool
 ) -> None:
+    """After 30 s grpcio's own backoff takes 12 to 20 s more, which nobody waits for here."""
     backends = fleet.lend(3)
     with contest(faces, addresses(backends), RATE, timeout=5.0) as run:
         backends[0].kill()
@@ -36,7 +37,7 @@ def test_after_an_outage_it_is_in_rotation_again_within_1_5_seconds(
         backends[0].restart()
         serving_at = backends[0].stats().started_at
         back_at = time.monotonic()
-        returned = back_after(run, "b0", serving_at)
+        returned = back_after(run, "b0", serving_at, None if with_native else FACES)
         run.wait_for(RATE)
     tally.note(f"back in rotation after {away:g} s down, s", returned)
 
@@ -44,7 +45,7 @@ def test_after_an_outage_it_is_in_rotation_again_within_1_5_seconds(
         # And the first calls that it gets succeed, whatever strayed to it while it was away.
         assert run.failed(back_at)[name] == 0, run.loads[name].failures()
         assert returned[name] <= 1.5 + SLACK, returned
-        assert returned[name] <= returned[f"native {name}"] + 0.5, returned
+        assert returned[name] <= returned.get(f"native {name}", returned[name]) + 0.5, returned
 
 
 def test_the_only_one_comes_back(faces: tuple[Face, Face], fleet: Fleet, tally: Tally) -> None:
