@@ -49,19 +49,19 @@ def refusal(address: str) -> Any:
 def test_the_text_of_a_refusal(nobody: str) -> None:
     error = refusal(nobody)
     port = nobody.rpartition(":")[2]
+    # From grpcio 1.71 to 1.85 what follows the address has changed; the rest is what is relied on.
     known = {
-        "127.0.0.1": (f"127.0.0.1:{port}", f"UNKNOWN: ipv4:{nobody}: Failed to connect to remote host: Connection refused"),
-        "[::1]": (nobody, f"UNKNOWN: ipv6:%5B::1%5D:{port}: Failed to connect to remote host: Connection refused"),
-        "localhost": (
-            f"127.0.0.1:{port}",
-            f"UNKNOWN: ipv4:127.0.0.1:{port}: Failed to connect to remote host: Connection refused",
-        ),
-        "unix": (nobody, f"FAILED_PRECONDITION: {nobody}: connect failed: addr: {nobody} error: No such file or directory"),
+        "127.0.0.1": (f"127.0.0.1:{port}", f"UNKNOWN: ipv4:{nobody}: "),
+        "[::1]": (nobody, f"UNKNOWN: ipv6:%5B::1%5D:{port}: "),
+        "localhost": (f"127.0.0.1:{port}", f"UNKNOWN: ipv4:127.0.0.1:{port}: "),
+        "unix": (nobody, f": {nobody}: "),
     }
     address, text = known[nobody.rpartition(":")[0]]
 
     assert error.code() is UNAVAILABLE
-    assert error.details() == f"failed to connect to all addresses; last error: {text}"
+    assert error.details().startswith("failed to connect to all addresses; last error: ")
+    assert text in error.details()
+    assert error.details().rstrip("(0123456789) ").endswith(("Connection refused", "No such file or directory"))
     assert (tuple(error.initial_metadata()), tuple(error.trailing_metadata())) == ((), ())
     assert names_refusal(error.details(), {address})
 
