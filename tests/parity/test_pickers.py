@@ -78,7 +78,7 @@ def test_p16_a_backend_that_fails_fast_draws_no_calls(face: Face, fleet: Fleet, 
 
 def test_one_users_calls_go_to_one_backend_which_has_them_back_after_a_restart(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(3)
-    client = face.ready(addresses(backends), picker=lambda: RingHash(request_hash_header="x-user"))
+    client = face.ready(addresses(backends), picker=lambda: RingHash(request_hash_header="x-user"), outliers=None)
     users = [f"user-{number}" for number in range(30)]
     homes = {user: client.call(user=user) for user in users}
     assert set(homes.values()) == {"b0", "b1", "b2"}
