@@ -23,7 +23,8 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]{1,9})?)s")
 _LONGEST = 315_576_000_000.0  # Seconds, of a protobuf Duration.
 
 
-def _ns(seconds: float) -> int:
+def to_ns(seconds: float) -> int:
+    """Return a duration in nanoseconds; never 0, or a timer would be due for ever."""
     return max(1, round(seconds * _SECOND))
 
 
@@ -97,12 +98,12 @@ class Backoff:
     @property
     def initial_ns(self) -> int:
         """The first delay in nanoseconds."""
-        return _ns(self.initial)
+        return to_ns(self.initial)
 
     @property
     def maximum_ns(self) -> int:
         """The longest delay in nanoseconds."""
-        return _ns(self.maximum)
+        return to_ns(self.maximum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,12 +132,12 @@ class Heartbeat:
     @property
     def interval_ns(self) -> int:
         """The interval in nanoseconds."""
-        return _ns(self.interval)
+        return to_ns(self.interval)
 
     @property
     def timeout_ns(self) -> int:
         """The timeout in nanoseconds."""
-        return _ns(self.timeout)
+        return to_ns(self.timeout)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,12 +185,12 @@ class HealthCheck:
     @property
     def first_response_timeout_ns(self) -> int:
         """The first-response timeout in nanoseconds."""
-        return _ns(self.first_response_timeout)
+        return to_ns(self.first_response_timeout)
 
     @property
     def min_restart_interval_ns(self) -> int:
         """The floor between restarts in nanoseconds."""
-        return _ns(self.min_restart_interval)
+        return to_ns(self.min_restart_interval)
 
 
 def _checked_metadata(metadata: Sequence[tuple[str, str | bytes]]) -> tuple[tuple[str, str | bytes], ...]:
@@ -239,7 +240,7 @@ class RetryBudget:
     @property
     def ttl_ns(self) -> int:
         """The ttl in nanoseconds."""
-        return _ns(self.ttl)
+        return to_ns(self.ttl)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from healthlb.config import check_count, check_number, code_name
+from healthlb.config import check_count, check_number, code_name, to_ns
 from healthlb.errors import ConfigError
 
-_SECOND = 1_000_000_000
 # What says "this backend is broken". NOT_FOUND and the application's other codes say that it works.
 _CODES = ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED")
 
@@ -140,14 +139,14 @@ class Outliers:
     @property
     def interval_ns(self) -> int:
         """The interval in nanoseconds."""
-        return max(1, round(self.interval * _SECOND))
+        return to_ns(self.interval)
 
     @property
     def base_ejection_time_ns(self) -> int:
         """The first ejection's time in nanoseconds."""
-        return max(1, round(self.base_ejection_time * _SECOND))
+        return to_ns(self.base_ejection_time)
 
     @property
     def max_ejection_time_ns(self) -> int:
         """The longest ejection's time in nanoseconds."""
-        return max(1, round(self.max_ejection_time * _SECOND))
+        return to_ns(self.max_ejection_time)

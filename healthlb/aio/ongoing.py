@@ -51,8 +51,6 @@ class OngoingCall(Runner):
             pool.check_caller()
         call = method.opened.get(sub) or method.open(sub)
         credentials, compression = self._arguments
-        if credentials is None and compression is None:
-            return call(self._request, timeout=timeout, metadata=metadata)
         return call(
             self._request, timeout=timeout, metadata=metadata, credentials=credentials, compression=compression
         )

@@ -31,7 +31,9 @@ class Resolution:
     def __init__(self, streams: Streams, subset: Subset | None) -> None:
         self.error = ""
         self._subset = subset
-        self._seed = streams.stream("subset").getrandbits(63)
+        self._seed = 0
+        if subset is not None:
+            self._seed = streams.stream("subset").getrandbits(63) if subset.seed is None else subset.seed
         self._backoff = BackoffDelays(Backoff(), streams.stream("resolver"))
 
     def resolved(self, endpoints: Sequence[Endpoint], turn: Turn) -> Mapping[str, Endpoint]:
@@ -47,8 +49,8 @@ class Resolution:
             wanted.setdefault(endpoint.address, endpoint)
         if self._subset is None:
             return wanted
-        seed = self._seed if self._subset.seed is None else self._subset.seed
-        return {chosen.address: chosen for chosen in choose(tuple(wanted.values()), self._subset.size, seed)}
+        chosen = choose(tuple(wanted.values()), self._subset.size, self._seed)
+        return {endpoint.address: endpoint for endpoint in chosen}
 
     def failed(self, error: str, turn: Turn) -> None:
         """Take in that there is none, and ask again later."""

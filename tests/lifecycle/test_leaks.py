@@ -43,12 +43,12 @@ class Holdings:
         )
 
 
-def measure(open_and_close: Callable[[int], None]) -> None:
+def measure(open_and_close: Callable[[int], None], count: int = CHANNELS) -> None:
     """Do it often, and compare what is held."""
     for number in range(WARM_UP):
         open_and_close(number)
     before = Holdings()
-    for number in range(CHANNELS):
+    for number in range(count):
         open_and_close(number)
 
     eventually(lambda: Holdings().is_no_more_than(before))
@@ -103,13 +103,7 @@ def test_connecting_channels(silent: str) -> None:
         channel.unary_unary(UNARY).future(b"", wait_for_ready=True)  # type: ignore[misc]
         channel.close()
 
-    for number in range(WARM_UP):
-        work(number)
-    before = Holdings()
-    for number in range(WARM_UP):
-        work(number)
-
-    eventually(lambda: Holdings().is_no_more_than(before))
+    measure(work, WARM_UP)
 
 
 LOOPS = """
