@@ -1,0 +1,68 @@
+"""Virtual time: a heap of things to do, in integer nanoseconds.
+
+The one rule: the order is total. What is due first is done first, and what is due at the same time in the order it was
+asked for; so the same program with the same random streams does the same to the nanosecond, everywhere.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+Act = Callable[..., object]
+
+
+class Engine:
+    """Runs callbacks at their times. Nothing is cancelled: who is called looks whether it is still wanted.
+
+    Attributes:
+        now: the present time, in nanoseconds from the beginning.
+        events: how many callbacks were run.
+    """
+
+    __slots__ = ("_fifos", "_heap", "_sequence", "events", "now")
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.events = 0
+        self._sequence = 0
+        self._heap: list[tuple[int, int, Act, tuple[object, ...]]] = []
+        self._fifos: dict[int, deque[tuple[int, int, Act, tuple[object, ...]]]] = {}
+
+    def at(self, time: int, act: Act, *arguments: object) -> None:
+        """Have `act(*arguments)` called at `time`, at the earliest now."""
+        self._sequence += 1
+        heappush(self._heap, (max(time, self.now), self._sequence, act, arguments))
+
+    def after(self, delay: int, act: Act, *arguments: object) -> None:
+        """Have `act(*arguments)` called `delay` nanoseconds from now."""
+        self._sequence += 1
+        heappush(self._heap, (self.now + delay, self._sequence, act, arguments))
+
+    def deadline(self, length: int, act: Act, *arguments: object) -> None:
+        """The same as `after`, for lengths that many share: those wait in a row of their own, out of the heap."""
+        self._sequence += 1
+        fifo = self._fifos.get(length)
+        if fifo is None:
+            fifo = self._fifos[length] = deque()
+        fifo.append((self.now + length, self._sequence, act, arguments))
+        if len(fifo) == 1:
+            heappush(self._heap, (fifo[0][0], fifo[0][1], self._next_of, (fifo,)))
+
+    def _next_of(self, fifo: deque[tuple[int, int, Act, tuple[object, ...]]]) -> None:
+        _, _, act, arguments = fifo.popleft()
+        if fifo:
+            heappush(self._heap, (fifo[0][0], fifo[0][1], self._next_of, (fifo,)))
+        act(*arguments)
+
+    def run(self, until: int) -> None:
+        """Do what is due up to and including `until`, and make it the present time."""
+        heap = self._heap
+        events = 0
+        while heap and heap[0][0] <= until:
+            self.now, _, act, arguments = heappop(heap)
+            act(*arguments)
+            events += 1
+        self.now = max(self.now, until)
+        self.events += events
