@@ -22,7 +22,10 @@ MAY_IMPORT = {
     "healthlb.errors": ("healthlb.errors",),
     "healthlb.config": ("healthlb.config", "healthlb.errors"),
     "healthlb.config_outliers": ("healthlb.config", "healthlb.errors"),
-    "healthlb.core": ("healthlb.core", "healthlb.config", "healthlb.config_outliers", "healthlb.errors"),
+    "healthlb.config_overload": ("healthlb.config", "healthlb.errors"),
+    "healthlb.core": (
+        "healthlb.core", "healthlb.config", "healthlb.config_outliers", "healthlb.config_overload", "healthlb.errors",
+    ),
     "healthlb.resolvers": ("healthlb.resolvers", "healthlb.core", "healthlb.config", "healthlb.errors"),
     "healthlb.presets": ("healthlb.config", "healthlb.config_outliers"),
 }
