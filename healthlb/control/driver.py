@@ -162,6 +162,7 @@ class Driver:
         if self._is_draining:  # closed by the user's code that is called from there, as a picker factory is
             self._loop.call_soon(self.close)
             return
+        self._take_failures()
         self.post(Closing())
         self._drain()
         self.is_closed = True

@@ -27,6 +27,7 @@ OPTIONS = (
     *(healthlb.HealthCheck, healthlb.Heartbeat, healthlb.Backoff),
     *(healthlb.Failover, healthlb.RetryBudget, healthlb.RetryThrottle),
     *(healthlb.Outliers, healthlb.SuccessRate, healthlb.FailurePercentage),
+    healthlb.Overload,
 )
 _OPTION = re.compile(r"`(\w+)\.(\w+)`")
 _OWN_NAMES = {kind.__name__: kind for kind in OPTIONS}
