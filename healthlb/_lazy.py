@@ -14,6 +14,7 @@ COMMON = {
     "healthlb.config": "Backoff Failover HealthCheck Heartbeat RetryBudget RetryThrottle Subset",
     "healthlb.config_outliers": "FailurePercentage Outliers SuccessRate",
     "healthlb.config_overload": "Overload",
+    "healthlb.config_stability": "FlapDamping SlowStart",
     "healthlb.control.attempts": "Attempt",
     "healthlb.control.status": "SubchannelStatus",
     "healthlb.core.load": "Subchannel",

@@ -72,7 +72,9 @@ class Settings:
             pace: shared with the other channels of its thread or loop.
             admission: shared with the channel's calls.
         """
-        return Balancer(self.service, self.health, self.seed, pace, self.subset, self.outliers, admission)
+        return Balancer(
+            self.service, self.health, self.seed, pace, self.subset, self.outliers, admission=admission
+        )
 
 
 def make_settings(
