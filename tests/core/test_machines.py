@@ -1,0 +1,412 @@
+"""Each small machine alone, in any order of events, against a model that is written from its promise."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from healthlb.config import Backoff, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
+from healthlb.core.balancer import Balancer
+from healthlb.core.budget import RatioBudget, Throttle
+from healthlb.core.heartbeat import HeartbeatMachine, Pace
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import (
+    SECOND,
+    Code,
+    ConnectivityChanged,
+    ConnectivityState,
+    DataReady,
+    Endpoint,
+    HealthReported,
+    Resolved,
+    ResolveNow,
+    SendCheck,
+    StartWatch,
+    StopWatch,
+    Tick,
+    WatchClosed,
+)
+from healthlb.core.resolution import Resolution
+from healthlb.core.streams import Streams
+from healthlb.core.timers import Timers
+from healthlb.core.turn import TimerKey, Turn
+
+START = 1_000 * SECOND
+READY, FAILURE = ConnectivityState.READY, ConnectivityState.TRANSIENT_FAILURE
+pauses = st.one_of(st.sampled_from([0, 1, SECOND // 10, SECOND, 7 * SECOND]), st.integers(0, 30 * SECOND))
+steps = settings(max_examples=100, stateful_step_count=30)
+
+
+class AliveMachine(RuleBasedStateMachine):
+    """A heartbeat asks in time, once at a time, and takes any answer for a sign of life."""
+
+    @initialize(interval=st.sampled_from([0.5, 3.0, 10.0]), timeout=st.sampled_from([0.1, 1.0, 20.0]))
+    def make(self, interval: float, timeout: float) -> None:
+        self.policy = Heartbeat(interval=interval, timeout=timeout)
+        self.timers: Timers[TimerKey] = Timers()
+        self.now = START
+        self.machine = HeartbeatMachine(1, self.policy, Pace(), Streams(7).stream("heartbeat"))
+        self.handle = Subchannel(1, 1, Endpoint("a"))
+        self.is_up = False
+        self.alive_at = START
+        self.check = 0
+        self.sent_at: int | None = None
+        self.suspected_at: int | None = None
+        self.asked_at = -SECOND
+
+    def turn(self) -> Turn:
+        return Turn(self.now, self.timers)
+
+    def take(self, turn: Turn) -> None:
+        """Look at what a turn asks for."""
+        for effect in turn.effects:
+            assert isinstance(effect, SendCheck)
+            assert self.is_up
+            assert self.sent_at is None, "two Checks in flight"
+            assert effect.check > self.check
+            self.check, self.sent_at = effect.check, self.now
+            if self.suspected_at is not None:
+                self.suspected_at, self.asked_at = None, self.now
+
+    @precondition(lambda self: not self.is_up)
+    @rule()
+    def connected(self) -> None:
+        turn = self.turn()
+        self.machine.start(turn)
+        self.is_up, self.alive_at = True, self.now
+        self.take(turn)
+
+    @rule()
+    def connection_is_lost(self) -> None:
+        turn = self.turn()
+        self.machine.stop(turn)
+        self.is_up, self.sent_at, self.suspected_at = False, None, None
+        self.take(turn)
+
+        assert len(self.timers) == 0
+
+    @rule()
+    def a_call_succeeds(self) -> None:
+        self.handle.load.start()
+        self.handle.load.succeed(self.now)
+        self.alive_at = self.now
+
+    @precondition(lambda self: self.is_up)
+    @rule()
+    def a_call_is_late(self) -> None:
+        turn = self.turn()
+        if self.sent_at is None and self.suspected_at is None:
+            self.suspected_at = self.now
+        self.machine.suspect(turn)
+        self.take(turn)
+
+    @precondition(lambda self: self.sent_at is not None)
+    @rule(code=st.sampled_from([Code.OK, Code.UNIMPLEMENTED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED]))
+    def a_check_ends(self, code: Code) -> None:
+        turn = self.turn()
+        is_silent = self.machine.ended(self.check, code, turn)
+        self.sent_at, self.alive_at = None, self.now
+        self.take(turn)
+
+        assert is_silent is (code is Code.DEADLINE_EXCEEDED)
+
+    @rule(old=st.integers(1, 5))
+    def an_old_check_ends(self, old: int) -> None:
+        turn = self.turn()
+
+        assert not self.machine.ended(self.check - old, Code.DEADLINE_EXCEEDED, turn)
+        assert turn.effects == []
+
+    @rule(pause=pauses)
+    def time_passes(self, pause: int) -> None:
+        end = self.now + pause
+        while (at := self.timers.deadline) is not None and at <= end:
+            self.now = max(self.now, at)
+            self.one_timer()
+        self.now = end
+
+        assert not self.is_up or self.sent_at is not None or self.now - self.alive_at <= self.policy.interval_ns
+        assert self.sent_at is None or self.now - self.sent_at < self.policy.timeout_ns
+        assert self.suspected_at is None or self.now - self.suspected_at < SECOND // 2
+
+    def one_timer(self) -> None:
+        turn = self.turn()
+        key = self.timers.pop_due(self.now)
+        assert key is not None
+        assert self.is_up
+        if key[1] == "check":
+            assert self.sent_at == self.now - self.policy.timeout_ns
+            self.sent_at, self.alive_at = None, self.now
+            assert self.machine.timed_out(turn)
+        elif key[2]:
+            self.machine.suspicion_due(turn)
+        else:
+            self.machine.due(self.handle, turn)
+        self.take(turn)
+
+
+class WatchMachine(RuleBasedStateMachine):
+    """When the next Watch starts (gRFC A17, and the floor under its immediate restart)."""
+
+    @initialize(jitter=st.sampled_from([0.0, 0.2, 1.0]), floor=st.sampled_from([0.1, 5.0]))
+    def make(self, jitter: float, floor: float) -> None:
+        backoff = Backoff(initial=1.0, multiplier=2.0, maximum=8.0, jitter=jitter)
+        self.policy = HealthCheck(
+            backoff=backoff, min_restart_interval=floor, heartbeat=None, first_response_timeout=10.0
+        )
+        self.jitter = jitter
+        self.balancer = Balancer("svc", self.policy, 3)
+        self.now = START
+        self.watch = 0
+        self.generation = 0
+        self.is_up = self.is_open = self.has_said = False
+        self.opened_at = 0
+        self.due = (0, 0)
+        self.failures = self.quick_ends = 0
+        self.tell(Resolved((Endpoint("a"),)))
+
+    def tell(self, event: object) -> None:
+        for effect in self.balancer.handle(event, self.now):  # type: ignore[arg-type]
+            if isinstance(effect, StartWatch):
+                assert self.is_up
+                assert not self.is_open
+                assert effect.watch > self.watch
+                assert self.due[0] <= self.now <= self.due[1], "the next Watch is early, or late"
+                self.watch, self.is_open, self.has_said, self.opened_at = effect.watch, True, False, self.now
+            elif isinstance(effect, StopWatch):
+                assert effect.watch == self.watch
+                if self.is_open:
+                    self.is_open = False
+                    if self.is_up:  # silence for too long
+                        assert not self.has_said
+                        assert self.now - self.opened_at == self.policy.first_response_timeout_ns
+                        self.wait_for_backoff()
+
+    def wait_for_backoff(self) -> None:
+        self.wait(min(8 * SECOND, SECOND * 2**self.failures))
+        self.failures += 1
+
+    def wait(self, delay: int) -> None:
+        spread = round(delay * self.jitter) + 1
+        self.due = (self.now + max(0, delay - spread), self.now + delay + spread)
+
+    @precondition(lambda self: not self.is_up)
+    @rule()
+    def connected(self) -> None:
+        self.is_up, self.failures, self.quick_ends = True, 0, 0
+        self.due = (self.now, self.now)
+        self.tell(ConnectivityChanged(1, READY))
+        self.generation += 1
+        self.tell(DataReady(1, self.generation))
+
+        assert self.is_open
+
+    @precondition(lambda self: self.is_up)
+    @rule(state=st.sampled_from([ConnectivityState.IDLE, FAILURE]))
+    def connection_is_lost(self, state: ConnectivityState) -> None:
+        self.is_up = False
+        self.tell(ConnectivityChanged(1, state))
+
+        assert not self.is_open
+        assert self.balancer.snapshot.ready == ()
+
+    @precondition(lambda self: self.is_open)
+    @rule(status=st.integers(0, 4))
+    def a_status(self, status: int) -> None:
+        if not self.has_said:
+            self.failures = 0
+        self.has_said = True
+        self.tell(HealthReported(1, self.watch, status))
+
+        assert bool(self.balancer.snapshot.ready) is (status == 1)
+
+    @precondition(lambda self: self.is_open)
+    @rule(code=st.sampled_from([Code.OK, Code.UNAVAILABLE, Code.INTERNAL]))
+    def it_ends(self, code: Code) -> None:
+        self.is_open = False
+        if not self.has_said:
+            self.wait_for_backoff()
+        elif self.now - self.opened_at >= 10 * SECOND:
+            self.quick_ends = 0
+            self.due = (self.now, self.now)
+        else:
+            floor = min(self.policy.min_restart_interval, 8.0)
+            self.wait(min(8 * SECOND, round(floor * SECOND) * 2**self.quick_ends))
+            self.quick_ends += 1
+        self.tell(WatchClosed(1, self.watch, code))
+
+        assert self.balancer.snapshot.ready == ()
+
+    @rule(status=st.integers(0, 2), old=st.integers(1, 3))
+    def an_old_one_speaks(self, status: int, old: int) -> None:
+        before = self.balancer.snapshot
+        self.tell(HealthReported(1, self.watch - old, status))
+        self.tell(WatchClosed(1, self.watch - old, Code.UNAVAILABLE))
+
+        assert self.balancer.snapshot is before
+
+    @rule(pause=pauses)
+    def time_passes(self, pause: int) -> None:
+        end = self.now + pause
+        while (at := self.balancer.deadline) is not None and at <= end:
+            self.now = max(self.now, at)
+            self.tell(Tick())
+        self.now = end
+
+        assert not self.is_up or self.is_open or self.now <= self.due[1]
+
+
+class RatioMachine(RuleBasedStateMachine):
+    """A share of the calls of the last `ttl`, and a reserve: between what a narrow and a wide window allow."""
+
+    @initialize(ratio=st.sampled_from([0.0, 0.1, 0.2, 1.5]), least=st.sampled_from([0.0, 0.5, 3.0]))
+    def make(self, ratio: float, least: float) -> None:
+        self.policy = RetryBudget(ratio=ratio, min_per_second=least, ttl=10.0)
+        self.budget = RatioBudget(self.policy)
+        self.now = START
+        self.calls: list[int] = []
+        self.taken: list[int] = []
+
+    @rule(count=st.integers(1, 30))
+    def calls_begin(self, count: int) -> None:
+        for _ in range(count):
+            self.budget.call_started(self.now)
+            self.calls.append(self.now)
+
+    @rule()
+    def one_is_taken(self) -> None:
+        ttl, slack = self.policy.ttl_ns, self.policy.ttl_ns // 5
+
+        def left(calls_of: int, taken_of: int) -> Fraction:
+            calls = sum(at > self.now - calls_of for at in self.calls)
+            taken = sum(at > self.now - taken_of for at in self.taken)
+            share = Fraction(round(self.policy.ratio * 1000), 1000)
+            return share * calls + Fraction(round(self.policy.min_per_second * self.policy.ttl)) - taken
+
+        is_paid = self.budget.withdraw(self.now)
+        if left(ttl, ttl + slack) >= 1:
+            assert is_paid
+        if left(ttl + slack, ttl) < 1:
+            assert not is_paid
+        if is_paid:
+            self.taken.append(self.now)
+
+    @rule(pause=pauses)
+    def time_passes(self, pause: int) -> None:
+        self.now += pause
+
+
+class ThrottleMachine(RuleBasedStateMachine):
+    """Tokens, exactly (gRFC A6)."""
+
+    @initialize(most=st.sampled_from([1, 3, 10]), ratio=st.sampled_from([0.001, 0.1, 0.5, 2.0]))
+    def make(self, most: int, ratio: float) -> None:
+        self.throttle = Throttle(RetryThrottle(max_tokens=most, token_ratio=ratio))
+        self.most = self.tokens = Fraction(most)
+        self.ratio = Fraction(round(ratio * 1000), 1000)
+
+    @rule(count=st.integers(1, 30))
+    def calls_succeed(self, count: int) -> None:
+        for _ in range(count):
+            self.throttle.call_succeeded()
+            self.tokens = min(self.most, self.tokens + self.ratio)
+        self.agrees()
+
+    @rule()
+    def an_attempt_fails(self) -> None:
+        self.throttle.attempt_failed()
+        self.tokens = max(Fraction(0), self.tokens - 1)
+        self.agrees()
+
+    @rule()
+    def a_call_begins(self) -> None:
+        self.throttle.call_started(START)
+        self.agrees()
+
+    def agrees(self) -> None:
+        assert self.throttle.withdraw(START) is (self.tokens > self.most / 2)
+
+
+class ResolutionMachine(RuleBasedStateMachine):
+    """The last good list stands, and a resolver that fails is asked in its own time."""
+
+    @initialize(size=st.sampled_from([None, 1, 2]))
+    def make(self, size: int | None) -> None:
+        subset = None if size is None else Subset(size=size, seed=5)
+        self.size = size
+        self.resolution = Resolution(Streams(3), subset)
+        self.timers: Timers[TimerKey] = Timers()
+        self.now = START
+        self.failures = 0
+        self.due: tuple[int, int] | None = None
+        self.chosen: dict[frozenset[str], frozenset[str]] = {}
+
+    def turn(self) -> Turn:
+        return Turn(self.now, self.timers)
+
+    @rule(addresses=st.lists(st.sampled_from("abcd"), min_size=1, max_size=6))
+    def a_list(self, addresses: list[str]) -> None:
+        endpoints = [Endpoint(address, weight=place + 1.0) for place, address in enumerate(addresses)]
+        turn = self.turn()
+        wanted = self.resolution.resolved(endpoints, turn)
+        self.failures, self.due = 0, None
+        firsts = {address: Endpoint(address, weight=addresses.index(address) + 1.0) for address in addresses}
+
+        assert turn.effects == []
+        assert self.resolution.error == ""
+        assert wanted.items() <= firsts.items()
+        assert list(wanted) == [address for address in dict.fromkeys(addresses) if address in wanted]
+        assert len(wanted) == min(len(firsts), self.size or len(firsts))
+        # One backend more or less, one change at most; the order is nobody's business (gRFC A68).
+        chosen = self.chosen[frozenset(firsts)] = frozenset(wanted)
+        for others, others_chosen in self.chosen.items():
+            if len(others ^ frozenset(firsts)) <= 1:
+                assert len(chosen - others_chosen) <= 1
+
+    @rule(is_empty=st.booleans())
+    def it_fails(self, is_empty: bool) -> None:
+        turn = self.turn()
+        if is_empty:
+            assert self.resolution.resolved([], turn) == {}
+        else:
+            self.resolution.failed("SERVFAIL", turn)
+        delay = min(120.0, 1.6**self.failures) * SECOND
+        self.due = (self.now + int(0.8 * delay) - 1, self.now + int(1.2 * delay) + 1)
+        self.failures += 1
+
+        assert self.resolution.error
+        assert len(turn.effects) == 1
+        assert turn.is_changed
+
+    @rule()
+    def a_connection_is_lost(self) -> None:
+        turn = self.turn()
+        self.resolution.ask_soon(turn)
+
+        assert turn.effects == ([] if self.due else [ResolveNow()])
+
+    @rule(pause=pauses)
+    def time_passes(self, pause: int) -> None:
+        self.now += pause
+        at = self.timers.deadline
+
+        assert (at is None) is (self.due is None)
+        if at is not None and self.due is not None:
+            assert self.due[0] <= at <= self.due[1]
+            if self.timers.pop_due(self.now) is not None:
+                self.due = None
+
+
+TestAliveMachine = AliveMachine.TestCase
+TestAliveMachine.settings = steps
+TestWatchMachine = WatchMachine.TestCase
+TestWatchMachine.settings = steps
+TestRatioMachine = RatioMachine.TestCase
+TestRatioMachine.settings = steps
+TestThrottleMachine = ThrottleMachine.TestCase
+TestThrottleMachine.settings = steps
+TestResolutionMachine = ResolutionMachine.TestCase
+TestResolutionMachine.settings = steps
