@@ -55,7 +55,8 @@ def read_config(table: Table, kind: type[C], base: C | None = None) -> C:
             given[field.name] = _value(table, kind, field, value)
     table.done()
     if base is not None:
-        return table.checked(dataclasses.replace, base, **given)  # type: ignore[type-var]
+        made: C = table.checked(dataclasses.replace, base, **given)
+        return made
     try:
         return table.checked(kind, **given)
     except TypeError as error:

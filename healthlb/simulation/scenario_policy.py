@@ -117,7 +117,8 @@ def _read_failover(table: Table, base: Failover | None) -> Failover | None:
     if "failover" in table:
         if short:
             raise table.error(f"{table.key(short[0])} and {table.key('failover')} say the same; give one of them")
-        return _optional(table, "failover", Failover, base)
+        failover: Failover | None = _optional(table, "failover", Failover, base)
+        return failover
     retries = table.count("retries", None, low=0, high=19)
     budget = table.raw("budget", False)
     if not short:
@@ -131,7 +132,8 @@ def _read_failover(table: Table, base: Failover | None) -> Failover | None:
 
 def _read_outliers(table: Table, base: Outliers | None) -> Outliers | None:
     if "outlier" not in table:
-        return _optional(table, "outliers", Outliers, base)
+        outliers: Outliers | None = _optional(table, "outliers", Outliers, base)
+        return outliers
     if "outliers" in table:
         raise table.error(f"{table.key('outlier')} and {table.key('outliers')} say the same; give one of them")
     return None if table.raw("outlier") is False else _short_outliers(table.table("outlier"))

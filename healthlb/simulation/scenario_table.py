@@ -119,7 +119,7 @@ class Table:
         if name not in self._content or (value is False and default is None):
             return default
         self.checked(check_count, self.key(name), value, low=low, high=high)
-        return int(value)
+        return int(value)  # type: ignore[arg-type]
 
     def number(self, name: str, default: T = REQUIRED, *, low: float | None = None, above: float | None = None,
                high: float | None = None) -> float | T:
@@ -128,7 +128,7 @@ class Table:
         if name not in self._content or (value is False and default is None):
             return default
         self.checked(check_number, self.key(name), value, low=low, above=above, high=high)
-        return float(value)
+        return float(value)  # type: ignore[arg-type]
 
     def duration(self, name: str, default: T = REQUIRED, *, low: int = 0) -> int | T:
         """Take a duration in nanoseconds; false is None where the default is None."""
@@ -148,7 +148,7 @@ class Table:
 
     def tables(self, name: str) -> list[Table]:
         """Take a list of tables; a single table is a list of one."""
-        value = self.raw(name, [])
+        value: Any = self.raw(name, [])
         if isinstance(value, Mapping):
             value = [value]
         if not isinstance(value, list):

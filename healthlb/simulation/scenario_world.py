@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import pairwise
 
 from healthlb.config import code_name
 from healthlb.simulation.durations import parse_duration
@@ -76,7 +77,7 @@ def _read_backend(table: Table) -> BackendGroup:
         cold=table.duration("cold", 0),
         cold_speed=table.number("cold_speed", 0.1, above=0, high=1),
     )
-    if not 0 < group.service.mean:
+    if not group.service.mean > 0:
         raise table.wrong("service", "a law whose mean is above 0")
     table.done()
     return group
@@ -159,7 +160,7 @@ def _times(table: Table) -> tuple[int, ...]:
     if not isinstance(values, list) or not values:
         raise table.wrong("trace", "a list of at least one time, or a file's name")
     times = tuple(table.checked(parse_duration, f"{table.key('trace')}[{i}]", value) for i, value in enumerate(values))
-    if any(late < early for early, late in zip(times, times[1:], strict=False)):
+    if any(late < early for early, late in pairwise(times)):
         raise table.error(f"{table.key('trace')} must be in order of time")
     return times
 

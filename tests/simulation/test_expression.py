@@ -162,9 +162,9 @@ def test_names_and_calls_are_told_with_their_places() -> None:
 
     assert expression.names == {"ok": 1, "clients": 51}
     assert set(expression.calls) == {
-        Call("share", 1, ("b0",), 11),
-        Call("other", 2, ("x", "p99"), 25),
-        Call("twice", 1, (), 45),
+        Call("share", ("b0",), 11),
+        Call("other", ("x", "p99"), 25),
+        Call("twice", (None,), 45),
     }
 
 
