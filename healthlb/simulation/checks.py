@@ -271,7 +271,7 @@ def _check_call(scenario: Scenario, call: Call) -> None:
     kinds, least = _kinds(call.function), _least(call.function)
     if not least <= len(call.arguments) <= len(kinds):
         wanted = f"{least}" if least == len(kinds) else f"{least} to {len(kinds)}"
-        raise ExpressionError(f"{call.function} takes {wanted} arguments, not {len(call.arguments)}{place}")
+        raise ExpressionError(f"{call.function} takes {wanted} argument(s), not {len(call.arguments)}{place}")
     for kind, text in zip(kinds, call.arguments, strict=False):
         try:
             _check_argument(scenario, kind, text)

@@ -164,7 +164,7 @@ def parse_scenario(content: Mapping[str, Any], source: str = "scenario") -> Scen
     )
     table.done()
     for expectation in scenario.expect:
-        table.checked(check_expectation, scenario, expectation, f"{source}: expect.{expectation.name}.check")
+        table.checked(check_expectation, scenario, expectation, f"expect.{expectation.name}.check")
     return scenario
 
 
@@ -218,11 +218,9 @@ def _read_expectation(table: Table, name: str, policies: Mapping[str, Policy]) -
         return [Expectation(name=name, check=table.text(name))]
     inner = table.table(name)
     check, why = inner.text("check"), inner.text("why", "")
-    names: list[str | None] = [None]
-    if "policy" in inner:
-        value = inner.raw("policy")
-        names = list(value) if isinstance(value, list) else [value]
-        if not names or not all(isinstance(one, str) and one in policies for one in names):
-            raise inner.wrong("policy", f"one of {', '.join(policies)}, or a list of some")
+    value = inner.raw("policy", None)
+    names: list[str | None] = list(value) if isinstance(value, list) else [value]
+    if "policy" in inner and (not names or not all(isinstance(one, str) and one in policies for one in names)):
+        raise inner.wrong("policy", f"one of {', '.join(policies)}, or a list of some")
     inner.done()
     return [Expectation(name=name, check=check, why=why, policy=one) for one in names]
