@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
     from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
+    from healthlb.config_stability import FlapDamping, SlowStart
     from healthlb.control.attempts import Attempt
     from healthlb.control.status import SubchannelStatus
     from healthlb.core.load import Subchannel
@@ -32,6 +33,7 @@ __all__ = [
     "Endpoint",
     "Failover",
     "FailurePercentage",
+    "FlapDamping",
     "HealthAwareChannel",
     "HealthCheck",
     "HealthLBError",
@@ -42,6 +44,7 @@ __all__ = [
     "Resolver",
     "RetryBudget",
     "RetryThrottle",
+    "SlowStart",
     "Subchannel",
     "SubchannelStatus",
     "Subset",

@@ -11,49 +11,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from healthlb.config_bounds import check_count as check_count
+from healthlb.config_bounds import check_number as check_number
+from healthlb.config_bounds import to_ns as to_ns
+from healthlb.config_stability import FlapDamping as FlapDamping
+from healthlb.config_stability import SlowStart as SlowStart
 from healthlb.errors import ConfigError
 
-_SECOND = 1_000_000_000
-# Of any number: beyond it seconds do not become nanoseconds that a float or a timer can hold.
-_LARGEST = 1e15
 # What C-core takes; it refuses anything else when the Watch is to start.
 _METADATA_KEY = re.compile(rb"[0-9a-z_.-]+")
 _METADATA_VALUE = re.compile(rb"[ -~]*")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]{1,9})?)s")
 _LONGEST = 315_576_000_000.0  # Seconds, of a protobuf Duration.
-
-
-def to_ns(seconds: float) -> int:
-    """Return a duration in nanoseconds; never 0, or a timer would be due for ever."""
-    return max(1, round(seconds * _SECOND))
-
-
-def check_number(option: str, value: object, *, above: float | None = None, low: float | None = None,
-                 high: float | None = None) -> None:
-    """Raise ConfigError unless `value` is a finite number within the bounds."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if high is None and is_number and value > _LARGEST:  # type: ignore[operator]
-        high = _LARGEST
-    bounds = []
-    if above is not None:
-        bounds.append(f"above {above:g}")
-    if low is not None:
-        bounds.append(f"at least {low:g}")
-    if high is not None:
-        bounds.append(f"at most {high:g}")
-    wanted = "a number " + " and ".join(bounds)
-    if not isinstance(value, int | float) or not is_number or not -_LARGEST <= value <= _LARGEST:
-        raise ConfigError(f"{option} must be {wanted}, not {value!r}")
-    too_low = (above is not None and value <= above) or (low is not None and value < low)
-    if too_low or (high is not None and value > high):
-        raise ConfigError(f"{option} must be {wanted}, not {value!r}")
-
-
-def check_count(option: str, value: object, *, low: int, high: int | None = None) -> None:
-    """Raise ConfigError unless `value` is a whole number within the bounds."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{option} must be a whole number, not {value!r}")
-    check_number(option, value, low=low, high=high)
 
 
 def parse_duration(name: str, value: object) -> float:
@@ -155,6 +124,12 @@ class HealthCheck:
             answered and ended. Grows with each quick end, forgotten after 10 s of a stable stream.
         heartbeat: a `Heartbeat`, or None for none.
         on_unimplemented: "healthy" (gRFC A17) or "unhealthy", for servers without health service.
+        rise: how many SERVING in a row bring a subchannel back that was unhealthy; at least 1 (Envoy's
+            `healthy_threshold`). The first status on a connection suffices.
+        fall: how many other statuses in a row take it out; at least 1 (Envoy's `unhealthy_threshold`).
+        confirm_interval: seconds for which a status stands until it counts as said again, for `rise` and `fall`; above
+            0. A Watch tells of changes only, so its silence confirms.
+        damping: a `FlapDamping`, or None for none.
 
     Raises:
         ConfigError: a value is out of its bounds.
@@ -167,6 +142,10 @@ class HealthCheck:
     min_restart_interval: float = 0.1
     heartbeat: Heartbeat | None = field(default_factory=Heartbeat)
     on_unimplemented: str = "healthy"
+    rise: int = 1
+    fall: int = 1
+    confirm_interval: float = 1.0
+    damping: FlapDamping | None = None
 
     def __post_init__(self) -> None:
         check_number("HealthCheck.first_response_timeout", self.first_response_timeout, above=0)
@@ -180,6 +159,11 @@ class HealthCheck:
             raise ConfigError(
                 f"HealthCheck.on_unimplemented must be 'healthy' or 'unhealthy', not {self.on_unimplemented!r}"
             )
+        check_count("HealthCheck.rise", self.rise, low=1)
+        check_count("HealthCheck.fall", self.fall, low=1)
+        check_number("HealthCheck.confirm_interval", self.confirm_interval, above=0)
+        if self.damping is not None and not isinstance(self.damping, FlapDamping):
+            raise ConfigError(f"HealthCheck.damping must be a FlapDamping or None, not {self.damping!r}")
         object.__setattr__(self, "metadata", _checked_metadata(self.metadata))
 
     @property
@@ -191,6 +175,11 @@ class HealthCheck:
     def min_restart_interval_ns(self) -> int:
         """The floor between restarts in nanoseconds."""
         return to_ns(self.min_restart_interval)
+
+    @property
+    def confirm_interval_ns(self) -> int:
+        """The confirmation interval in nanoseconds."""
+        return to_ns(self.confirm_interval)
 
 
 def _checked_metadata(metadata: Sequence[tuple[str, str | bytes]]) -> tuple[tuple[str, str | bytes], ...]:

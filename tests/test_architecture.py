@@ -20,9 +20,13 @@ ROOT = Path(__file__).parent.parent
 # What a layer may import of healthlb; the first that matches a module's name counts.
 MAY_IMPORT = {
     "healthlb.errors": ("healthlb.errors",),
-    "healthlb.config": ("healthlb.config", "healthlb.errors"),
+    "healthlb.config": ("healthlb.config", "healthlb.config_bounds", "healthlb.config_stability", "healthlb.errors"),
+    "healthlb.config_bounds": ("healthlb.errors",),
+    "healthlb.config_stability": ("healthlb.config_bounds", "healthlb.errors"),
     "healthlb.config_outliers": ("healthlb.config", "healthlb.errors"),
-    "healthlb.core": ("healthlb.core", "healthlb.config", "healthlb.config_outliers", "healthlb.errors"),
+    "healthlb.core": (
+        "healthlb.core", "healthlb.config", "healthlb.config_outliers", "healthlb.config_stability", "healthlb.errors",
+    ),
     "healthlb.resolvers": ("healthlb.resolvers", "healthlb.core", "healthlb.config", "healthlb.errors"),
     "healthlb.presets": ("healthlb.config", "healthlb.config_outliers"),
 }

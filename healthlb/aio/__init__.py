@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from healthlb.aio.channel import HealthAwareChannel
     from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
     from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
+    from healthlb.config_stability import FlapDamping, SlowStart
     from healthlb.control.attempts import Attempt
     from healthlb.control.status import SubchannelStatus
     from healthlb.core.load import Subchannel
@@ -36,6 +37,7 @@ __all__ = [
     "Endpoint",
     "Failover",
     "FailurePercentage",
+    "FlapDamping",
     "HealthAwareChannel",
     "HealthCheck",
     "HealthLBError",
@@ -47,6 +49,7 @@ __all__ = [
     "Resolver",
     "RetryBudget",
     "RetryThrottle",
+    "SlowStart",
     "Subchannel",
     "SubchannelStatus",
     "Subset",

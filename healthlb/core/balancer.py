@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import assert_never
 
-from healthlb.config import HealthCheck, Subset
+from healthlb.config import HealthCheck, SlowStart, Subset
 from healthlb.config_outliers import Outliers
 from healthlb.core.heartbeat import Heartbeats, Pace, may_exclude
 from healthlb.core.messages import (
@@ -67,12 +67,17 @@ class Balancer:
         pace: shared by the balancers of a process, so that their heartbeats are.
         subset: how many of the resolver's endpoints are used, None for all.
         outliers: who is ejected for what its calls say, None for nobody.
+        panic_threshold: the share of healthy subchannels below which all connected ones are picked; 0 for never.
+        slow_start: how the weight of who comes in late grows, None for at once.
     """
 
     def __init__(self, service: str | None, policy: HealthCheck, seed: int, pace: Pace | None = None,
-                 subset: Subset | None = None, outliers: Outliers | None = None) -> None:
+                 subset: Subset | None = None, outliers: Outliers | None = None, panic_threshold: float = 0.0,
+                 slow_start: SlowStart | None = None) -> None:
         self._service = service
         self._policy = policy
+        self._panic_threshold = panic_threshold
+        self._slow_start = slow_start
         self._streams = Streams(seed)
         heartbeat = None if service is None else policy.heartbeat
         self._heartbeats = Heartbeats(heartbeat, pace or Pace(), self._streams)

@@ -26,6 +26,7 @@ DOCS = ROOT / "docs"
 OPTIONS = (
     *(healthlb.HealthCheck, healthlb.Heartbeat, healthlb.Backoff),
     *(healthlb.Failover, healthlb.RetryBudget, healthlb.RetryThrottle),
+    *(healthlb.FlapDamping, healthlb.SlowStart),
     *(healthlb.Outliers, healthlb.SuccessRate, healthlb.FailurePercentage),
 )
 _OPTION = re.compile(r"`(\w+)\.(\w+)`")
