@@ -51,11 +51,13 @@ class Publisher:
     Attributes:
         published: the last one.
         error: what the factory raised at it, None where it did not; the last good picker stands then.
+        builds: how many pickers were built.
     """
 
     def __init__(self, factory: PickerFactory, first: Snapshot) -> None:
         self.published = first
         self.error: Exception | None = None
+        self.builds = 0
         self._factory = factory
         self._built_from = first.ready
         self._picker = first.picker
@@ -81,5 +83,6 @@ class Publisher:
         if tell is not None and endpoints != self._endpoints:
             tell(endpoints)
         picker = self._factory.build(snapshot.ready)
+        self.builds += 1
         self._built_from, self._endpoints = snapshot.ready, endpoints
         return picker
