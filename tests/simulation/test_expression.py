@@ -168,7 +168,9 @@ def test_names_and_calls_are_told_with_their_places() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["9**9**9**9**9", "1e308*1e308*1e308 > 1", "9" * 900, "2**9999 > 1", "-(9.9e300**9999)"])
+@pytest.mark.parametrize(
+    "text", ["9**9**9**9**9", "1e308*1e308*1e308 > 1", "9" * 900, "2**9999 > 1", "-(9.9e300**9999)"]
+)
 def test_large_numbers_take_no_time(text: str) -> None:
     begun = time.process_time()
 
