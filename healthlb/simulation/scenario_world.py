@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from itertools import pairwise
 
 from healthlb.config import code_name
+from healthlb.errors import ConfigError
 from healthlb.simulation.durations import parse_duration
+from healthlb.simulation.faults import select
+from healthlb.simulation.health import MODES
 from healthlb.simulation.scenario import BackendGroup, ClientGroup, Fault, Load
 from healthlb.simulation.scenario_table import Table
 
@@ -20,27 +22,27 @@ MOST_BACKENDS = 10_000
 MOST_CLIENTS = 10_000
 MOST_RATE = 1e7
 DISCIPLINES = ("fifo", "ps", "lifo", "inf")
-HEALTHS = ("honest", "lying", "absent", "stuck", "closing", "unknown")
+HEALTHS = MODES
 LOADS = ("poisson", "steady", "closed", "burst", "trace")
 CRASH_MODES = ("rst", "blackhole", "half-open")
-STATUSES = ("NOT_SERVING", "UNKNOWN", "SERVICE_UNKNOWN", "end")
+STATUSES = ("NOT_SERVING", "UNKNOWN", "SERVICE_UNKNOWN", *MODES)
+_AGAIN = ("period", "duty", "phase", "stagger")
 # What each kind of fault has besides `target`, `from` and `until`.
 FAULTS: Mapping[str, tuple[str, ...]] = {
-    "crash": ("period", "duty", "phase", "mode"),
-    "health": ("period", "duty", "phase", "mode", "code"),
-    "error": ("period", "duty", "phase", "rate", "code", "latency"),
-    "slow": ("period", "duty", "phase", "factor"),
-    "pause": ("period", "duty", "phase"),
-    "blackhole": ("period", "duty", "phase"),
-    "partition": ("period", "duty", "phase", "clients", "mode"),
-    "goaway": ("period", "clients"),
-    "drain": ("drain",),
-    "resolver": ("addresses", "error"),
-    "cold": (),
-    "stall": ("period", "duty", "phase", "clients"),
+    "crash": (*_AGAIN, "mode"),
+    "health": (*_AGAIN, "mode", "code"),
+    "error": (*_AGAIN, "rate", "code", "latency"),
+    "slow": (*_AGAIN, "factor"),
+    "pause": _AGAIN,
+    "blackhole": (*_AGAIN, "clients"),
+    "partition": (*_AGAIN, "clients"),
+    "goaway": (*_AGAIN, "clients"),
+    "drain": (*_AGAIN, "drain", "mode"),
+    "resolver": ("period", "duty", "phase", "addresses", "error"),
+    "cold": (*_AGAIN, "factor"),
+    "stall": (*_AGAIN, "clients"),
 }
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
-_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)%")
 _PER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*/\s*(ms|s|m|h)\s*")
 _UNITS = {"ms": 1000.0, "s": 1.0, "m": 1 / 60, "h": 1 / 3600}
 
@@ -210,13 +212,14 @@ def _read_fault(table: Table, backends: Mapping[str, str], clients: Mapping[str,
         phase=_phase(table) if "phase" in keys else 0,
         mode=_mode(table, kind),
         rate=table.number("rate", 1.0, low=0, high=1) if "rate" in keys else 1.0,
-        factor=table.number("factor", above=0, high=1e6) if "factor" in keys else 1.0,
+        factor=_factor(table, kind) if "factor" in keys else 1.0,
         code=_code(table) if "code" in keys else "UNAVAILABLE",
         latency=table.duration("latency", 0) if "latency" in keys else 0,
         clients=_target(table, "clients", clients) if "clients" in keys else "*",
         addresses=read_addresses(table, backends) if kind == "resolver" else (),
         error=table.text("error", "") if kind == "resolver" else "",
         drain=table.duration("drain", 0) if "drain" in keys else 0,
+        stagger=table.duration("stagger", 0) if "stagger" in keys else 0,
     )
     _check_period(table, fault)
     table.done()
@@ -234,10 +237,15 @@ def _phase(table: Table) -> int | None:
     return None if table.raw("phase", 0) == "random" else table.duration("phase", 0)
 
 
+def _factor(table: Table, kind: str) -> float:
+    """Take what the speed is multiplied by; a cold start has a tenth of it unless the file says more."""
+    return table.number("factor", 0.1, above=0, high=1) if kind == "cold" else table.number("factor", above=0, high=1e6)
+
+
 def _mode(table: Table, kind: str) -> str:
-    if kind in ("crash", "partition"):
-        return table.text("mode", "rst" if kind == "crash" else "blackhole", among=CRASH_MODES)
-    return table.text("mode", "NOT_SERVING", among=STATUSES) if kind == "health" else "rst"
+    if kind in ("crash", "drain"):
+        return table.text("mode", "", among=CRASH_MODES)
+    return table.text("mode", "", among=STATUSES) if kind == "health" else ""
 
 
 def _code(table: Table) -> str:
@@ -265,13 +273,12 @@ def _target(table: Table, name: str, zones: Mapping[str, str]) -> str:
 
 
 def matching(target: str, zones: Mapping[str, str]) -> list[str]:
-    """Return who is meant by a glob, by "zone:a", or by "30%": that share of them, rounded, the first in order."""
-    if target.startswith("zone:"):
-        return [name for name, zone in zones.items() if fnmatchcase(zone, target.removeprefix("zone:"))]
-    share = _SHARE.fullmatch(target)
-    if share:
-        return list(zones)[: round(len(zones) * float(share[1]) / 100)]
-    return [name for name in zones if fnmatchcase(name, target)]
+    """Return who is meant by globs, by "zone:a", or by "30%": that share of them, rounded, the first in order."""
+    names = list(zones)
+    try:
+        return [names[number] for number in select(target, names, list(zones.values()))]
+    except ConfigError:
+        return []
 
 
 def zones_of(groups: Sequence[BackendGroup] | Sequence[ClientGroup]) -> dict[str, str]:

@@ -111,7 +111,7 @@ def test_a_whole_file() -> None:
             [faults]
             timeline = [
               { kind = "crash", target = "b0", from = "5s", until = "25s", period = "2s", duty = 0.4, mode = "half-open" },
-              { kind = "health", target = "50%", from = "6s", period = "700ms", phase = "random" },
+              { kind = "health", target = "50%", from = "6s", period = "700ms", phase = "random", stagger = "1us" },
               { kind = "error", target = "zone:a", rate = 0.8, code = "internal", latency = "2ms" },
               { kind = "resolver", from = "9s", addresses = ["b7", "b[01]", "b0"] },
               { kind = "stall", from = "9s", until = "10s", clients = "c0" },
@@ -179,9 +179,7 @@ def test_a_whole_file() -> None:
                 duty=0.4,
                 mode="half-open",
             ),
-            Fault(
-                kind="health", target="50%", start=6 * SECOND, period=700 * MILLISECOND, phase=None, mode="NOT_SERVING"
-            ),
+            Fault(kind="health", target="50%", start=6 * SECOND, period=700 * MILLISECOND, phase=None, stagger=1000),
             Fault(kind="error", target="zone:a", rate=0.8, code="INTERNAL", latency=2 * MILLISECOND),
             Fault(kind="resolver", start=9 * SECOND, addresses=("b7", "b0", "b1")),
             Fault(kind="stall", start=9 * SECOND, until=10 * SECOND, clients="c0"),
