@@ -110,7 +110,8 @@ class World:
         scenario: what there is.
         policy: the name of one of its policies.
         replication: which of its repetitions; at least 0.
-        trace: how much is traced: 0 nothing, 1 facts and faults, 2 picks and completions too, 3 and kept as text.
+        trace: how much is traced: 0 nothing, 1 facts and faults, 2 picks and completions too, 3 and kept as text; or
+            what takes all that.
         until: nanoseconds after which it ends early; None for its own time.
         make_host: makes what hosts the core of a client.
 
@@ -128,7 +129,7 @@ class World:
         policy: str,
         replication: int = 0,
         *,
-        trace: int = 0,
+        trace: int | Trace = 0,
         until: int | None = None,
         make_host: MakeHost = core_host,
     ) -> None:
@@ -144,7 +145,7 @@ class World:
         self.end = whole if until is None else min(until, whole)
         self.arrivals_end = min(scenario.duration, self.end)
         self.tally = Tally(scenario.warmup, self.end)
-        self.trace = Trace(trace) if trace else None
+        self.trace = trace if isinstance(trace, Trace) else Trace(trace) if trace else None
         self.facts: list[Fact] = []
         self.laws = _laws(scenario)
         self.servers = self._make_servers()

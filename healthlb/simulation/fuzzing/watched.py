@@ -1,0 +1,106 @@
+"""A world that is watched: one run of it, and what did not hold.
+
+The one rule: to be watched changes nothing. All that is added is written down beside what happens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from healthlb.simulation.fuzzing.invariants import Inspector, Violation
+from healthlb.simulation.fuzzing.truth import Truth, after
+from healthlb.simulation.fuzzing.words import GossipHost, HeardAround
+from healthlb.simulation.record import RunRecord
+from healthlb.simulation.world import World, make_balancer
+
+if TYPE_CHECKING:
+    from healthlb.core.states import Code
+    from healthlb.simulation.backend import Job
+    from healthlb.simulation.call import Attempt
+    from healthlb.simulation.client import Client
+    from healthlb.simulation.scenario import Scenario
+    from healthlb.simulation.seam import Host
+    from healthlb.simulation.server import Server
+
+
+class WatchedWorld(World):
+    """A world with an inspector.
+
+    Args:
+        scenario: what there is.
+        policy: the name of one of its policies.
+    """
+
+    def __init__(self, scenario: Scenario, policy: str) -> None:
+        self.inspector = Inspector()
+        self._truth: Truth | None = None
+        super().__init__(scenario, policy, trace=self.inspector, make_host=_make_host)
+        self.truth.follow_wires(self)
+        self.inspector.follow(self, self.truth)
+
+    @property
+    def truth(self) -> Truth:
+        """What is true, and since when."""
+        if self._truth is None:
+            self._truth = Truth(self)
+        return self._truth
+
+    def _make_servers(self) -> list[Server]:
+        servers = super()._make_servers()
+        books = self.inspector.books
+        for server in servers:
+            self.truth.follow_server(server)
+
+            def served(job: Job, code: Code, name: str = server.name) -> None:
+                books.serve(job, name, code)  # type: ignore[arg-type]
+
+            def arrived(attempt: Attempt) -> None:
+                if attempt.link is not None and attempt.link.is_known:
+                    books.arrive(attempt)
+
+            _before(server, "finish", served)
+            _before(server, "arrive", arrived)
+        return servers
+
+    def run(self) -> RunRecord:
+        """Let all happen, and check what must hold of the whole.
+
+        Raises:
+            Violation: something does not hold.
+        """
+        record = super().run()
+        self.inspector.finish(record)
+        return record
+
+
+def _make_host(world: World, client: Client, seed: int) -> Host:
+    assert isinstance(world, WatchedWorld)
+    inspector, policy = world.inspector, world.policy
+    around = HeardAround(world, client, inspector)
+    host = GossipHost(world.engine, make_balancer(policy, seed), client.factory, around, policy.service)
+    host.set_up(world.streams.stream("gossip", client.id))
+    world.truth.follow_client(client)
+
+    def replied(attempt: Attempt, code: Code) -> None:
+        if attempt.is_over or client.is_stalled:
+            return
+        wrong = inspector.books.reply(attempt, code)
+        if wrong:
+            raise Violation("U4", wrong)
+
+    _before(client, "call", lambda *arguments: inspector.began(client))
+    _before(client, "replied", replied)
+    return host
+
+
+def _before(target: object, name: str, act: object) -> None:
+    method = getattr(target, name)
+
+    def wrapped(*arguments: object) -> object:
+        act(*arguments)  # type: ignore[operator]
+        return method(*arguments)
+
+    setattr(target, name, wrapped)
+
+
+__all__ = ["Violation", "WatchedWorld", "after"]
