@@ -87,6 +87,7 @@ class Client:
         self.open_calls: dict[Call, None] = {}
         self.waiting: dict[Call, None] = {}
         self.is_stalled = False
+        self._stalls = 0
         self.called = 0
         self.on_user: Callable[[int, int], object] = lambda user, arrived_at: None
         self._is_plain = not (self.needs_call or self.is_hedged)
@@ -361,11 +362,16 @@ class Client:
 
     def stall(self) -> None:
         """The event loop stands still: what comes waits, and nothing is sent."""
-        self.is_stalled = True
-        self.pool.stall()
+        self._stalls += 1
+        if self._stalls == 1:
+            self.is_stalled = True
+            self.pool.stall()
 
     def resume(self) -> None:
-        """It goes on, with what has come meanwhile, in its order."""
+        """It goes on, unless another fault keeps it, with what has come meanwhile, in its order."""
+        self._stalls -= 1
+        if self._stalls:
+            return
         self.is_stalled = False
         deferred, self._deferred = self._deferred, []
         for act, arguments in deferred:

@@ -120,7 +120,8 @@ class Inspector(Trace):
         waited = now - ended_at
         if waited < delay * (1 - backoff.jitter) - 2:
             self._fail("U11", f"{_name(connection)} watches again after {waited} ns, not {delay:.0f} less jitter")
-        if waited > delay * (1 + backoff.jitter) + 2:
+        is_late = self.truth.resumed_at(connection.client.id) > words.started_at
+        if not is_late and waited > delay * (1 + backoff.jitter) + 2:
             self._fail("U11", f"{_name(connection)} watches again after {waited} ns, not {delay:.0f} plus jitter")
 
     def reported(self, client: Client, fact: Fact) -> None:
@@ -176,14 +177,19 @@ class Inspector(Trace):
         truth, pair = self.truth.servers[server.name], self.truth.pair(client.id, server.name)
         way = server.wire + server.group.jitter
         quiet = max(pair.restless_until, self.truth.resumed_at(client.id))
-        is_reset = truth.crashed_at < NEVER and truth.first_crash == "rst" and not pair.cuts
+        linked_at = attempt.connection.linked_at if isinstance(attempt.connection, HeardConnection) else now
+        # A link that has been lost without a word hears no other.
+        is_heard = linked_at > truth.silent_at and not pair.cuts
+        is_reset = truth.crashed_at < NEVER and truth.first_crash == "rst" and is_heard
         if is_reset and now > max(truth.crashed_at, quiet) + way:
             self._fail("U5", f"{client.id} picks {server.name}, whose reset it has had since {truth.crashed_at} ns")
         if truth.gone_at < NEVER and now > max(truth.gone_at, quiet):
             self._fail("U5", f"{client.id} picks {server.name}, which the resolver has not given since {truth.gone_at}")
-        self._check_silence(now, client, server, max(pair.dead_at, quiet) + way)
-        if self._threshold == 0:
-            self._check_health(now, client, attempt, server, quiet, way)
+        is_half_open = linked_at <= truth.half_open_at
+        dead_at = min(pair.dead_at, truth.half_open_at) if is_half_open else pair.dead_at
+        self._check_silence(now, client, server, max(dead_at, quiet) + way)
+        if self._threshold == 0 and self.world.policy.service is not None:
+            self._check_health(now, client, attempt, server, (quiet, way) if is_heard else None)
 
     def _check_silence(self, now: int, client: Client, server: Server, last_word_at: int) -> None:
         heartbeat = self.world.policy.health.heartbeat
@@ -195,16 +201,15 @@ class Inspector(Trace):
             self._fail("U5", f"{client.id} picks {server.name}, from which nothing can have come since {last_word_at}")
 
     def _check_health(
-        self, now: int, client: Client, attempt: Attempt, server: Server, quiet: int, way: int
+        self, now: int, client: Client, attempt: Attempt, server: Server, wire: tuple[int, int] | None
     ) -> None:
-        if self.world.policy.service is None:
-            return
-        truth, pair = self.truth.servers[server.name], self.truth.pair(client.id, server.name)
         heard = self._heard(attempt)
         if heard is not None and heard.is_unimplemented:
             return
-        is_told = server.group.health == "honest" and truth.honest_at < NEVER and truth.pauses == 0 and not pair.cuts
-        if is_told and truth.ill_at < NEVER:
+        truth = self.truth.servers[server.name]
+        is_told = server.group.health == "honest" and truth.honest_at < NEVER and truth.pauses == 0
+        if wire is not None and is_told and truth.ill_at < NEVER:
+            quiet, way = wire
             said_at = max(max(truth.ill_at, truth.honest_at) + server.group.watch_lag, truth.unpaused_at, quiet) + way
             if now > said_at + self._confirmation:
                 self._fail("U5", f"{client.id} picks {server.name}, which has said since {said_at} that it is ill")
@@ -264,7 +269,8 @@ class Inspector(Trace):
             return
         ready = client.pool.board.snapshot.ready
         ids = tuple(sub.id for sub in ready)
-        if attempt.start.attempt > 1 or attempt.sub.id not in ids or attempt.sub not in ready:
+        # A call that fails takes places of the rotation that nothing is sent to.
+        if client.open_calls or attempt.start.attempt > 1 or attempt.sub.id not in ids or attempt.sub not in ready:
             self._rotation.pop(client.id, None)
             return
         place = ids.index(attempt.sub.id)

@@ -40,6 +40,8 @@ class ServerTruth:
         crashes: the modes of the crashes in force.
         first_crash: the mode of the first of them, which decides what its connections hear.
         crashed_at: since when it is down.
+        silent_at: when connections were last lost without a word, -1 for never; half_open_at: when they were so that
+            nothing is said of it later either.
         pauses: how many faults have it stand still.
         unpaused_at: when it last went on.
         dead_at: since when it answers nothing, for whatever reason.
@@ -53,6 +55,8 @@ class ServerTruth:
     crashes: list[str] = field(default_factory=list)
     first_crash: str = ""
     crashed_at: int = NEVER
+    silent_at: int = -1
+    half_open_at: int = -1
     pauses: int = 0
     unpaused_at: int = 0
     dead_at: int = NEVER
@@ -125,6 +129,10 @@ class Truth:
     def _crashed(self, server: Server, truth: ServerTruth, mode: str) -> None:
         if not truth.crashes:
             truth.first_crash, truth.crashed_at = mode, self._engine.now
+            if mode != "rst":
+                truth.silent_at = self._engine.now
+            if mode == "half-open":
+                truth.half_open_at = self._engine.now
         truth.crashes.append(mode)
         self._settle(server, truth)
 

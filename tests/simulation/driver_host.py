@@ -1,0 +1,188 @@
+"""Hosts simulated clients' cores with the library's own asyncio driver, on a transport in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Any
+
+from healthlb.control.driver import Driver
+from healthlb.control.port import DataDone, WatchEnded
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import SECOND, Code, ConnectivityState, Endpoint
+from healthlb.core.snapshot import Snapshot
+from healthlb.simulation.client import Client
+from healthlb.simulation.record import RunRecord
+from healthlb.simulation.scenario import Scenario
+from healthlb.simulation.wire import Connection
+from healthlb.simulation.world import Around, World, make_balancer
+from tests.simulation.engine_loop import EngineLoop
+
+
+class MemoryConnection:
+    """A simulated connection behind the driver's port."""
+
+    def __init__(self, around: Around, endpoint: Endpoint) -> None:
+        self._around = around
+        self._waiting: list[asyncio.Future[None]] = []
+        self.wire = around.connect(endpoint, self._on_change)
+
+    def _on_change(self, wire: Connection) -> None:
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
+
+    def state(self) -> ConnectivityState:
+        state = self.wire.state
+        self.wire.connect()
+        return state
+
+    async def left(self, state: ConnectivityState) -> None:
+        if self.wire.state is state:
+            self._waiting.append(asyncio.get_running_loop().create_future())
+            await self._waiting[-1]
+
+    async def watch(self, service: str) -> AsyncIterator[int]:
+        words: asyncio.Queue[int | WatchEnded] = asyncio.Queue()
+        self._around.watch_started()
+        stream = self.wire.watch(service, words.put_nowait, lambda code, text: words.put_nowait(WatchEnded(code, text)))
+        try:
+            while True:
+                word = await words.get()
+                if isinstance(word, WatchEnded):
+                    raise word
+                yield word
+        finally:
+            if stream is not None:
+                stream.cancel()
+
+    async def check(self, service: str, timeout: float) -> tuple[Code, str]:
+        # When it is too late the core knows by itself; what a real transport does then, sends nothing on the wire.
+        answer: asyncio.Future[tuple[Code, str]] = asyncio.get_running_loop().create_future()
+
+        def ended(code: Code, text: str) -> None:
+            if not answer.done():
+                answer.set_result((code, text))
+
+        self.wire.check(service, ended)
+        return await answer
+
+    def release(self) -> None:
+        self.wire.release()
+
+
+class MemoryData:
+    """Calls use the control connections, as in the aio face."""
+
+    def __init__(self) -> None:
+        self.connections: dict[tuple[int, int], Connection] = {}
+        self._last_generation = 0
+
+    def prepare(self, sub: int, endpoint: Endpoint, control: Any, done: DataDone) -> None:
+        wire = control.wire
+        if wire.generation is None:
+            self._last_generation += 1
+            wire.generation = self._last_generation
+            wire.hold()
+            self.connections[sub, self._last_generation] = wire
+        done(wire.generation, "")
+
+    def forget(self, sub: int) -> None:
+        """The next control connection is a fresh one."""
+
+    def close(self, sub: int, generation: int) -> None:
+        wire = self.connections.pop((sub, generation), None)
+        if wire is not None:
+            wire.release()
+
+
+class WorldResolver:
+    """The world's resolver as a resolver of the library."""
+
+    def __init__(self, around: Around) -> None:
+        self._around = around
+        self._told: asyncio.Queue[tuple[Endpoint, ...] | str] = asyncio.Queue()
+        self._is_subscribed = False
+
+    def refresh(self) -> None:
+        self._around.resolve(self._told.put_nowait)
+
+    async def resolve(self, update: Callable[[Sequence[Endpoint]], None]) -> None:
+        self.refresh()
+        while True:
+            word = await self._told.get()
+            if isinstance(word, str):
+                raise OSError(word)
+            update(word)
+
+
+class DriverHost:
+    """What a simulated client sees of its core's host; here that is the driver.
+
+    Attributes:
+        board: where it publishes.
+        is_closed: always False.
+    """
+
+    def __init__(self, world: World, client: Client, seed: int, loop: EngineLoop) -> None:
+        self._client = client
+        self._around = Around(world, client)
+        self._data = MemoryData()
+        balancer = make_balancer(world.policy, seed)
+        self.is_closed = False
+        self.snapshot: Snapshot = balancer.snapshot
+        self.board = self
+        self.driver = Driver(
+            balancer=balancer,
+            transport=self,
+            data=self._data,
+            resolver=WorldResolver(self._around),
+            factory=client.factory,
+            publish=self._publish,
+            report=self._around.reported,
+            clock=loop.clock,
+        )
+
+    def connect(self, endpoint: Endpoint) -> MemoryConnection:
+        return MemoryConnection(self._around, endpoint)
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._around.published(snapshot)
+
+    def start(self) -> None:
+        self.driver.start()
+
+    def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
+        self.driver.call_failed(sub.id, sub.generation, code, is_refused=is_refused)
+
+    def connection(self, sub: Subchannel) -> Connection | None:
+        return self._data.connections.get((sub.id, sub.generation))
+
+    def connections(self) -> Collection[Connection]:
+        return self._data.connections.values()
+
+
+def run_on_driver(scenario: Scenario, policy: str, *, trace: int = 3) -> RunRecord:
+    """Run a scenario with the asyncio driver for a host."""
+    loops: list[EngineLoop] = []
+
+    def make_host(world: World, client: Client, seed: int) -> Any:
+        if not loops:
+            loops.append(EngineLoop(world.engine))
+            asyncio.events._set_running_loop(loops[0])
+        return DriverHost(world, client, seed, loops[0])
+
+    try:
+        world = World(scenario, policy, trace=trace, make_host=make_host)
+        record = world.run()
+        (loop,) = loops
+        assert loop.errors == []
+    finally:
+        asyncio.events._set_running_loop(None)
+        loops[0].close()
+    return record
+
+
+__all__ = ["SECOND", "DriverHost", "run_on_driver"]
