@@ -12,10 +12,13 @@ from healthlb.core.messages import (
     Fact,
     HealthCheckingUnavailable,
     HeartbeatLoss,
+    Panic,
+    Release,
     Removal,
     ResolutionFailure,
     Return,
     StateChange,
+    Suppression,
 )
 
 _log = logging.getLogger("healthlb")
@@ -31,6 +34,9 @@ _LEVELS: dict[type[Fact], int] = {
     HeartbeatLoss: logging.WARNING,
     Ejection: logging.WARNING,
     Return: logging.INFO,
+    Suppression: logging.WARNING,
+    Release: logging.INFO,
+    Panic: logging.WARNING,
 }
 
 
@@ -66,3 +72,11 @@ def describe(fact: Fact) -> str:
             return f"{address}: {what} ({cause}; {times} of late)"
         case Return(_, _, address, cause):
             return f"{address}: no longer ejected ({cause})"
+        case Suppression(_, _, address, flaps, _, duration):
+            return f"{address}: damped for {duration / SECOND:.1f} s ({flaps} flaps of late)"
+        case Release(_, _, address, cause):
+            return f"{address}: no longer damped ({cause})"
+        case Panic(_, True, healthy, total, picks):
+            return f"panic is over: {healthy} of {total} subchannels are healthy; it picked for {picks} calls"
+        case Panic(_, _, healthy, total):
+            return f"panic: {healthy} of {total} subchannels are healthy, so calls go to all that are connected"
