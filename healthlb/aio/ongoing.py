@@ -211,8 +211,9 @@ class UnaryResponse(OngoingCall):
             except grpc.aio.AioRpcError as error:
                 if self._is_final(inner, error):
                     raise
-            except asyncio.CancelledError:
-                # grpcio cancels the attempt with whoever awaits it; and no other is to be made.
+            except (asyncio.CancelledError, Exception):
+                # grpcio cancels the attempt with whoever awaits it. What it refuses to send, for its metadata say, it
+                # tells whoever awaits it alone, and never ends (1.85.1). No other attempt is to be made of either.
                 self.cancel()
                 raise
 

@@ -17,6 +17,7 @@ from healthlb.core.messages import (
     SECOND,
     Addition,
     CallFailed,
+    CallsRefused,
     ChannelStateChange,
     CheckEnded,
     CloseConnection,
@@ -44,6 +45,7 @@ from healthlb.core.messages import (
     WatchClosed,
 )
 from healthlb.core.outlier import OutlierDetector
+from healthlb.core.overload import Admission, Overflows
 from healthlb.core.panic import PanicMode
 from healthlb.core.picture import Picture, aggregate
 from healthlb.core.resolution import Resolution
@@ -72,11 +74,12 @@ class Balancer:
         outliers: who is ejected for what its calls say, None for nobody.
         panic_threshold: the share of healthy subchannels below which all connected ones are picked; 0 for never.
         slow_start: how the weight of who comes in late grows, None for at once.
+        admission: shared with the calls, None for no caps.
     """
 
     def __init__(self, service: str | None, policy: HealthCheck, seed: int, pace: Pace | None = None,
                  subset: Subset | None = None, outliers: Outliers | None = None, panic_threshold: float = 0.0,
-                 slow_start: SlowStart | None = None) -> None:
+                 slow_start: SlowStart | None = None, admission: Admission | None = None) -> None:
         self._service = service
         self._policy = policy
         self._streams = Streams(seed)
@@ -86,6 +89,8 @@ class Balancer:
         self._damping = Damping(policy.damping, (outliers or Outliers()).max_ejection_percent)
         self._panic = PanicMode(panic_threshold)
         self._warmup = WarmUp(slow_start)
+        self._admission = admission or Admission(None)
+        self._overflows = Overflows(self._admission.policy)
         self._timers: Timers[TimerKey] = Timers()
         self._machines: dict[int, SubchannelMachine] = {}
         self._leaving: dict[int, SubchannelMachine] = {}
@@ -139,6 +144,8 @@ class Balancer:
                 self._with(event.sub, lambda machine: self._call_failed(machine, event, turn))
             case ProbeEnded(sub, generation):
                 self._with(sub, lambda machine: self._outliers.probe_ended(machine, generation, turn))
+            case CallsRefused():
+                self._overflows.refused(event, turn)
             case DataReady(sub, generation):
                 self._data_ready(sub, generation, turn)
             case DataFailed(sub, reason):
@@ -179,7 +186,14 @@ class Balancer:
         sub = self._last_id
         self._ids[endpoint.address] = sub
         machine = SubchannelMachine(
-            sub, endpoint, self._policy, self._service, self._streams, turn.now, is_late=self._tally[_READY] > 0
+            sub,
+            endpoint,
+            self._policy,
+            self._service,
+            self._streams,
+            turn.now,
+            self._admission.crowd.make_load,
+            is_late=self._tally[_READY] > 0,
         )
         self._machines[sub] = machine
         self._tally[machine.concluded_state] += 1
@@ -270,6 +284,8 @@ class Balancer:
                 self._outliers.interval_due(number, self._machines, turn)
             elif kind == "warmup":
                 self._warmup.due(self._machines, turn)
+            elif kind == "overflow":
+                self._overflows.due(turn)
             elif kind == "drain":
                 self._close_drained(sub, number, turn)
             else:
@@ -298,6 +314,7 @@ class Balancer:
             self._close_drained(sub, generation, turn)
         self._resolution.stop(turn)
         self._outliers.stop(turn)
+        self._overflows.stop(turn)
         self._is_closed = True
         turn.is_changed = True
 

@@ -17,6 +17,7 @@ from healthlb.core.facts import Ejection as Ejection
 from healthlb.core.facts import Fact as Fact
 from healthlb.core.facts import HealthCheckingUnavailable as HealthCheckingUnavailable
 from healthlb.core.facts import HeartbeatLoss as HeartbeatLoss
+from healthlb.core.facts import Overflow as Overflow
 from healthlb.core.facts import Panic as Panic
 from healthlb.core.facts import Release as Release
 from healthlb.core.facts import Removal as Removal
@@ -161,6 +162,19 @@ class ProbeEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class CallsRefused:
+    """A cap has kept calls out (coalesced).
+
+    Attributes:
+        cap: the option's name.
+        calls: how many.
+    """
+
+    cap: str
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed; the driver sends it when `deadline` is due."""
 
@@ -182,6 +196,7 @@ Event = (
     | DataFailed
     | Drained
     | ProbeEnded
+    | CallsRefused
     | Tick
     | Closing
 )

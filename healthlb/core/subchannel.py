@@ -8,11 +8,13 @@ subchannel is always CONNECTING, and calls hang instead of failing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from healthlb.config import HealthCheck
 from healthlb.core.backoff import BackoffDelays, jittered
 from healthlb.core.health import Phase
 from healthlb.core.holds import Holds
-from healthlb.core.load import Subchannel
+from healthlb.core.load import Load, Subchannel
 from healthlb.core.messages import (
     Challenge,
     Code,
@@ -47,6 +49,7 @@ class SubchannelMachine:
         service: the service name asked for, None for no health checking.
         streams: where its jitter comes from.
         now: nanoseconds.
+        make_load: makes the counters of a connection for calls.
         is_late: whether the channel served already when it was added.
     """
 
@@ -58,6 +61,7 @@ class SubchannelMachine:
         service: str | None,
         streams: Streams,
         now: int,
+        make_load: Callable[[], Load] = Load,
         *,
         is_late: bool = False,
     ) -> None:
@@ -77,6 +81,7 @@ class SubchannelMachine:
         self.draining: dict[int, Subchannel] = {}
         self._past = (0, 0, 0)
         self._policy = policy
+        self._make_load = make_load
         self._jitter = streams.stream("health", id)
         self._health = Watching(id, policy, service, self._jitter)
         self._data_backoff = BackoffDelays(policy.reconnect, self._jitter)
@@ -151,7 +156,7 @@ class SubchannelMachine:
         """A connection for calls is up; each one ends with a CloseConnection."""
         if self.handle is None or self.handle.generation != generation:
             self._retire_handle(turn)
-            self.handle = Subchannel(self.id, generation, self.endpoint, self._share)
+            self.handle = Subchannel(self.id, generation, self.endpoint, self._make_load(), self._share)
             self._changed(turn)
         if self.raw_state is not _READY:
             return

@@ -12,6 +12,7 @@ from healthlb.core.messages import (
     Fact,
     HealthCheckingUnavailable,
     HeartbeatLoss,
+    Overflow,
     Panic,
     Release,
     Removal,
@@ -34,6 +35,7 @@ _LEVELS: dict[type[Fact], int] = {
     HeartbeatLoss: logging.WARNING,
     Ejection: logging.WARNING,
     Return: logging.INFO,
+    Overflow: logging.WARNING,
     Suppression: logging.WARNING,
     Release: logging.INFO,
     Panic: logging.WARNING,
@@ -72,6 +74,8 @@ def describe(fact: Fact) -> str:
             return f"{address}: {what} ({cause}; {times} of late)"
         case Return(_, _, address, cause):
             return f"{address}: no longer ejected ({cause})"
+        case Overflow(_, cap, limit, calls):
+            return f"channel: calls refused by {cap}={limit:g}: {calls}"
         case Suppression(_, _, address, flaps, _, duration):
             return f"{address}: damped for {duration / SECOND:.1f} s ({flaps} flaps of late)"
         case Release(_, _, address, cause):

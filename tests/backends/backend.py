@@ -216,9 +216,7 @@ class Backend:
         _validate(kind or self.kind, self._settings["options"])
         self._process.close()
         self.kind = kind or self.kind
-        if status is not None:
-            self._settings["status"] = status
-        self._process = self._spawn()
+        self._process = self._spawn(**({} if status is None else {"status": status}))
         self._process.wait_ready()
 
     def stderr(self) -> str:
@@ -243,8 +241,8 @@ class Backend:
         state = f"running, pid {self.pid}" if self.is_running() else "down"
         return f"<Backend {self.name} {self.kind} {self.address} {state}>"
 
-    def _spawn(self) -> ServerProcess:
-        settings = {"kind": self.kind, "name": self.name, "addresses": self.addresses, **self._settings}
+    def _spawn(self, **others: Any) -> ServerProcess:
+        settings = {"kind": self.kind, "name": self.name, "addresses": self.addresses, **self._settings, **others}
         return ServerProcess(settings, self._journal.fileno())
 
 

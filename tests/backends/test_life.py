@@ -16,7 +16,7 @@ import pytest
 
 from tests.backends import Backend, BackendError, start_backends
 from tests.backends.addresses import Reservation
-from tests.backends.clients import PATIENCE, SERVING, UNARY, Watching, call, connected, eventually, failure
+from tests.backends.clients import NOT_SERVING, PATIENCE, SERVING, UNARY, Watching, call, connected, eventually, failure
 
 
 def has_ended(pid: int) -> bool:
@@ -84,6 +84,14 @@ def test_stop_lets_calls_in_flight_finish(kind: str) -> None:
         assert answer == b"b0"
         backend.restart(status="NOT_SERVING")
         assert call(channel) == b"b0"
+
+
+def test_a_status_given_to_one_restart_is_not_that_of_the_next() -> None:
+    with Backend("sync") as backend, connected(backend) as channel:
+        backend.restart(status="NOT_SERVING")
+        assert Watching(channel).next() == NOT_SERVING
+        backend.restart()
+        assert Watching(channel).next() == SERVING
 
 
 @pytest.mark.parametrize("kind", ["sync", "aio"])

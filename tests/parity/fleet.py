@@ -46,10 +46,10 @@ class Fleet:
         return backends
 
     def take_back(self) -> None:
-        """Put all that were lent back as they were; those that were killed are replaced when next asked for."""
+        """Put all that were lent back as they were; those that are down or of another kind now are replaced."""
         lent, self._lent = self._lent, []
         for key, backend in lent:
-            if not backend.is_running():
+            if not backend.is_running() or backend.kind != json.loads(key)[0]:
                 backend.close()
                 continue
             backend.resume()

@@ -1,0 +1,45 @@
+"""Durations as people write them, in nanoseconds as the simulation counts them.
+
+The one rule: a number is seconds, a text has its unit, and an error names the key and the value.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from healthlb.errors import ConfigError
+
+UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000}
+# A year: beyond it a float of nanoseconds is no longer whole.
+LONGEST = 365 * 24 * UNITS["h"]
+_DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(ns|us|ms|s|m|h)\s*")
+
+
+def parse_duration(key: str, value: object, *, low: int = 0) -> int:
+    """Return the nanoseconds of `"10ms"`, `"1.5s"`, `"2m"`, or of a number of seconds.
+
+    Args:
+        key: what an error calls it.
+        value: as it stands in the file.
+        low: the least that is allowed, in nanoseconds; at most a year always is.
+
+    Raises:
+        ConfigError: it is no duration, or out of its bounds.
+    """
+    nanoseconds = _nanoseconds(value)
+    if nanoseconds is None:
+        raise ConfigError(f"{key} must be a duration like '10ms', '1.5s' or a number of seconds, not {value!r}")
+    if not low <= nanoseconds <= LONGEST:
+        least = f"at least {low} ns" if low != 1 else "above 0"
+        raise ConfigError(f"{key} must be {least} and at most a year, not {value!r}")
+    return round(nanoseconds)
+
+
+def _nanoseconds(value: object) -> float | None:
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value)
+        return float(match[1]) * UNITS[match[2]] if match else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value * UNITS["s"]
