@@ -7,7 +7,7 @@ publish, close, report; and there is one timer.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 
 from healthlb.core.attempts import Board as Published
@@ -77,7 +77,7 @@ class Follower:
         endpoint: where to connect.
     """
 
-    __slots__ = ("_challenger", "_endpoint", "_host", "_sub", "_watch", "connection")
+    __slots__ = ("_challenger", "_endpoint", "_followed", "_host", "_sub", "_told", "_watch", "connection")
 
     def __init__(self, host: CoreHost, sub: int, endpoint: Endpoint) -> None:
         self._host = host
@@ -89,23 +89,31 @@ class Follower:
 
     def _connect(self) -> Connection:
         connection = self._host.around.connect(self._endpoint, self._changed)
-        self.connection = connection
-        connection.connect()
+        self._begin_with(connection)
         return connection
 
+    def _begin_with(self, connection: Connection) -> None:
+        self.connection = connection
+        self._followed: Connection | None = connection
+        self._told: ConnectivityState | None = None
+        self._changed(connection)
+
     def _changed(self, connection: Connection) -> None:
-        if connection is not self.connection:
-            return
-        state = connection.state
-        if state is _READY:
-            self._drop_challenger()
-        reason = connection.failure if state is _FAILURE else ""
-        self._host.post(ConnectivityChanged(self._sub, state, reason))
-        if state is _IDLE:
-            connection.connect()
+        self._host.soon(self._follow, connection)
+
+    def _follow(self, connection: Connection) -> None:
+        while connection is self._followed and connection.state is not self._told:
+            state = self._told = connection.state
+            if state is _IDLE:
+                connection.connect()
+            elif state is _READY:
+                self._drop_challenger()
+            reason = connection.failure if state is _FAILURE else ""
+            self._host.post(ConnectivityChanged(self._sub, state, reason))
 
     def close(self) -> None:
         """Stop the Watch and give up the connection."""
+        self._followed = None
         self._forget_watch()
         self._drop_challenger()
         self.connection.release()
@@ -130,10 +138,9 @@ class Follower:
         elif challenger.state is _READY:
             self._challenger = None
             self._forget_watch()
-            old, self.connection = self.connection, challenger
-            old.release()
+            self.connection.release()
             challenger.on_change = self._changed
-            self._changed(challenger)
+            self._begin_with(challenger)
 
     def _drop_challenger(self) -> None:
         challenger, self._challenger = self._challenger, None
@@ -162,14 +169,23 @@ class Follower:
             watch[1].cancel()
 
     def _said(self, watch: int, status: int) -> None:
-        self._host.post(HealthReported(self._sub, watch, status))
+        self._host.soon(self._hear, watch, HealthReported(self._sub, watch, status))
 
     def _ended(self, watch: int, code: Code, details: str) -> None:
-        self._host.post(WatchClosed(self._sub, watch, code, details))
+        self._host.soon(self._hear, watch, WatchClosed(self._sub, watch, code, details))
+
+    def _hear(self, watch: int, event: Event) -> None:
+        if self._watch is not None and self._watch[0] == watch:
+            self._host.post(event)
 
     def send_check(self, check: int, service: str) -> None:
         """Send a Check over the present connection; its time is the core's affair."""
-        self.connection.check(service, lambda code, details: self._host.post(CheckEnded(self._sub, check, code)))
+        connection = self.connection
+        connection.check(service, lambda code, details: self._host.soon(self._answer, connection, check, code))
+
+    def _answer(self, connection: Connection, check: int, code: Code) -> None:
+        if connection is self._followed:
+            self._host.post(CheckEnded(self._sub, check, code))
 
 
 class CoreHost:
@@ -201,6 +217,10 @@ class CoreHost:
         self._is_scheduled = False
         self._is_stalled = False
         self._is_tick_due = False
+        self._deferred: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+        self._answers: deque[tuple[Endpoint, ...] | str] = deque()
+        self._has_failed = False
+        self._timer = 0
         self._timer_at: int | None = None
         self._followers: dict[int, Follower] = {}
         self._connections: dict[tuple[int, int], Connection] = {}
@@ -209,24 +229,44 @@ class CoreHost:
 
     def start(self) -> None:
         """Begin to resolve."""
-        self.around.resolve(self._resolved)
+        self._resolve()
 
     def _resolved(self, answer: tuple[Endpoint, ...] | str) -> None:
-        self.post(ResolveFailed(answer) if isinstance(answer, str) else Resolved(answer))
+        self._answers.append(answer)
+        self.soon(self._hear)
+
+    def _resolve(self) -> None:
+        self._has_failed = False
+        self.around.resolve(self._resolved)
+        self.soon(self._hear)
+
+    def _hear(self) -> None:
+        # A resolver of the library that fails has ended; what is new meanwhile is heard when it is asked again.
+        while self._answers and not self._has_failed:
+            answer = self._answers.popleft()
+            self._has_failed = isinstance(answer, str)
+            self.post(ResolveFailed(answer) if isinstance(answer, str) else Resolved(answer))
 
     # --- events in -----------------------------------------------------------------------------------
+
+    def soon(self, act: Callable[..., object], *arguments: object) -> None:
+        """Have something done in the next turn, as by a task of the driver that was waiting for it."""
+        if self._is_stalled:
+            self._deferred.append((act, arguments))
+        else:
+            self._engine.after(0, act, *arguments)
 
     def post(self, event: Event) -> None:
         """Take in an event; it is handled with all that wait, at this very time."""
         self._queue.append(event)
-        if not self._is_scheduled and not self._is_stalled:
+        if not self._is_scheduled:
             self._is_scheduled = True
-            self._engine.after(0, self._drain)
+            self.soon(self._drain)
 
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
         """Tell the core of a failed attempt; equal ones that wait count once."""
         if not self._failures:
-            self._engine.after(0, self._take_failures)
+            self.soon(self._take_failures)
         self._failures[sub.id, sub.generation, code, is_refused] = None
 
     def _take_failures(self) -> None:
@@ -234,8 +274,8 @@ class CoreHost:
         for sub, generation, code, is_refused in failures:
             self.post(CallFailed(sub, generation, code, is_refused))
 
-    def _tick(self, at: int) -> None:
-        if at != self._timer_at:
+    def _tick(self, timer: int) -> None:
+        if timer != self._timer:
             return
         self._timer_at = None
         if self._is_stalled:
@@ -248,21 +288,19 @@ class CoreHost:
         self._is_stalled = True
 
     def resume(self) -> None:
-        """Handle what has come meanwhile. A timer that is due comes first, as on an event loop that wakes up."""
+        """Handle what has come meanwhile, and a timer that is due after it, as an event loop does that wakes up."""
         self._is_stalled = False
+        deferred, self._deferred = self._deferred, []
+        for act, arguments in deferred:
+            self._engine.after(0, act, *arguments)
         if self._is_tick_due:
             self._is_tick_due = False
-            self._queue.appendleft(Tick())
-        if self._queue and not self._is_scheduled:
-            self._is_scheduled = True
-            self._engine.after(0, self._drain)
+            self._engine.after(0, self.post, Tick())
 
     # --- effects out ---------------------------------------------------------------------------------
 
     def _drain(self) -> None:
         self._is_scheduled = False
-        if self._is_stalled:
-            return
         effects: list[Effect] = []
         now = self._engine.now
         handle, queue = self._balancer.handle, self._queue
@@ -282,8 +320,9 @@ class CoreHost:
         deadline = self._balancer.deadline
         if deadline != self._timer_at:
             self._timer_at = deadline
+            self._timer += 1
             if deadline is not None:
-                self._engine.at(deadline, self._tick, deadline)
+                self._engine.at(deadline, self._tick, self._timer)
 
     def _publish(self) -> None:
         publisher = self._publisher
@@ -313,7 +352,7 @@ class CoreHost:
             case Probe(handle):
                 handle.load.offer_probe(partial(self.post, ProbeEnded(handle.id, handle.generation)))
             case ResolveNow():
-                self.around.resolve(self._resolved)
+                self._resolve()
             case PrepareData(sub):
                 self._prepare(sub)
             case Replace(sub):

@@ -9,7 +9,7 @@ from typing import Any
 from healthlb.control.driver import Driver
 from healthlb.control.port import DataDone, WatchEnded
 from healthlb.core.load import Subchannel
-from healthlb.core.messages import SECOND, Code, ConnectivityState, Endpoint
+from healthlb.core.messages import Code, ConnectivityState, Endpoint
 from healthlb.core.snapshot import Snapshot
 from healthlb.simulation.client import Client
 from healthlb.simulation.record import RunRecord
@@ -125,34 +125,41 @@ class DriverHost:
         is_closed: always False.
     """
 
-    def __init__(self, world: World, client: Client, seed: int, loop: EngineLoop) -> None:
-        self._client = client
+    def __init__(self, world: World, client: Client, seed: int) -> None:
+        self.loop = loop = EngineLoop(world.engine)
         self._around = Around(world, client)
         self._data = MemoryData()
         balancer = make_balancer(world.policy, seed)
         self.is_closed = False
         self.snapshot: Snapshot = balancer.snapshot
         self.board = self
-        self.driver = Driver(
-            balancer=balancer,
-            transport=self,
-            data=self._data,
-            resolver=WorldResolver(self._around),
-            factory=client.factory,
-            publish=self._publish,
-            report=self._around.reported,
-            clock=loop.clock,
-        )
+        with loop.running():
+            self.driver = Driver(
+                balancer=balancer,
+                transport=self,
+                data=self._data,
+                resolver=WorldResolver(self._around),
+                factory=client.factory,
+                publish=self._publish,
+                report=self._around.reported,
+                clock=loop.clock,
+            )
 
     def connect(self, endpoint: Endpoint) -> MemoryConnection:
         return MemoryConnection(self._around, endpoint)
+
+    def stall(self) -> None:
+        self.loop.stall()
+
+    def resume(self) -> None:
+        self.loop.resume()
 
     def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._around.published(snapshot)
 
     def start(self) -> None:
-        self.driver.start()
+        self.loop.call_soon(self.driver.start)
 
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
         self.driver.call_failed(sub.id, sub.generation, code, is_refused=is_refused)
@@ -166,23 +173,14 @@ class DriverHost:
 
 def run_on_driver(scenario: Scenario, policy: str, *, trace: int = 3) -> RunRecord:
     """Run a scenario with the asyncio driver for a host."""
-    loops: list[EngineLoop] = []
+    hosts: list[DriverHost] = []
 
     def make_host(world: World, client: Client, seed: int) -> Any:
-        if not loops:
-            loops.append(EngineLoop(world.engine))
-            asyncio.events._set_running_loop(loops[0])
-        return DriverHost(world, client, seed, loops[0])
+        hosts.append(DriverHost(world, client, seed))
+        return hosts[-1]
 
-    try:
-        world = World(scenario, policy, trace=trace, make_host=make_host)
-        record = world.run()
-        (loop,) = loops
-        assert loop.errors == []
-    finally:
-        asyncio.events._set_running_loop(None)
-        loops[0].close()
+    record = World(scenario, policy, trace=trace, make_host=make_host).run()
+    for host in hosts:
+        host.loop.close()
+        assert host.loop.errors == []
     return record
-
-
-__all__ = ["SECOND", "DriverHost", "run_on_driver"]

@@ -19,7 +19,9 @@ class EngineLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.engine = engine
         self.errors: list[dict[str, Any]] = []
-        self.turns = 0
+        self._is_stalled = False
+        self._ready_meanwhile: list[asyncio.Handle] = []
+        self._due: list[asyncio.Handle] = []
         self.set_exception_handler(lambda loop, context: self.errors.append(context))
 
     def time(self) -> float:
@@ -41,18 +43,33 @@ class EngineLoop(asyncio.BaseEventLoop):
         return handle
 
     def _turn(self, handle: asyncio.Handle) -> None:
-        if not handle.cancelled():
-            self.turns += 1
-            handle._run()
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It stays in the heap, and does nothing there."""
+        if self._is_stalled:
+            is_timer = isinstance(handle, asyncio.TimerHandle)
+            (self._due if is_timer else self._ready_meanwhile).append(handle)
+        elif not handle.cancelled():
+            with self.running():
+                handle._run()
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Be the running loop, for as long as the engine runs."""
+        """Be the running loop."""
         asyncio.events._set_running_loop(self)
         try:
             yield
         finally:
             asyncio.events._set_running_loop(None)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """It stays in the heap, and does nothing there."""
+
+    def stall(self) -> None:
+        """Stand still, as in a callback that does not return."""
+        self._is_stalled = True
+
+    def resume(self) -> None:
+        """Go on, first with what is ready, then with the timers that are due."""
+        self._is_stalled = False
+        handles = [*self._ready_meanwhile, *self._due]
+        self._ready_meanwhile, self._due = [], []
+        for handle in handles:
+            self.engine.after(0, self._turn, handle)
