@@ -276,6 +276,8 @@ class Balancer:
     # --- time and the end ----------------------------------------------------------------------
 
     def _tick(self, turn: Turn) -> None:
+        if turn.timers.hold(turn.now):
+            return
         while (key := turn.timers.pop_due(turn.now)) is not None:
             sub, kind, number = key
             if kind == "resolve":

@@ -1,5 +1,9 @@
 """All of a balancer's timers in one heap, so that there is one deadline and no handle to leak.
 
+Theory: an event loop that has stood still wakes up with its timers, and with answers that came in time but could not be
+heard. So where a timer is seen late, all wait a moment for what is still in the loop's queues: else a pause of the own
+process would look like the silence of everybody else.
+
 The one rule: timers that are due fire in the order of their times, ties in the order they were set.
 """
 
@@ -11,6 +15,9 @@ from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
+_LATE = 100_000_000  # nanoseconds, beyond any loop that is merely busy
+_MOMENT = 50_000_000
+
 
 class Timers(Generic[Key]):
     """At most one time per key; setting a key again moves it."""
@@ -19,6 +26,7 @@ class Timers(Generic[Key]):
         self._live: dict[Key, tuple[int, int]] = {}
         self._heap: list[tuple[int, int, Key]] = []
         self._sequence = 0
+        self._held_until = 0
 
     def __len__(self) -> int:
         return len(self._live)
@@ -44,7 +52,14 @@ class Timers(Generic[Key]):
     def deadline(self) -> int | None:
         """When the next timer fires, or None."""
         self._drop_stale()
-        return self._heap[0][0] if self._heap else None
+        return max(self._heap[0][0], self._held_until) if self._heap else None
+
+    def hold(self, now: int) -> bool:
+        """Put off what is due, where that is seen so late that the loop must have stood still; not twice in a row."""
+        deadline = self.deadline
+        is_late = deadline is not None and now - deadline >= _LATE and not self._held_until
+        self._held_until = now + _MOMENT if is_late else 0
+        return is_late
 
     def pop_due(self, now: int) -> Key | None:
         """Remove and return the next key that is due, or None."""

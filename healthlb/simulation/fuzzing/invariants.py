@@ -86,6 +86,8 @@ class Inspector(Trace):
         self._threshold = float(str(policy.extra.get("panic_threshold", 0.0)))
         health = policy.health
         self._confirmation = (max(health.rise, health.fall) - 1) * health.confirm_interval_ns
+        # A resolver that has failed is asked again in its own time, and its news is not heard before.
+        self._has_resolver_errors = any(fault.error for fault in world.scenario.faults)
         self._is_rotation = policy.picker == "round_robin"
         world.engine.after(_EVERY, self._look)
 
@@ -99,14 +101,11 @@ class Inspector(Trace):
 
     def watch_again(self, connection: HeardConnection, words: LinkWords, now: int) -> None:
         """A Watch is opened on a link that has had one."""
-        if self._is_disturbed(connection.client):
-            return
         health = self.world.policy.health
         backoff = health.backoff
-        is_open = words.is_open
-        ended_at = words.started_at + health.first_response_timeout_ns if is_open else words.ended_at
-        if is_open and words.has_said:
+        if words.is_open and words.has_said:
             self._fail("U11", f"{_name(connection)} opens a second Watch beside one that speaks")
+        ended_at = words.started_at + health.first_response_timeout_ns if words.is_open else words.ended_at
         if not words.has_said:
             delay = min(backoff.maximum_ns, backoff.initial_ns * backoff.multiplier**words.silent_ends)
             words.silent_ends += 1
@@ -120,7 +119,8 @@ class Inspector(Trace):
         waited = now - ended_at
         if waited < delay * (1 - backoff.jitter) - 2:
             self._fail("U11", f"{_name(connection)} watches again after {waited} ns, not {delay:.0f} less jitter")
-        is_late = self.truth.resumed_at(connection.client.id) > words.started_at
+        # What comes while the client stands still, it hears later.
+        is_late = self.truth.resumed_at(connection.client.id) >= words.started_at
         if not is_late and waited > delay * (1 + backoff.jitter) + 2:
             self._fail("U11", f"{_name(connection)} watches again after {waited} ns, not {delay:.0f} plus jitter")
 
@@ -151,7 +151,9 @@ class Inspector(Trace):
             self._fail("U2", f"{client.id} sends attempt {attempt.start.attempt} of a call that is over")
         if attempt.sub.address != server.name:
             self._fail("U4", f"a pick of {attempt.sub.address} goes to {server.name}")
-        if not self._is_disturbed(client):
+        if self._is_disturbed(client):
+            self._rotation.pop(client.id, None)
+        else:
             self._check_pick(now, client, attempt, server)
             self._check_exclusion(client, attempt)
             self._check_rotation(client, attempt)
@@ -161,7 +163,9 @@ class Inspector(Trace):
         """A call is over."""
         if not self.books.end(client.id, number):
             self._fail("U2", f"call {number} of {client.id} ends twice")
-        if code is Code.OK and not self.books.answered.pop((client.id, number), False):
+        if code is not Code.OK:
+            self._rotation.pop(client.id, None)
+        elif not self.books.answered.pop((client.id, number), False):
             self._fail("U4", f"call {number} of {client.id} ends with OK, and no server has answered it")
 
     def published(self, client: Client, snapshot: Snapshot) -> None:
@@ -183,17 +187,17 @@ class Inspector(Trace):
         is_reset = truth.crashed_at < NEVER and truth.first_crash == "rst" and is_heard
         if is_reset and now > max(truth.crashed_at, quiet) + way:
             self._fail("U5", f"{client.id} picks {server.name}, whose reset it has had since {truth.crashed_at} ns")
-        if truth.gone_at < NEVER and now > max(truth.gone_at, quiet):
+        if not self._has_resolver_errors and truth.gone_at < NEVER and now > max(truth.gone_at, quiet):
             self._fail("U5", f"{client.id} picks {server.name}, which the resolver has not given since {truth.gone_at}")
         is_half_open = linked_at <= truth.half_open_at
         dead_at = min(pair.dead_at, truth.half_open_at) if is_half_open else pair.dead_at
-        self._check_silence(now, client, server, max(dead_at, quiet) + way)
         if self._threshold == 0 and self.world.policy.service is not None:
+            self._check_silence(now, client, server, max(dead_at, quiet) + way)
             self._check_health(now, client, attempt, server, (quiet, way) if is_heard else None)
 
     def _check_silence(self, now: int, client: Client, server: Server, last_word_at: int) -> None:
         heartbeat = self.world.policy.health.heartbeat
-        if heartbeat is None or self.world.policy.service is None or last_word_at > now:
+        if heartbeat is None or last_word_at > now:
             return
         by = last_word_at + heartbeat.interval_ns + heartbeat.timeout_ns
         is_kept = self._kept_at.get((client.id, server.name), -1) >= last_word_at - 2 * SECOND
@@ -410,6 +414,8 @@ class Inspector(Trace):
                     self._fail("U12", f"{client.id} has not taken {address} for READY since {seen_at}: {view.reason}")
 
     def _is_to_be_ready(self, client: Client, address: str) -> bool:
+        if self._is_stuck(client, address):
+            return False
         server, policy = self.world.server(address), self.world.policy
         group, truth = server.group, self.truth.servers[address]
         if truth.modes or truth.ill or truth.crashes or truth.pauses or truth.gone_at < NEVER:
@@ -426,6 +432,22 @@ class Inspector(Trace):
             if self._ejected_at.get((client.id, address), -1) > since:
                 return False
         return group.max_age is None or policy.health.damping is None
+
+    def _is_stuck(self, client: Client, address: str) -> bool:
+        """Whether nothing will ever say more on the present connection, by its nature."""
+        connections = self._connections.get((client.id, address), ())
+        silent_at = self.truth.servers[address].silent_at
+        has_heartbeat = self.world.policy.health.heartbeat is not None
+        return any(
+            (one.heard is not None and one.heard.is_unimplemented and not self._trusts_silence)
+            or (one.linked_at <= silent_at and not has_heartbeat)
+            for one in connections
+            if not one.is_closed
+        )
+
+    @property
+    def _trusts_silence(self) -> bool:
+        return self.world.policy.health.on_unimplemented == "healthy"
 
     def _is_disturbed(self, client: Client) -> bool:
         now = self.world.engine.now
