@@ -119,7 +119,8 @@ class HeartbeatMachine:
         turn.effects.append(SendCheck(self._sub, self._check, self._policy.timeout_ns))
 
     def _arm(self, turn: Turn, at: int) -> None:
-        turn.timers.set((self._sub, "heartbeat", 0), at)
+        # The grid rounds down, to before now too; and a timer seen late is taken for a stall.
+        turn.timers.set((self._sub, "heartbeat", 0), max(turn.now, at))
 
     def _next_at(self, since: int, jitter: float = _JITTER) -> int:
         # Jitter only shortens, so that interval + timeout stays a promise; times on a grid

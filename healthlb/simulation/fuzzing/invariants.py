@@ -274,7 +274,8 @@ class Inspector(Trace):
         ready = client.pool.board.snapshot.ready
         ids = tuple(sub.id for sub in ready)
         # A call that fails takes places of the rotation that nothing is sent to.
-        if client.open_calls or attempt.start.attempt > 1 or attempt.sub.id not in ids or attempt.sub not in ready:
+        is_probe = attempt.sub in client.pool.board.snapshot.probes
+        if client.open_calls or is_probe or attempt.start.attempt > 1 or attempt.sub.id not in ids or attempt.sub not in ready:
             self._rotation.pop(client.id, None)
             return
         place = ids.index(attempt.sub.id)
