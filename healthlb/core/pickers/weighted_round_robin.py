@@ -151,8 +151,8 @@ class WeightedRoundRobin:
         subs = tuple(self._ready)
         weights = [sub.weight for sub in subs]
         if self._has_reports:
-            known = [self._reported.get(sub) for sub in subs]
-            reported = [one.value(now, self._expiry, self._blackout) if one else 0.0 for one in known]
+            heard = [self._reported.get(sub) for sub in subs]
+            reported = [one.value(now, self._expiry, self._blackout) if one else 0.0 for one in heard]
             usable = [weight for weight in reported if weight]
             # A58: fewer than two are nothing to compare; who has none gets the mean.
             if len(usable) >= 2:
