@@ -109,12 +109,13 @@ def judge(plan: Plan, observed: Observed) -> Judgement:
 
 def _decisions(plan: Plan, record: RunRecord, observed: Observed) -> tuple[Row, ...]:
     picks = [sum(record.bins.picks.get(f"b{number}", ())) for number in range(BACKENDS)]
+    ours, theirs = sum(picks), sum(observed.picks)
     rows = [
-        _difference(f"share of b{number}", picks[number] / sum(picks), observed.picks[number] / sum(observed.picks), POINT)
+        _difference(f"share of b{number}", picks[number] / ours, observed.picks[number] / theirs, POINT)
         for number in range(BACKENDS)
     ]
     made = len(observed.calls)
-    rows.append(_difference("retries per call", sum(picks) / made - 1, sum(observed.picks) / made - 1, POINT))
+    rows.append(_difference("retries per call", ours / made - 1, theirs / made - 1, POINT))
     errors = sum(not call.is_ok for call in observed.calls)
     rows.append(_difference("errors per call", record.metrics["errors"] / made, errors / made, POINT))
     rows.append(_difference("transitions", transitions_of(plan, record), observed.transitions, 0.0))

@@ -115,7 +115,7 @@ def make_scenario(plan: Plan, works: Sequence[int]) -> Scenario:
         "backend": [{"name": "b", "count": BACKENDS, "slots": SLOTS, "wire": 0,
                      "service": {"dist": "exponential", "mean": WORK}}],
         "client": [{"name": "c", "load": {"trace": [at / SECOND for at in plan.times]}, "idempotent": True}],
-        "policy": {"real": {"picker": plan.picker, "outliers": False}},
+        "policy": {"real": {"preset": "default", "picker": plan.picker, "outliers": False}},
         "faults": {"timeline": [flap, {"kind": "error", "target": f"b{FAILING}", "from": 0, "rate": ERRORS}]},
     }  # fmt: skip
     scenario = parse_scenario(content, "calibration")

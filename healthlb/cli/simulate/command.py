@@ -11,6 +11,8 @@ import click
 
 # The command's name, and the module that has it under the name `command`.
 COMMANDS: dict[str, str] = {
+    "sweep": "healthlb.cli.simulate.sweep",
+    "calibrate": "healthlb.cli.simulate.calibrate",
     "validate": "healthlb.cli.simulate.validate",
 }
 

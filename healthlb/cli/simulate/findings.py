@@ -17,7 +17,7 @@ from healthlb.cli.simulate.tally import spelled
 from healthlb.simulation.estimates import Estimate
 from healthlb.simulation.sweep import simulating
 from healthlb.simulation.sweep.campaign import Campaign
-from healthlb.simulation.sweep.cells import Cell
+from healthlb.simulation.sweep.cells import Cell, Value
 from healthlb.simulation.sweep.store import Store
 from healthlb.simulation.sweep.summary import Crossing, Row, Summary
 from healthlb.simulation.sweep.sweep import Sweep
@@ -59,7 +59,11 @@ def _cells(sweep: Sweep, row: Row) -> list[str]:
     estimates = [shown(name, row.estimates.get(name)) for name in sweep.metrics]
     held = [f"{row.checks[name]}/{row.replications}" for name in sweep.checks]
     runs = f"{row.replications}" + (f" -{row.failed}" if row.failed else "")
-    return [row.site.policy, *(f"{value}" for value in row.site.point), runs, *estimates, *held]
+    return [row.site.policy, *map(_value, row.site.point), runs, *estimates, *held]
+
+
+def _value(value: Value) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else f"{value}"
 
 
 def shown(metric: str, estimate: Estimate | None) -> str:
@@ -86,7 +90,7 @@ def _show_crossings(summary: Summary) -> None:
 
 def _crossing(crossing: Crossing, index: int) -> list[str]:
     edge = crossing.edge
-    others = [f"{value}" for place, value in enumerate(edge.site.point) if place != index]
+    others = [_value(value) for place, value in enumerate(edge.site.point) if place != index]
     theory = "-" if crossing.theory is None else f"{crossing.theory:.4g}"
     return [edge.site.policy, *others, f"{edge.low:.6g} to {edge.high:.6g}", theory]
 
@@ -94,7 +98,8 @@ def _crossing(crossing: Crossing, index: int) -> list[str]:
 def _show_failures(summary: Summary, campaign: Campaign, store: Store, file: Path) -> None:
     failures = list(summary.failures()) + [(campaign.keys[key], why) for key, why in campaign.lost.items()]
     for cell, why in failures[:_MOST_FAILURES]:
-        replay = shlex.join(["healthlb", "simulate", "sweep", str(file), "--out", str(store.directory), "--cell", cell.key[:12]])
+        options = ["--out", str(store.directory), "--cell", cell.key[:12]]
+        replay = shlex.join(["healthlb", "simulate", "sweep", str(file), *options])
         click.echo(f"failed: {described(cell)}: {why}\n  {replay}")
     if len(failures) > _MOST_FAILURES:
         click.echo(f"failed: {len(failures) - _MOST_FAILURES:,} more cells")

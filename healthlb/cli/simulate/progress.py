@@ -73,7 +73,8 @@ class LiveView:
 class PlainView:
     """Lines of text."""
 
-    def __init__(self, write: Callable[[str], object], tally: Tally, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, write: Callable[[str], object], tally: Tally,
+                 clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write
         self._tally = tally
         self._clock = clock

@@ -37,7 +37,8 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
 
 @click.command("sweep")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--jobs", type=click.IntRange(1, 1024), default=None, help="Processes on this machine. [default: one a core]")
+@click.option("--jobs", type=click.IntRange(1, 1024), default=None,
+              help="Processes on this machine. [default: one a core]")
 @click.option("--executor", default="pool", show_default=True, metavar="URL",
               help="inline, pool, dask://local, or dask://host:port for a cluster's scheduler.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=None,
@@ -105,24 +106,22 @@ def _run(task: _Task) -> int:
             executor.close()
         summary = Summary(rounds, store.get, simulating.FUNCTIONS)
         findings.show(summary, campaign, store, task.file)
-        _write(task, summary, tally)
+        _write(task, summary)
     if not is_whole:
-        click.echo(f"interrupted: {tally.done:,} of {tally.asked:,} cells are done; go on with\n  {task.to_resume}", err=True)
+        click.echo(f"interrupted: {tally.done:,} of {tally.asked:,} cells are done; go on with", err=True)
+        click.echo(f"  {task.to_resume}", err=True)
         return INTERRUPTED
     return 1 if campaign.lost or any(summary.failures()) else 0
 
 
-def _write(task: _Task, summary: Summary, tally: Tally) -> None:
+def _write(task: _Task, summary: Summary) -> None:
     if task.csv:
         task.csv.write_text(summary.table(), encoding="utf-8")
         click.echo(f"cells: {task.csv}")
     if task.html:
-        from healthlb.simulation.report import render_maps
+        from healthlb.simulation.sweep.maps import page
 
-        sweep = task.sweep
-        says = f"{tally.done:,} cells: {', '.join(axis.label for axis in sweep.axes)}; policies {', '.join(sweep.policies)}."
-        page = render_maps(sweep.title or sweep.name, summary.maps(), says=says, text=task.file.read_text(encoding="utf-8"))
-        task.html.write_text(page, encoding="utf-8")
+        task.html.write_text(page(summary, task.file.read_text(encoding="utf-8")), encoding="utf-8")
         click.echo(f"maps: {task.html}")
 
 

@@ -1,6 +1,6 @@
 """Where theory sees the edge: the zeros of an expression over the axes.
 
-The one rule: an edge is found, never drawn by hand, so what is drawn over a map and what stands in a table are the same.
+The one rule: an edge is found, never drawn by hand, so what is drawn over a map and what is in a table are the same.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ class Boundary:
     def line(self, x: Axis, y: Axis, fixed: Mapping[str, float]) -> tuple[tuple[float, float], ...]:
         """Return points (x, y) of the boundary in the order of the axis on which it is easier to follow."""
         steps = [step / _POINTS for step in range(_POINTS + 1)]
-        upwards = [(at, zeros[0]) for step in steps if (zeros := self.along(y, {**fixed, x.name: (at := _at(x, step))}))]
-        across = [(zeros[0], at) for step in steps if (zeros := self.along(x, {**fixed, y.name: (at := _at(y, step))}))]
-        return tuple(max(upwards, across, key=len))
+        found = [(at, self.along(y, {**fixed, x.name: at})) for at in (_at(x, step) for step in steps)]
+        upwards = [(at, zeros[0]) for at, zeros in found if zeros]
+        found = [(at, self.along(x, {**fixed, y.name: at})) for at in (_at(y, step) for step in steps)]
+        across = [(zeros[0], at) for at, zeros in found if zeros]
+        return tuple(upwards if len(upwards) >= len(across) else across)
 
     def _between(self, axis: Axis, low: float, high: float, fixed: Mapping[str, float]) -> float:
         side = self._sign(axis, low, fixed)

@@ -107,7 +107,8 @@ def _examine_names(sweep: Sweep) -> None:
     for key, names in wanted.items():
         for name in names:
             if name not in known:
-                raise SweepError(f"{sweep.name}: {key} = {name!r}, must be a metric or a measure: {', '.join(sorted(known))}")
+                listed = ", ".join(sorted(known))
+                raise SweepError(f"{sweep.name}: {key} = {name!r}, must be a metric or a measure: {listed}")
     checks = dict(sweep.checks)
     if sweep.refine:
         checks["refine.check"] = sweep.refine.check
@@ -122,7 +123,7 @@ def _examine_expression(sweep: Sweep, key: str, text: str, names: set[str]) -> N
     expression = Expression(text)
     for name in expression.names:
         if name not in names:
-            raise SweepError(f"{sweep.name}: {key} = {text!r}, must not name {name!r}: neither metric, measure nor axis")
+            raise SweepError(f"{sweep.name}: {key} = {text!r}, must not name {name!r}: no metric, measure or axis")
     for call in expression.calls:
         if call.function not in FUNCTIONS:
             raise SweepError(f"{sweep.name}: {key} = {text!r}, must not call {call.function!r}; it may in [measures]")

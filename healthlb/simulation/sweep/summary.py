@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from healthlb.simulation.estimates import Estimate
 from healthlb.simulation.expression import Expression, ExpressionError
-from healthlb.simulation.report.heatmap import HeatMap
 from healthlb.simulation.sweep.boundary import Boundary
 from healthlb.simulation.sweep.cells import Cell, Value
-from healthlb.simulation.sweep.designs import Axis, in_seconds
+from healthlb.simulation.sweep.designs import in_seconds
 from healthlb.simulation.sweep.results import Result
 from healthlb.simulation.sweep.rounds import Edge, Rounds, Site
 from healthlb.simulation.sweep.sweep import Sweep
 
 Functions = Mapping[str, Callable[..., float]]
-
-# More maps than this nobody looks at.
-MOST_MAPS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +61,25 @@ class Summary:
         rounds: that were worked off, or as far as they were.
         find: returns the result of a key.
         functions: what checks and the boundary may call.
+
+    Attributes:
+        functions: as given.
     """
 
     def __init__(self, rounds: Rounds, find: Callable[[str], Result | None], functions: Functions) -> None:
+        self.functions = functions
         self._rounds = rounds
         self._find = find
-        self._functions = functions
 
     @property
     def sweep(self) -> Sweep:
         """What was run."""
         return self._rounds.sweep
+
+    @property
+    def cells(self) -> int:
+        """How many cells were asked for."""
+        return sum(map(len, self._rounds.cells.values()))
 
     def rows(self) -> list[Row]:
         """Return one row for each point and policy, in the order of the axes."""
@@ -92,7 +95,7 @@ class Summary:
     def _row(self, site: Site, checks: Mapping[str, Expression]) -> Row:
         numbers = self._rounds.numbers(site)
         columns = {name: [one[name] for one in numbers if name in one] for name in self.sweep.metrics}
-        held = {name: sum(holds(check, one, self._functions) for one in numbers) for name, check in checks.items()}
+        held = {name: sum(holds(check, one, self.functions) for one in numbers) for name, check in checks.items()}
         estimates = {name: Estimate.of(values) for name, values in columns.items() if values}
         return Row(site, len(numbers), len(self._rounds.cells[site]) - len(numbers), estimates, held)
 
@@ -123,39 +126,8 @@ class Summary:
         (axis,) = (axis for axis in self.sweep.axes if axis.name == refine.axis)
         fixed = self._numbers(edge.site.point)
         middle = (edge.low + edge.high) / 2
-        zeros = Boundary(self.sweep.boundary, self._functions).along(axis, fixed)
+        zeros = Boundary(self.sweep.boundary, self.functions).along(axis, fixed)
         return min(zeros, key=lambda zero: abs(zero - middle), default=None)
-
-    def maps(self) -> list[HeatMap]:
-        """Return a map for each metric, policy and combination of the other axes."""
-        chosen = self.sweep.map
-        if chosen is None:
-            return []
-        x, y = self._axis(chosen.x), self._axis(chosen.y)
-        slices: dict[tuple[str, tuple[tuple[str, Value], ...]], list[Row]] = {}
-        for row in self.rows():
-            slices.setdefault((row.site.policy, self._others(row.site, x, y)), []).append(row)
-        metrics = chosen.values or self.sweep.metrics[:1]
-        wanted = itertools.islice(itertools.product(metrics, slices.items()), MOST_MAPS)
-        return [self._map(x, y, metric, policy, others, rows) for metric, ((policy, others), rows) in wanted]
-
-    def _map(self, x: Axis, y: Axis, metric: str, policy: str, others: tuple[tuple[str, Value], ...],
-             rows: list[Row]) -> HeatMap:
-        shown = {
-            (self._value(row.site, x), self._value(row.site, y)): row.estimates[metric].mean
-            for row in rows
-            if metric in row.estimates
-        }
-        xs, ys = sorted({place[0] for place in shown}), sorted({place[1] for place in shown})
-        fixed = {name: number for name, value in others if (number := in_seconds(value)) is not None}
-        line = Boundary(self.sweep.boundary, self._functions).line(x, y, fixed) if self.sweep.boundary else ()
-        return HeatMap(
-            x_name=x.label, xs=xs, y_name=y.label, ys=ys,
-            values=[[shown.get((at, up)) for at in xs] for up in ys],
-            boundary=line,
-            title=", ".join([f"{metric}, policy {policy}", *(f"{name} {value}" for name, value in others)]),
-            boundary_name=self.sweep.boundary_label or "theory",
-        )  # fmt: skip
 
     def table(self) -> str:
         """Return one line of CSV for each cell that has a result."""
@@ -179,18 +151,6 @@ class Summary:
     def _cells(self) -> Iterator[Cell]:
         for cells in self._rounds.cells.values():
             yield from cells
-
-    def _axis(self, name: str) -> Axis:
-        return next(axis for axis in self.sweep.axes if axis.name == name)
-
-    def _value(self, site: Site, axis: Axis) -> float:
-        number = in_seconds(site.point[self.sweep.axes.index(axis)])
-        assert number is not None
-        return number
-
-    def _others(self, site: Site, x: Axis, y: Axis) -> tuple[tuple[str, Value], ...]:
-        pairs = zip(self.sweep.axes, site.point, strict=True)
-        return tuple((axis.name, value) for axis, value in pairs if axis not in (x, y))
 
     def _numbers(self, point: tuple[Value, ...]) -> dict[str, float]:
         pairs = ((axis.name, in_seconds(value)) for axis, value in zip(self.sweep.axes, point, strict=True))
