@@ -305,15 +305,19 @@ class Subchannel:
         generation: which of its connections for calls this is.
         endpoint: what the resolver said of it.
         load: its counters.
+        share: the part of its weight that it has now; below 1 during slow start.
     """
 
-    __slots__ = ("endpoint", "generation", "id", "load")
+    __slots__ = ("endpoint", "generation", "id", "load", "share")
 
-    def __init__(self, id: int, generation: int, endpoint: Endpoint, load: Load | None = None) -> None:
+    def __init__(
+        self, id: int, generation: int, endpoint: Endpoint, load: Load | None = None, share: float = 1.0
+    ) -> None:
         self.id = id
         self.generation = generation
         self.endpoint = endpoint
         self.load = load or Load()
+        self.share = share
 
     @property
     def address(self) -> str:
@@ -322,8 +326,8 @@ class Subchannel:
 
     @property
     def weight(self) -> float:
-        """The endpoint's weight."""
-        return self.endpoint.weight
+        """The endpoint's weight, or a part of it during slow start."""
+        return self.endpoint.weight * self.share
 
     def __repr__(self) -> str:
         return f"<Subchannel {self.id} {self.address}, {self.load.in_flight} in flight>"

@@ -126,6 +126,8 @@ class RingHash:
         ConfigError: a value is out of its bounds.
     """
 
+    reads_weight = False  # the places of the ring stay as they are
+
     def __init__(
         self,
         *,
