@@ -142,7 +142,7 @@ def test_a_cell_that_fails_stops_nothing_and_can_be_run_alone(tmp_path: Path) ->
     assert failures
     (key,) = re.findall(r"--cell ([0-9a-f]{12})$", failures[0])
     alone = ran(path, "--out", out, "--cell", key)
-    assert alone.exit_code == 1
+    assert alone.exit_code == 2
     assert "divides by zero" in alone.stderr
     again = ran(path, "--out", out)
     assert "24 cells, 24 of them done before" in again.stderr
@@ -210,7 +210,7 @@ def test_a_malformed_file_is_refused_before_anything_runs(tmp_path: Path, old: s
     path.write_text(text.replace(old, new, 1))
     result = ran(path, "--out", tmp_path / "out")
 
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert complaint in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "out").exists()
@@ -218,4 +218,5 @@ def test_a_malformed_file_is_refused_before_anything_runs(tmp_path: Path, old: s
 
 def test_an_unknown_executor_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     assert "must be inline, pool, dask://local or" in ran(write(tmp_path), "--executor", "ray://x", "--out", tmp_path / "o").stderr
-    assert ran(tmp_path / "no.toml").exit_code == 2
+    assert "no.toml: No such file or directory" in ran(tmp_path / "no.toml").stderr
+    assert "there is no sweep 'nothing': neither a file nor one of" in ran("nothing").stderr

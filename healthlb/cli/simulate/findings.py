@@ -5,7 +5,6 @@ The one rule: a number stands beside its half-width of 95 % confidence wherever 
 
 from __future__ import annotations
 
-import math
 import shlex
 import time
 from collections.abc import Callable
@@ -13,8 +12,7 @@ from pathlib import Path
 
 import click
 
-from healthlb.cli.simulate.tally import spelled
-from healthlb.simulation.estimates import Estimate
+from healthlb.cli.simulate.values import aligned, written
 from healthlb.simulation.sweep import simulating
 from healthlb.simulation.sweep.campaign import Campaign
 from healthlb.simulation.sweep.cells import Cell, Value
@@ -40,7 +38,7 @@ def show_complaints(store: Store, write: Write) -> None:
 def show(summary: Summary, campaign: Campaign, store: Store, file: Path) -> None:
     """Print the table of points, the edges, the failures and the digest."""
     rows = [row for row in summary.rows() if row.replications or row.failed]
-    for line in aligned(_head(summary.sweep), [_cells(summary.sweep, row) for row in rows[:_MOST_ROWS]]):
+    for line in aligned([_head(summary.sweep), *(_cells(summary.sweep, row) for row in rows[:_MOST_ROWS])]):
         click.echo(line)
     if len(rows) > _MOST_ROWS:
         click.echo(f"... and {len(rows) - _MOST_ROWS:,} more points: --csv FILE has them all")
@@ -56,7 +54,8 @@ def _head(sweep: Sweep) -> list[str]:
 
 
 def _cells(sweep: Sweep, row: Row) -> list[str]:
-    estimates = [shown(name, row.estimates.get(name)) for name in sweep.metrics]
+    known = row.estimates
+    estimates = [written(name, known[name]) if name in known else "-" for name in sweep.metrics]
     held = [f"{row.checks[name]}/{row.replications}" for name in sweep.checks]
     runs = f"{row.replications}" + (f" -{row.failed}" if row.failed else "")
     return [row.site.policy, *map(_value, row.site.point), runs, *estimates, *held]
@@ -64,14 +63,6 @@ def _cells(sweep: Sweep, row: Row) -> list[str]:
 
 def _value(value: Value) -> str:
     return f"{value:.6g}" if isinstance(value, float) else f"{value}"
-
-
-def shown(metric: str, estimate: Estimate | None) -> str:
-    """A mean, and its half-width where there is one."""
-    if estimate is None:
-        return "-"
-    width = estimate.half_width()
-    return spelled(metric, estimate.mean) + (f" ± {spelled(metric, width)}" if math.isfinite(width) and width else "")
 
 
 def _show_crossings(summary: Summary) -> None:
@@ -84,7 +75,7 @@ def _show_crossings(summary: Summary) -> None:
     others = [name for name in names if name != refine.axis]
     head = ["policy", *others, f"{refine.axis} where it flips", summary.sweep.boundary_label or "theory"]
     click.echo(f"\n{refine.check}")
-    for line in aligned(head, [_crossing(crossing, index) for crossing in crossings]):
+    for line in aligned([head, *(_crossing(crossing, index) for crossing in crossings)]):
         click.echo(line)
 
 
@@ -122,10 +113,3 @@ def show_cell(sweep: Sweep, cell: Cell, write: Write) -> int:
         write(f"  check {name} {'holds' if held else 'does not hold'}")
     write(f"  {time.process_time() - began:.2f} s of CPU")
     return 0 if all(result.checks.values()) else 1
-
-
-def aligned(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Lay a table out as lines of text."""
-    table = [head, *rows]
-    widths = [max(len(line[index]) for line in table) for index in range(len(head))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]

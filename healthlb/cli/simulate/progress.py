@@ -12,7 +12,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from healthlb.cli.simulate.tally import Tally, counted
+from healthlb.cli.simulate.tally import Tally
+from healthlb.cli.simulate.values import counted
 from healthlb.simulation.sweep.results import Result
 
 _PLAIN_SECONDS = 10.0

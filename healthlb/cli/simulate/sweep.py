@@ -36,36 +36,37 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("sweep")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", metavar="NAME|FILE")
 @click.option("--jobs", type=click.IntRange(1, 1024), default=None,
               help="Processes on this machine. [default: one a core]")
 @click.option("--executor", default="pool", show_default=True, metavar="URL",
               help="inline, pool, dask://local, or dask://host:port for a cluster's scheduler.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=None,
+@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=None,
               help="Folder of the results. [default: sweeps/NAME]")
 @click.option("--resume/--fresh", default=True, show_default=True, help="Whether to go on with results that are there.")
 @click.option("--html", type=_PATH, default=None, help="Write the maps to this file.")
 @click.option("--csv", type=_PATH, default=None, help="Write every cell to this file.")
 @click.option("--cell", default="", metavar="KEY", help="Run this one cell again, here, and show what it comes to.")
 @click.option("--plain", is_flag=True, help="Lines of text; the default where there is no terminal.")
-def command(file: Path, jobs: int | None, executor: str, out: Path | None, resume: bool, html: Path | None,
+def command(file: str, jobs: int | None, executor: str, out: Path | None, resume: bool, html: Path | None,
             csv: Path | None, cell: str, plain: bool) -> None:
-    """Run a scenario under all settings that FILE asks for.
+    """Run a scenario under all settings that a sweep asks for: NAME of the catalogue, or a FILE of your own.
 
     Every cell, one run under one setting, is kept as it comes. Run the same command again to go on, with more
-    replications in FILE or on another machine; join results with cat. Exits with 1 if cells failed, and with 130 if it
-    was interrupted.
+    replications in the file or on another machine; join results with cat. Exits with 1 if cells failed, and with 130 if
+    it was interrupted.
     """
     try:
-        sweep = read(file, simulating.find_scenario)
+        path = simulating.find_sweep(file)
+        sweep = read(path, simulating.find_scenario)
         simulating.examine(sweep)
         folder = out or Path("sweeps") / sweep.name
         if cell:
             sys.exit(_one(sweep, folder, cell))
-        task = _Task(file, sweep, folder, executor, jobs or os.cpu_count() or 1, resume, plain, html, csv)
+        task = _Task(path, sweep, folder, executor, jobs or os.cpu_count() or 1, resume, plain, html, csv)
         sys.exit(_run(task))
     except ConfigError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.UsageError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from healthlb.cli.simulate.values import written
+from healthlb.simulation.estimates import Estimate
 from healthlb.simulation.sweep.results import Result
-
-# Of the metrics' names; all others are plain numbers.
-_SECONDS = frozenset({"mean", "p50", "p90", "p95", "p99", "p999", "max"})
 
 
 class Tally:
@@ -72,22 +71,7 @@ class Tally:
     def found(self) -> str:
         """The running means, as words."""
         return "  ".join(
-            f"{name} {spelled(name, self._sums[name] / count)}" for name, count in self._counts.items() if count
+            f"{name} {written(name, Estimate(self._sums[name] / count, 0.0, 1))}"
+            for name, count in self._counts.items()
+            if count
         )
-
-
-def spelled(metric: str, value: float) -> str:
-    """A metric's value as people read it: times with a unit, others with four digits."""
-    if metric not in _SECONDS:
-        return f"{value:.4g}"
-    return f"{value:.3g} s" if value >= 1 else f"{value * 1000:.3g} ms"
-
-
-def counted(seconds: float | None) -> str:
-    """A time that is left, as people read it."""
-    if seconds is None:
-        return "?"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"

@@ -29,6 +29,27 @@ FUNCTIONS: Mapping[str, Callable[..., float]] = {name: entry[0] for name, entry 
 """What a sweep's checks and its boundary may call."""
 
 
+def find_sweep(name: str) -> Path:
+    """Return the file of a shipped sweep, or the file that is named itself.
+
+    Raises:
+        SweepError: there is neither.
+    """
+    path = Path(name)
+    if path.suffix == ".toml" or path.is_file():
+        return path
+    shipped = sweeps()
+    if name not in shipped:
+        raise SweepError(f"there is no sweep {name!r}: neither a file nor one of {', '.join(shipped) or 'none'}")
+    return shipped[name]
+
+
+def sweeps() -> dict[str, Path]:
+    """Return the shipped sweeps by name, sorted."""
+    folder = next((folder for folder in scenario_file.CATALOGUES if folder.is_dir()), None)
+    return {path.stem: path for path in sorted((folder / "sweeps").glob("*.toml"))} if folder else {}
+
+
 def find_scenario(name: str, folder: Path) -> Mapping[str, Any]:
     """Return the content of a scenario: of a file in the folder of the sweep's file, or of a shipped one by its name.
 
