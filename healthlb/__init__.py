@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
     from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
+    from healthlb.config_overload import Overload
     from healthlb.config_stability import FlapDamping, SlowStart
     from healthlb.control.attempts import Attempt
     from healthlb.control.status import SubchannelStatus
@@ -39,6 +40,7 @@ __all__ = [
     "HealthLBError",
     "Heartbeat",
     "Outliers",
+    "Overload",
     "Picker",
     "PickerFactory",
     "Resolver",

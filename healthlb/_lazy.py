@@ -13,6 +13,7 @@ from importlib import import_module
 COMMON = {
     "healthlb.config": "Backoff Failover HealthCheck Heartbeat RetryBudget RetryThrottle Subset",
     "healthlb.config_outliers": "FailurePercentage Outliers SuccessRate",
+    "healthlb.config_overload": "Overload",
     "healthlb.config_stability": "FlapDamping SlowStart",
     "healthlb.control.attempts": "Attempt",
     "healthlb.control.status": "SubchannelStatus",

@@ -24,8 +24,10 @@ MAY_IMPORT = {
     "healthlb.config_bounds": ("healthlb.errors",),
     "healthlb.config_stability": ("healthlb.config_bounds", "healthlb.errors"),
     "healthlb.config_outliers": ("healthlb.config", "healthlb.errors"),
+    "healthlb.config_overload": ("healthlb.config", "healthlb.errors"),
     "healthlb.core": (
-        "healthlb.core", "healthlb.config", "healthlb.config_outliers", "healthlb.config_stability", "healthlb.errors",
+        "healthlb.core", "healthlb.config", "healthlb.config_outliers", "healthlb.config_overload",
+        "healthlb.config_stability", "healthlb.errors",
     ),
     "healthlb.resolvers": ("healthlb.resolvers", "healthlb.core", "healthlb.config", "healthlb.errors"),
     "healthlb.presets": ("healthlb.config", "healthlb.config_outliers"),

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from healthlb.aio.channel import HealthAwareChannel
     from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
     from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
+    from healthlb.config_overload import Overload
     from healthlb.config_stability import FlapDamping, SlowStart
     from healthlb.control.attempts import Attempt
     from healthlb.control.status import SubchannelStatus
@@ -44,6 +45,7 @@ __all__ = [
     "HealthServicer",
     "Heartbeat",
     "Outliers",
+    "Overload",
     "Picker",
     "PickerFactory",
     "Resolver",

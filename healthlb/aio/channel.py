@@ -18,6 +18,7 @@ from healthlb.aio.interceptors import InterceptedMethods, check_interceptors
 from healthlb.aio.pool import Pool, resolve
 from healthlb.config import Failover, HealthCheck, Subset
 from healthlb.config_outliers import Outliers
+from healthlb.config_overload import Overload
 from healthlb.control.attempts import Method, make_method
 from healthlb.control.board import Board
 from healthlb.control.grpc_transport import to_grpc_state
@@ -29,6 +30,7 @@ from healthlb.resolvers import Resolver
 
 _DEFAULT_HEALTH = HealthCheck()
 _DEFAULT_OUTLIERS = Outliers()
+_DEFAULT_OVERLOAD = Overload()
 
 
 class HealthAwareChannel(grpc.aio.Channel):
@@ -48,6 +50,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         health: how health is followed.
         failover: what happens to a call whose attempt fails; None is one attempt.
         outliers: who is ejected for what its calls say; None is nobody.
+        overload: how many calls may wait and be in flight; None is any number.
         subset: to how many of the target's endpoints it connects, a `Subset`; None is all.
         service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
         listeners: called on the loop with each fact, in order.
@@ -69,6 +72,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         health: HealthCheck = _DEFAULT_HEALTH,
         failover: Failover | None = DEFAULT_FAILOVER,
         outliers: Outliers | None = _DEFAULT_OUTLIERS,
+        overload: Overload | None = _DEFAULT_OVERLOAD,
         subset: Subset | None = None,
         service_config: str | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
@@ -84,6 +88,7 @@ class HealthAwareChannel(grpc.aio.Channel):
             health=health,
             failover=failover,
             outliers=outliers,
+            overload=overload,
             subset=subset,
             service_config=service_config,
             listeners=listeners,

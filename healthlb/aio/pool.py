@@ -85,7 +85,7 @@ class Pool(PoolBase):
         assert self.loop is not None
         pace = _paces.setdefault(self.loop, Pace())
         driver = Driver(
-            balancer=settings.make_balancer(pace),
+            balancer=settings.make_balancer(pace, self.admission),
             transport=GrpcTransport(
                 settings.credentials, settings.options, settings.health.metadata, self.names, settings.compression
             ),
@@ -146,6 +146,11 @@ class Pool(PoolBase):
         """Tell the core of a failed call."""
         if self._driver is not None:
             self._driver.call_failed(sub.id, sub.generation, code, is_refused=is_refused)
+
+    def calls_refused(self, cap: str) -> None:
+        """Tell the core that a cap has kept a call out."""
+        if self._driver is not None:
+            self._driver.calls_refused(cap)
 
 
 def resolve(future: asyncio.Future[None]) -> None:

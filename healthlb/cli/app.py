@@ -11,6 +11,7 @@ import click
 
 from healthlb.cli.demo.command import demo
 from healthlb.cli.listing import list_services
+from healthlb.cli.simulate.command import simulate
 from healthlb.cli.watch import watch
 
 
@@ -38,4 +39,5 @@ def probe(arguments: tuple[str, ...]) -> None:
 
 cli.add_command(demo)
 cli.add_command(list_services)
+cli.add_command(simulate)
 cli.add_command(watch)

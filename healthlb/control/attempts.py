@@ -19,13 +19,14 @@ from healthlb.config import is_metadata
 from healthlb.control.evidence import names_refusal
 from healthlb.control.grpc_transport import to_code
 from healthlb.control.policy import MethodPolicy, Policies
-from healthlb.control.pool import PoolBase
+from healthlb.control.pool import PoolBase, failure
 from healthlb.core.budget import Budget
 from healthlb.core.failover import Action, AttemptEnded, CallPlan, Finish, Skipped, Start, Woke
 from healthlb.core.load import Subchannel, Verdict
 from healthlb.core.messages import SECOND, Code, Fail
 from healthlb.core.orca import report_of
 from healthlb.core.pickers import ANY_CALL, CallEnd, CallInfo, PickerFactory
+from healthlb.core.snapshot import Snapshot
 from healthlb.errors import ChannelClosed
 
 _log = logging.getLogger("healthlb")
@@ -223,6 +224,7 @@ class Attempts:
     """
 
     __slots__ = (
+        "_cap",
         "_generation",
         "_metadata",
         "_timeout",
@@ -251,6 +253,7 @@ class Attempts:
         self._metadata = metadata
         self.plan: CallPlan | None = None
         self._generation = -1
+        self._cap = ""
 
     def begin(self) -> Sequence[Action]:
         """Return what is to be done beside the first attempt of a hedged call."""
@@ -274,19 +277,33 @@ class Attempts:
         while True:
             sub = snapshot.picker.pick(call)
             if sub is None:
+                self._cap = ""
                 return None
             if sub.load.start():
                 break
+            if not sub.load.is_retired:
+                sub = self._pick_below_caps(start, snapshot)
+                if sub is not None:
+                    break
+                if self._cap:
+                    return None
             if board.snapshot is snapshot:
+                self._cap = ""
                 return None
             snapshot = board.snapshot
         if start.exclude and sub.id in start.exclude and board.snapshot.generation == self._generation:
             # Only the refused one is left, and the core does not know yet that it is down.
+            self._cap = ""
             sub.load.abandon()
             return None
         if self.plan is not None:
             self.plan.picked(sub.id)
         return sub
+
+    def _pick_below_caps(self, start: Start, snapshot: Snapshot) -> Subchannel | None:
+        found = self.method.pool.admission.pick(snapshot, self._call_info(start))
+        self._cap = found if isinstance(found, str) else ""
+        return found if isinstance(found, Subchannel) else None
 
     def _call_info(self, start: Start) -> CallInfo:
         return CallInfo(self.method.name, tuple(self._metadata or ()), start.previous + 1, start.exclude)
@@ -311,11 +328,14 @@ class Attempts:
             metadata = (*(metadata or ()), (_PREVIOUS_ATTEMPTS, str(start.previous)))
         return timeout, metadata
 
-    def refusal(self) -> Fail | None:
-        """Return how a call ends whose metadata no server will see; on a subchannel grpcio sees to that itself."""
-        if all(is_metadata(key, value) for key, value in self._metadata or ()):
-            return None
-        return Fail(Code.INTERNAL, f"metadata was invalid: {self._metadata}")
+    def failure(self, snapshot: Snapshot) -> Fail | None:
+        """Return how the call ends that `try_pick` had nothing for, or None if it waits."""
+        # Of metadata that no server will see; on a subchannel grpcio sees to that itself.
+        if not all(is_metadata(key, value) for key, value in self._metadata or ()):
+            return Fail(Code.INTERNAL, f"metadata was invalid: {self._metadata}")
+        if self._cap:
+            return self.method.pool.refuse(self._cap, snapshot)
+        return failure(snapshot, wait_for_ready=self.wait_for_ready)
 
     # --- ends --------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from healthlb.core.balancer import Balancer
 from healthlb.core.messages import (
     SECOND,
     CallFailed,
+    CallsRefused,
     Challenge,
     CloseConnection,
     CloseSubchannel,
@@ -111,6 +112,7 @@ class Driver:
         self._picker = self._published.picker
         self._endpoints: tuple[Endpoint, ...] = ()
         self._failures: dict[tuple[int, int, Code, bool], None] = {}
+        self._refusals: dict[str, int] = {}
         self._failures_lock = threading.Lock()
 
     @property
@@ -140,13 +142,18 @@ class Driver:
         """Tell of a failed call, from any thread; equal ones that wait count once."""
         key = (sub, generation, code, is_refused)
         with self._failures_lock:
-            is_first = not self._failures
+            is_first = not (self._failures or self._refusals)
             self._failures[key] = None
         if is_first:
-            try:
-                self._loop.call_soon_threadsafe(self._take_failures)
-            except RuntimeError:  # the loop is closed, and with it all that could be told
-                return
+            self._take_failures_soon()
+
+    def calls_refused(self, cap: str) -> None:
+        """Tell of a call that a cap has kept out, from any thread; those that wait are told of together."""
+        with self._failures_lock:
+            is_first = not (self._failures or self._refusals)
+            self._refusals[cap] = self._refusals.get(cap, 0) + 1
+        if is_first:
+            self._take_failures_soon()
 
     def close(self) -> None:
         """Stop everything and publish the last snapshot; on the loop."""
@@ -155,15 +162,25 @@ class Driver:
         if self._is_draining:  # closed by the user's code that is called from there, as a picker factory is
             self._loop.call_soon(self.close)
             return
+        self._take_failures()
         self.post(Closing())
         self._drain()
         self.is_closed = True
         if self._resolving is not None:
             self._resolving.cancel()
 
+    def _take_failures_soon(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._take_failures)
+        except RuntimeError:  # the loop is closed, and with it all that could be told
+            return
+
     def _take_failures(self) -> None:
         with self._failures_lock:
             failures, self._failures = self._failures, {}
+            refusals, self._refusals = self._refusals, {}
+        for cap, calls in refusals.items():
+            self.post(CallsRefused(cap, calls))
         for sub, generation, code, is_refused in failures:
             self.post(CallFailed(sub, generation, code, is_refused))
 

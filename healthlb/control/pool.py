@@ -22,6 +22,7 @@ from healthlb.control.settings import Settings
 from healthlb.core.budget import Budget, make_budget
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Fail
+from healthlb.core.overload import Admission
 from healthlb.core.snapshot import Snapshot
 from healthlb.errors import ChannelUnusable
 
@@ -56,6 +57,7 @@ class PoolBase:
         settings: the channel's settings.
         board: where the driver publishes.
         names: what host names in lists stand for.
+        admission: the caps on calls, and what counts against them.
         listeners: take the facts.
         is_closed: whether the channel was closed.
         waiting: calls that do not block and that have had to wait for a subchannel.
@@ -67,6 +69,7 @@ class PoolBase:
         self.settings = settings
         self.board = Board(Snapshot(-1, ConnectivityState.IDLE, service=settings.service))
         self.names = Names()
+        self.admission = Admission(settings.overload)
         self.listeners = list(settings.listeners)
         self.is_closed = False
         self.waiting: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -90,6 +93,15 @@ class PoolBase:
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
         """Tell the core of a failed call."""
         raise NotImplementedError
+
+    def calls_refused(self, cap: str) -> None:
+        """Tell the core that a cap has kept a call out."""
+        raise NotImplementedError
+
+    def refuse(self, cap: str, snapshot: Snapshot) -> Fail:
+        """Return how a call ends that this cap keeps out, and have that told."""
+        self.calls_refused(cap)
+        return self.admission.refusal(cap, snapshot)
 
     def check_usable(self) -> None:
         """Raise where the channel cannot work.

@@ -16,11 +16,13 @@ from typing import Any, Self
 
 from healthlb.control.attempts import FIRST, Attempt, Attempts, Method, Outcome, count_out
 from healthlb.control.delivery import run_callback
-from healthlb.control.pool import failure, too_late
+from healthlb.control.pool import failure
+from healthlb.control.waiting import Wait, begin_wait
 from healthlb.core.failover import Action, Cancel, Finish, Start, WakeAt
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, Fail
 from healthlb.core.pickers import ANY_CALL
+from healthlb.core.snapshot import Snapshot
 
 CANCELLED = "Locally cancelled by application!"
 
@@ -42,6 +44,7 @@ class Runner:
     _error: Any = None
     _is_over = False
     _waiting: Start | None = None
+    _wait: Wait | None = None
     _stop_waking: Callable[[], object] | None = None
     _stop_expiring: Callable[[], object] | None = None
     _watcher = -1
@@ -183,28 +186,49 @@ class Runner:
             sub = attempts.try_pick(start)
             if sub is not None:
                 self._waiting = None
+                self._end_wait()
                 self._open(start, sub, *attempts.terms(start, has_waited=True))
                 return
-            fail = attempts.refusal() or failure(snapshot, wait_for_ready=attempts.wait_for_ready)
+            fail = attempts.failure(snapshot) or self._begin_wait(snapshot)
             if fail is None:
-                self._wait(start, snapshot.generation)
+                self._wait_on(start, snapshot.generation)
             else:
                 self._finish(None, self._make_error(fail))
             return
 
-    def _wait(self, start: Start, generation: int) -> None:
+    def _begin_wait(self, snapshot: Snapshot) -> Fail | None:
+        """Wait from now on, if not already; return how the call ends that may not."""
+        if self._wait is None:
+            now = time.monotonic()
+            wait = begin_wait(self._method.pool, now, self._attempts.deadline, snapshot)
+            if isinstance(wait, Fail):
+                return wait
+            self._wait = wait
+            if wait.ends_at is not None:
+                self._stop_expiring = self._later(max(0.0, wait.ends_at - now), Runner._expire)
+            if self._is_over:  # another thread was quicker
+                self._end_wait()
+        return None
+
+    def _wait_on(self, start: Start, generation: int) -> None:
         pool = self._method.pool
         reference = weakref.ref(self)
-        delay = self._attempts.time_remaining
-        if delay is not None and self._waiting is None:
-            self._stop_expiring = self._later(delay, Runner._expire)
         self._waiting = start
         pool.waiting.add(self)
         self._watcher = pool.board.when_changed(generation, partial(_on, reference, partial(_advance, start)))
 
     def _expire(self) -> None:
-        if self._waiting is not None:
-            self._finish(None, self._make_error(too_late(self._method.pool.board.snapshot)))
+        wait = self._wait
+        if wait is not None:
+            self._finish(None, self._make_error(wait.ran_out(self._method.pool.board.snapshot)))
+
+    def _end_wait(self) -> None:
+        wait, self._wait = self._wait, None
+        stop, self._stop_expiring = self._stop_expiring, None
+        if wait is not None:
+            wait.end()
+        if stop is not None:
+            stop()
 
     def _open(self, start: Start, sub: Subchannel, timeout: float | None, metadata: Any) -> None:
         started_at = time.monotonic()
@@ -268,8 +292,7 @@ class Runner:
             self._wake()
         if self._stop_waking is not None:
             self._stop_waking()
-        if self._stop_expiring is not None:
-            self._stop_expiring()
+        self._end_wait()
         if self._watcher >= 0:
             self._method.pool.board.forget(self._watcher)
         for callback in callbacks:

@@ -12,11 +12,13 @@ import grpc
 
 from healthlb.config import Failover, HealthCheck, Subset
 from healthlb.config_outliers import Outliers
+from healthlb.config_overload import Overload
 from healthlb.control.options import ChannelOptions, check_options, subchannel_options
 from healthlb.control.policy import Policies
 from healthlb.core.balancer import Balancer
 from healthlb.core.heartbeat import Pace
 from healthlb.core.messages import Fact
+from healthlb.core.overload import Admission
 from healthlb.core.pickers import PickerFactory, PickerSource, make_factory, service_config_picker
 from healthlb.errors import ConfigError
 from healthlb.resolvers import Target, parse_target
@@ -46,6 +48,7 @@ class Settings:
         subset: to how many endpoints it connects, None for all.
         listeners: take facts from the start.
         outliers: who is ejected, None for nobody.
+        overload: caps on calls, None for none.
     """
 
     target: Target
@@ -60,10 +63,18 @@ class Settings:
     subset: Subset | None
     listeners: tuple[Listener, ...]
     outliers: Outliers | None
+    overload: Overload | None
 
-    def make_balancer(self, pace: Pace) -> Balancer:
-        """Return the core of a channel, which shares `pace` with the others of its thread or loop."""
-        return Balancer(self.service, self.health, self.seed, pace, self.subset, self.outliers)
+    def make_balancer(self, pace: Pace, admission: Admission) -> Balancer:
+        """Return the core of a channel.
+
+        Args:
+            pace: shared with the other channels of its thread or loop.
+            admission: shared with the channel's calls.
+        """
+        return Balancer(
+            self.service, self.health, self.seed, pace, self.subset, self.outliers, admission=admission
+        )
 
 
 def make_settings(
@@ -77,6 +88,7 @@ def make_settings(
     health: object,
     failover: Failover | None,
     outliers: object,
+    overload: object,
     subset: Subset | None,
     service_config: str | Mapping[str, Any] | None,
     listeners: Iterable[Listener],
@@ -93,6 +105,8 @@ def make_settings(
         raise ConfigError(f"health must be a HealthCheck, not {health!r}")
     if outliers is not None and not isinstance(outliers, Outliers):
         raise ConfigError(f"outliers must be an Outliers or None, not {outliers!r}")
+    if overload is not None and not isinstance(overload, Overload):
+        raise ConfigError(f"overload must be an Overload or None, not {overload!r}")
     parsed = parse_target(target)
     arguments = subchannel_options(check_options(options), health.reconnect, parsed.authority)
     return Settings(
@@ -108,6 +122,7 @@ def make_settings(
         subset=_check_subset(subset),
         listeners=_check_listeners(listeners),
         outliers=outliers,
+        overload=overload,
     )
 
 

@@ -16,6 +16,7 @@ from healthlb.core.messages import (
     SECOND,
     Addition,
     CallFailed,
+    CallsRefused,
     ChannelStateChange,
     CheckEnded,
     CloseConnection,
@@ -43,6 +44,7 @@ from healthlb.core.messages import (
     WatchClosed,
 )
 from healthlb.core.outlier import OutlierDetector
+from healthlb.core.overload import Admission, Overflows
 from healthlb.core.picture import Picture, aggregate
 from healthlb.core.resolution import Resolution
 from healthlb.core.snapshot import Snapshot
@@ -69,11 +71,12 @@ class Balancer:
         outliers: who is ejected for what its calls say, None for nobody.
         panic_threshold: the share of healthy subchannels below which all connected ones are picked; 0 for never.
         slow_start: how the weight of who comes in late grows, None for at once.
+        admission: shared with the calls, None for no caps.
     """
 
     def __init__(self, service: str | None, policy: HealthCheck, seed: int, pace: Pace | None = None,
                  subset: Subset | None = None, outliers: Outliers | None = None, panic_threshold: float = 0.0,
-                 slow_start: SlowStart | None = None) -> None:
+                 slow_start: SlowStart | None = None, admission: Admission | None = None) -> None:
         self._service = service
         self._policy = policy
         self._panic_threshold = panic_threshold
@@ -82,6 +85,8 @@ class Balancer:
         heartbeat = None if service is None else policy.heartbeat
         self._heartbeats = Heartbeats(heartbeat, pace or Pace(), self._streams)
         self._outliers = OutlierDetector(outliers, self._streams)
+        self._admission = admission or Admission(None)
+        self._overflows = Overflows(self._admission.policy)
         self._timers: Timers[TimerKey] = Timers()
         self._machines: dict[int, SubchannelMachine] = {}
         self._leaving: dict[int, SubchannelMachine] = {}
@@ -132,6 +137,8 @@ class Balancer:
                 self._with(event.sub, lambda machine: self._call_failed(machine, event, turn))
             case ProbeEnded(sub, generation):
                 self._with(sub, lambda machine: self._outliers.probe_ended(machine, generation, turn))
+            case CallsRefused():
+                self._overflows.refused(event, turn)
             case DataReady(sub, generation):
                 self._data_ready(sub, generation, turn)
             case DataFailed(sub, reason):
@@ -171,7 +178,8 @@ class Balancer:
         self._last_id += 1
         sub = self._last_id
         self._ids[endpoint.address] = sub
-        machine = SubchannelMachine(sub, endpoint, self._policy, self._service, self._streams, turn.now)
+        make_load = self._admission.crowd.make_load
+        machine = SubchannelMachine(sub, endpoint, self._policy, self._service, self._streams, turn.now, make_load)
         self._machines[sub] = machine
         self._tally[machine.concluded_state] += 1
         turn.effects.append(OpenSubchannel(sub, endpoint))
@@ -257,6 +265,8 @@ class Balancer:
                 turn.effects.append(ResolveNow())
             elif kind == "outliers":
                 self._outliers.interval_due(number, self._machines, turn)
+            elif kind == "overflow":
+                self._overflows.due(turn)
             elif kind == "drain":
                 self._close_drained(sub, number, turn)
             else:
@@ -285,6 +295,7 @@ class Balancer:
             self._close_drained(sub, generation, turn)
         self._resolution.stop(turn)
         self._outliers.stop(turn)
+        self._overflows.stop(turn)
         self._is_closed = True
         turn.is_changed = True
 

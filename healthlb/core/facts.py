@@ -111,6 +111,22 @@ class Return:
     cause: str
 
 
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """A cap has kept calls out (`Overload`). The first is told of at once, those after it once a second.
+
+    Attributes:
+        cap: the option's name, as `max_in_flight`.
+        limit: its value.
+        calls: how many were refused since it was last told of.
+    """
+
+    at: int
+    cap: str
+    limit: float
+    calls: int
+
+
 Fact = (
     StateChange
     | ChannelStateChange
@@ -121,4 +137,5 @@ Fact = (
     | HeartbeatLoss
     | Ejection
     | Return
+    | Overflow
 )

@@ -126,6 +126,11 @@ class Load:
             self._lates_in_row += is_late
 
     @property
+    def is_full(self) -> bool:
+        """Whether a cap keeps further calls out."""
+        return False
+
+    @property
     def judged(self) -> int:
         """How many calls say anything of the backend."""
         return self.successes + self.failures + self.beaten
@@ -177,6 +182,121 @@ class Load:
             on_idle()
 
 
+class Place:
+    """One call's place among those that wait: given back by `leave`, or with a call that nobody wants any more."""
+
+    __slots__ = ("_places",)
+
+    def __init__(self, places: dict[int, None]) -> None:
+        self._places = places
+        places[id(self)] = None
+
+    def leave(self) -> None:
+        """Give it back; a second time does nothing."""
+        # No lock: the garbage collector may come by here at any moment, in a thread that holds one.
+        self._places.pop(id(self), None)
+
+    __del__ = leave
+
+
+class Crowd:
+    """All calls of one channel, counted against its caps; None is no cap.
+
+    Args:
+        most_waiting: that may wait at a time.
+        most: that may be in flight on all subchannels together.
+        most_each: that may be in flight on each.
+
+    Attributes:
+        in_flight: calls under way on all subchannels, counted where there is a cap on calls in flight.
+    """
+
+    __slots__ = ("_most_waiting", "_places", "in_flight", "lock", "most", "most_each")
+
+    def __init__(self, most_waiting: int | None, most: int | None, most_each: int | None) -> None:
+        self.lock = threading.Lock()
+        self.in_flight = 0
+        self.most = most
+        self.most_each = most_each
+        self._most_waiting = most_waiting
+        self._places: dict[int, None] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many calls are in flight as may be, on all subchannels together."""
+        return self.most is not None and self.in_flight >= self.most
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait."""
+        return len(self._places)
+
+    def wait(self) -> Place | None:
+        """Return a place among those that wait, None where there is none."""
+        with self.lock:
+            if self._most_waiting is not None and len(self._places) >= self._most_waiting:
+                return None
+            return Place(self._places)
+
+    def make_load(self) -> Load:
+        """Return the counters of a new connection; they know of the caps where there are any."""
+        return Load() if self.most is self.most_each is None else CappedLoad(self)
+
+
+class CappedLoad(Load):
+    """The same counters where calls in flight are capped. They share one lock, so that no cap is ever exceeded.
+
+    Args:
+        crowd: all calls of the channel.
+    """
+
+    __slots__ = ("_crowd",)
+
+    def __init__(self, crowd: Crowd) -> None:
+        super().__init__()
+        self._crowd = crowd
+        self._lock = crowd.lock
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many calls are in flight as may be, here or on all subchannels together."""
+        most = self._crowd.most_each
+        return self._crowd.is_full or (most is not None and self.in_flight >= most)
+
+    def start(self) -> bool:
+        """Count a call in; False where a cap is reached, or the connection is gone."""
+        with self._lock:
+            if self.is_retired or self.is_full:
+                return False
+            self.in_flight += 1
+            self.picks += 1
+            self._crowd.in_flight += 1
+        return True
+
+    def succeed(self, now: int) -> None:
+        """Count a call out that ended with OK."""
+        super().succeed(now)
+        self._count_out()
+
+    def fail(self, verdict: Verdict = Verdict.ANSWER) -> None:
+        """Count a call out that ended with another status."""
+        super().fail(verdict)
+        self._count_out()
+
+    def abandon(self) -> None:
+        """Count a call out that says nothing about the backend."""
+        super().abandon()
+        self._count_out()
+
+    def _count_out(self) -> None:
+        with self._lock:
+            self._crowd.in_flight -= 1
+
+    def take_probe(self) -> bool:
+        """Whether this call is the probe; True once, and not while there is no room for it."""
+        return not self.is_full and super().take_probe()
+
+
 class Subchannel:
     """What pickers choose: one READY address. Compared by identity.
 
@@ -189,11 +309,11 @@ class Subchannel:
 
     __slots__ = ("endpoint", "generation", "id", "load")
 
-    def __init__(self, id: int, generation: int, endpoint: Endpoint) -> None:
+    def __init__(self, id: int, generation: int, endpoint: Endpoint, load: Load | None = None) -> None:
         self.id = id
         self.generation = generation
         self.endpoint = endpoint
-        self.load = Load()
+        self.load = load or Load()
 
     @property
     def address(self) -> str:

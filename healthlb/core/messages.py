@@ -17,6 +17,7 @@ from healthlb.core.facts import Ejection as Ejection
 from healthlb.core.facts import Fact as Fact
 from healthlb.core.facts import HealthCheckingUnavailable as HealthCheckingUnavailable
 from healthlb.core.facts import HeartbeatLoss as HeartbeatLoss
+from healthlb.core.facts import Overflow as Overflow
 from healthlb.core.facts import Removal as Removal
 from healthlb.core.facts import ResolutionFailure as ResolutionFailure
 from healthlb.core.facts import Return as Return
@@ -158,6 +159,19 @@ class ProbeEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class CallsRefused:
+    """A cap has kept calls out (coalesced).
+
+    Attributes:
+        cap: the option's name.
+        calls: how many.
+    """
+
+    cap: str
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed; the driver sends it when `deadline` is due."""
 
@@ -179,6 +193,7 @@ Event = (
     | DataFailed
     | Drained
     | ProbeEnded
+    | CallsRefused
     | Tick
     | Closing
 )

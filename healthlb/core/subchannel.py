@@ -8,11 +8,13 @@ subchannel is always CONNECTING, and calls hang instead of failing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from healthlb.config import Backoff, HealthCheck
 from healthlb.core import health
 from healthlb.core.backoff import BackoffDelays, jittered
 from healthlb.core.health import Action, Phase, Signal
-from healthlb.core.load import Subchannel
+from healthlb.core.load import Load, Subchannel
 from healthlb.core.messages import (
     Challenge,
     Code,
@@ -53,11 +55,11 @@ class SubchannelMachine:
         service: the service name asked for, None for no health checking.
         streams: where its jitter comes from.
         now: nanoseconds.
+        make_load: makes the counters of a connection for calls.
     """
 
-    def __init__(
-        self, id: int, endpoint: Endpoint, policy: HealthCheck, service: str | None, streams: Streams, now: int
-    ) -> None:
+    def __init__(self, id: int, endpoint: Endpoint, policy: HealthCheck, service: str | None, streams: Streams,
+                 now: int, make_load: Callable[[], Load] = Load) -> None:
         self.id = id
         self.endpoint = endpoint
         self.concluded_state = _CONNECTING
@@ -72,6 +74,7 @@ class SubchannelMachine:
         self.draining: dict[int, Subchannel] = {}
         self._past = (0, 0, 0)
         self._policy = policy
+        self._make_load = make_load
         self._service = service
         self._jitter = streams.stream("health", id)
         self._restarts = Restarts(policy, self._jitter)
@@ -156,7 +159,7 @@ class SubchannelMachine:
         """A connection for calls is up; each one ends with a CloseConnection."""
         if self.handle is None or self.handle.generation != generation:
             self._retire_handle(turn)
-            self.handle = Subchannel(self.id, generation, self.endpoint)
+            self.handle = Subchannel(self.id, generation, self.endpoint, self._make_load())
             self._changed(turn)
         if self.raw_state is not _READY:
             return

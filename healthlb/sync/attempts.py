@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import grpc
 
 from healthlb.control.attempts import Attempts, Outcome
-from healthlb.control.pool import PoolBase, failure, too_late
+from healthlb.control.pool import PoolBase
+from healthlb.control.waiting import Wait, begin_wait
 from healthlb.core.failover import Start
 from healthlb.core.load import Subchannel
-from healthlb.core.messages import SECOND
+from healthlb.core.messages import SECOND, Fail
+from healthlb.core.snapshot import Snapshot
 from healthlb.sync.errors import CallError
 
 
@@ -18,21 +21,32 @@ def wait_for_pick(attempts: Attempts, start: Start) -> Subchannel:
     """Return a subchannel with the call counted in; block while there is none but may be.
 
     Raises:
-        CallError: UNAVAILABLE, DEADLINE_EXCEEDED, or CANCELLED where the channel was closed.
+        CallError: UNAVAILABLE, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, or CANCELLED where the channel was closed.
         ChannelClosed: the channel was closed before.
     """
     pool = attempts.method.pool
     pool.start()
-    while True:
-        snapshot = pool.board.snapshot
-        sub = attempts.try_pick(start)
-        if sub is not None:
-            return sub
-        fail = attempts.refusal() or failure(snapshot, wait_for_ready=attempts.wait_for_ready)
-        if fail is None and not pool.board.wait(snapshot.generation, attempts.deadline):
-            fail = too_late(snapshot)
-        if fail is not None:
-            raise CallError(fail, attempts.history)
+    wait: Wait | Fail | None = None
+    try:
+        while True:
+            snapshot = pool.board.snapshot
+            sub = attempts.try_pick(start)
+            if sub is not None:
+                return sub
+            fail = attempts.failure(snapshot)
+            if fail is None:
+                wait = wait or begin_wait(pool, time.monotonic(), attempts.deadline, snapshot)
+                fail = wait if isinstance(wait, Fail) else _wait_on(wait, pool, snapshot)
+            if fail is not None:
+                raise CallError(fail, attempts.history)
+    finally:
+        if isinstance(wait, Wait):
+            wait.end()
+
+
+def _wait_on(wait: Wait, pool: PoolBase, snapshot: Snapshot) -> Fail | None:
+    """Block until there is another snapshot; return how the call ends where that takes too long."""
+    return None if pool.board.wait(snapshot.generation, wait.ends_at) else wait.ran_out(snapshot)
 
 
 def pause(pool: PoolBase, until: int) -> None:

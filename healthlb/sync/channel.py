@@ -12,6 +12,7 @@ import grpc
 
 from healthlb.config import Failover, HealthCheck, Subset
 from healthlb.config_outliers import Outliers
+from healthlb.config_overload import Overload
 from healthlb.control.attempts import Method, make_method
 from healthlb.control.grpc_transport import to_grpc_state
 from healthlb.control.settings import DEFAULT_FAILOVER, Listener, check_failover, check_listener, make_settings
@@ -25,6 +26,7 @@ from healthlb.sync.subscriptions import Subscriptions
 
 _DEFAULT_HEALTH = HealthCheck()
 _DEFAULT_OUTLIERS = Outliers()
+_DEFAULT_OVERLOAD = Overload()
 
 
 class HealthAwareChannel(grpc.Channel):
@@ -47,6 +49,7 @@ class HealthAwareChannel(grpc.Channel):
         health: how health is followed.
         failover: what happens to a call whose attempt fails; None is one attempt.
         outliers: who is ejected for what its calls say; None is nobody.
+        overload: how many calls may wait and be in flight; None is any number.
         subset: to how many of the target's endpoints it connects, a `Subset`; None is all.
         service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
         listeners: called with each fact, in order, on a thread of their own.
@@ -67,6 +70,7 @@ class HealthAwareChannel(grpc.Channel):
         health: HealthCheck = _DEFAULT_HEALTH,
         failover: Failover | None = DEFAULT_FAILOVER,
         outliers: Outliers | None = _DEFAULT_OUTLIERS,
+        overload: Overload | None = _DEFAULT_OVERLOAD,
         subset: Subset | None = None,
         service_config: str | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
@@ -81,6 +85,7 @@ class HealthAwareChannel(grpc.Channel):
             health=health,
             failover=failover,
             outliers=outliers,
+            overload=overload,
             subset=subset,
             service_config=service_config,
             listeners=listeners,

@@ -20,6 +20,7 @@ from healthlb.control.settings import Listener, Settings
 from healthlb.control.thread import ControlThread
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Fact
+from healthlb.core.overload import Admission
 from healthlb.core.snapshot import Snapshot
 from healthlb.errors import ChannelClosed
 from healthlb.sync.data import SyncData
@@ -32,9 +33,16 @@ class Control:
     """A pool's part on the control thread. It holds no reference to the pool, which so can be collected."""
 
     def __init__(
-        self, settings: Settings, data: SyncData, names: Names, board: Board, listeners: list[Listener]
+        self,
+        settings: Settings,
+        data: SyncData,
+        names: Names,
+        board: Board,
+        listeners: list[Listener],
+        admission: Admission,
     ) -> None:
         self._settings = settings
+        self._admission = admission
         self._data = data
         self._names = names
         self._board = board
@@ -47,7 +55,7 @@ class Control:
 
     def _start(self) -> None:
         settings = self._settings
-        balancer = settings.make_balancer(self.thread.pace)
+        balancer = settings.make_balancer(self.thread.pace, self._admission)
         self._board.publish(balancer.snapshot)
         self._driver = Driver(
             balancer=balancer,
@@ -71,6 +79,18 @@ class Control:
         """Tell the core of a failed call."""
         if self._driver is not None:
             self._driver.call_failed(sub.id, sub.generation, code, is_refused=is_refused)
+
+    def calls_refused(self, cap: str) -> None:
+        """Tell the core that a cap has kept a call out."""
+        if self._driver is not None:
+            self._driver.calls_refused(cap)
+        else:
+            # It is made by what was given to the thread before this.
+            self.thread.run_soon(partial(self._refused_early, cap))
+
+    def _refused_early(self, cap: str) -> None:
+        if self._driver is not None:
+            self._driver.calls_refused(cap)
 
     def close(self) -> threading.Event:
         """End the control plane's part without waiting; return what is set when it has ended."""
@@ -124,7 +144,9 @@ class Pool(PoolBase):
                 raise ChannelClosed("Cannot invoke RPC on closed channel!")
             if self._control is None:
                 self._is_started = True
-                self._control = Control(self.settings, self._data, self.names, self.board, self.listeners)
+                self._control = Control(
+                    self.settings, self._data, self.names, self.board, self.listeners, self.admission
+                )
                 # Whoever collects the garbage does not wait: what it holds may be waited for.
                 self._finalizer = weakref.finalize(self, self._control.close)
                 self._finalizer.atexit = False
@@ -162,3 +184,8 @@ class Pool(PoolBase):
         """Tell the core of a failed call."""
         if self._control is not None:
             self._control.call_failed(sub, code, is_refused=is_refused)
+
+    def calls_refused(self, cap: str) -> None:
+        """Tell the core that a cap has kept a call out."""
+        if self._control is not None:
+            self._control.calls_refused(cap)

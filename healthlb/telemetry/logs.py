@@ -12,6 +12,7 @@ from healthlb.core.messages import (
     Fact,
     HealthCheckingUnavailable,
     HeartbeatLoss,
+    Overflow,
     Removal,
     ResolutionFailure,
     Return,
@@ -31,6 +32,7 @@ _LEVELS: dict[type[Fact], int] = {
     HeartbeatLoss: logging.WARNING,
     Ejection: logging.WARNING,
     Return: logging.INFO,
+    Overflow: logging.WARNING,
 }
 
 
@@ -66,3 +68,5 @@ def describe(fact: Fact) -> str:
             return f"{address}: {what} ({cause}; {times} of late)"
         case Return(_, _, address, cause):
             return f"{address}: no longer ejected ({cause})"
+        case Overflow(_, cap, limit, calls):
+            return f"channel: calls refused by {cap}={limit:g}: {calls}"

@@ -13,6 +13,7 @@ from healthlb.core.messages import (
     ConnectivityState,
     Endpoint,
     HeartbeatLoss,
+    Overflow,
     Removal,
     ResolutionFailure,
 )
@@ -126,6 +127,23 @@ def test_equal_failures_count_once() -> None:
         await settle()
 
         assert [entry for entry, _ in world.log[before:]] == ["handle", "handle"]
+        await close(world)
+
+    run(main())
+
+
+def test_refused_calls_are_told_of_together() -> None:
+    async def main() -> None:
+        world = await opened("a:1")
+        await serve(world, "a:1")
+        before = len(world.log)
+        for _ in range(1_000):
+            world.driver.calls_refused("max_waiting")
+            world.driver.call_failed(1, 1, Code.INTERNAL)
+        await settle()
+
+        assert [entry for entry, _ in world.log[before:]] == ["handle", "handle", "report"]
+        assert [(fact.cap, fact.calls) for fact in world.facts if isinstance(fact, Overflow)] == [("max_waiting", 1_000)]
         await close(world)
 
     run(main())

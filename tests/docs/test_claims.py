@@ -28,6 +28,7 @@ OPTIONS = (
     *(healthlb.Failover, healthlb.RetryBudget, healthlb.RetryThrottle),
     *(healthlb.FlapDamping, healthlb.SlowStart),
     *(healthlb.Outliers, healthlb.SuccessRate, healthlb.FailurePercentage),
+    healthlb.Overload,
 )
 _OPTION = re.compile(r"`(\w+)\.(\w+)`")
 _OWN_NAMES = {kind.__name__: kind for kind in OPTIONS}

@@ -1,0 +1,65 @@
+"""A Dask cluster, or one of processes on this machine. Everything that knows Dask is here.
+
+The one rule: Dask gets few and large tasks. It keeps what no worker has begun to two chunks for each, since a chunk is
+made by what the ones before have cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from itertools import islice
+from typing import Any
+
+from healthlb.simulation.sweep.executors import Done, Work
+
+# Its types say little, and it may not be installed where this is checked.
+_distributed: Any = import_module("distributed")
+_scheduler: Any = import_module("distributed.scheduler")
+
+CONNECT_TIMEOUT = 20.0
+
+
+class Dask:
+    """A client of a scheduler.
+
+    Attributes:
+        workers: threads over all workers of the cluster.
+    """
+
+    def __init__(self, place: str, jobs: int) -> None:
+        """Connect.
+
+        Args:
+            place: "local" for a new cluster, or the scheduler's "host:port".
+            jobs: processes of a new cluster.
+        """
+        local = place == "local"
+        options = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
+        self._cluster = _distributed.LocalCluster(**options) if local else None
+        self._client = _distributed.Client(self._cluster or f"tcp://{place}", timeout=CONNECT_TIMEOUT)
+        self.workers = max(1, sum(self._client.nthreads().values()))
+
+    def imap_unordered(self, fn: Work, chunks: Iterable[Any]) -> Iterator[Done]:
+        """Yield each chunk when it is done; Dask itself repeats those of a lost worker, a few times."""
+        waiting = iter(chunks)
+        chunk_of = {self._submit(fn, chunk): chunk for chunk in islice(waiting, 2 * self.workers)}
+        done = _distributed.as_completed(list(chunk_of))
+        for future in done:
+            chunk = chunk_of.pop(future)
+            for following in islice(waiting, 1):
+                chunk_of[new := self._submit(fn, following)] = following
+                done.add(new)
+            try:
+                yield Done(chunk, future.result())
+            except _scheduler.KilledWorker as error:
+                yield Done(chunk, lost=f"its worker was lost {error.allowed_failures + 1} times")
+
+    def _submit(self, fn: Work, chunk: Any) -> Any:
+        return self._client.submit(fn, chunk, pure=False)
+
+    def close(self) -> None:
+        """Disconnect; a cluster of our own ends."""
+        self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()

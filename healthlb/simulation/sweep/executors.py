@@ -1,0 +1,99 @@
+"""Who does the work: this process, a pool of processes, or a Dask cluster.
+
+The one rule: an executor knows nothing of cells. It calls a function on chunks, as many at once as it has workers, and
+says which chunks were lost.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from healthlb.errors import ConfigError
+
+Work = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A chunk that is finished or lost.
+
+    Attributes:
+        chunk: that was given.
+        answer: what the function returned.
+        lost: why there is no answer, as "its worker was ended by signal 9", or "".
+    """
+
+    chunk: Any
+    answer: Any = None
+    lost: str = ""
+
+
+class Executor(Protocol):
+    """Calls a function on chunks.
+
+    Attributes:
+        workers: how many chunks are worked on at once.
+    """
+
+    workers: int
+
+    def imap_unordered(self, fn: Work, chunks: Iterable[Any]) -> Iterator[Done]:
+        """Yield each chunk when it is done, in any order.
+
+        Chunks are taken from `chunks` only shortly before there is a worker for them. `fn` must be importable by name.
+        An exception that `fn` raises is raised here.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let all workers go, at once, whatever they do."""
+        ...
+
+
+class Inline:
+    """This process, one chunk after the other."""
+
+    workers = 1
+
+    def imap_unordered(self, fn: Work, chunks: Iterable[Any]) -> Iterator[Done]:
+        """Yield each chunk when it is done."""
+        for chunk in chunks:
+            yield Done(chunk, fn(chunk))
+
+    def close(self) -> None:
+        """There is nobody to let go."""
+
+
+def open_executor(url: str, jobs: int) -> Executor:
+    """Return the executor that a URL names.
+
+    Args:
+        url: "inline", "pool", "dask://local" (a cluster of processes on this machine) or "dask://host:port" (its
+            scheduler).
+        jobs: workers of "pool" and "dask://local"; at least 1.
+
+    Raises:
+        ConfigError: there is no such executor, or it needs a package that is not installed.
+    """
+    if url == "inline":
+        return Inline()
+    if url == "pool":
+        from healthlb.simulation.sweep.pool import Pool
+
+        return Pool(jobs)
+    scheme, _, place = url.partition("://")
+    if scheme != "dask" or not (place == "local" or _is_address(place)):
+        raise ConfigError(f"executor: {url!r}, must be inline, pool, dask://local or dask://host:port")
+    if importlib.util.find_spec("distributed") is None:
+        raise ConfigError(f'executor: {url!r} needs Dask: install "healthlb[sim-cluster]"')
+    from healthlb.simulation.sweep.cluster import Dask
+
+    return Dask(place, jobs)
+
+
+def _is_address(place: str) -> bool:
+    host, _, port = place.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 65_536

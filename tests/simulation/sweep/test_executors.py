@@ -1,0 +1,80 @@
+"""The same contract for every executor; the processes are real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from healthlb.errors import ConfigError
+from healthlb.simulation.sweep.executors import Executor, open_executor
+from tests.simulation.sweep import tiny
+from tests.simulation.sweep.tiny import square
+
+URLS = ["inline", "pool", "dask://local"]
+
+
+@pytest.fixture(scope="module", params=URLS)
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    opened = open_executor(request.param, 2)
+    yield opened
+    opened.close()
+
+
+def test_every_chunk_is_done_once(executor: Executor) -> None:
+    done = list(executor.imap_unordered(square, range(1, 21)))
+
+    assert sorted(one.chunk for one in done) == list(range(1, 21))
+    assert all(one.answer == one.chunk**2 and not one.lost for one in done)
+
+
+def test_it_is_used_again(executor: Executor) -> None:
+    assert [one.answer for one in executor.imap_unordered(square, [3])] == [9]
+    assert list(executor.imap_unordered(square, [])) == []
+
+
+def test_an_exception_is_raised_here(executor: Executor) -> None:
+    with pytest.raises(ValueError, match="no 5"):
+        list(executor.imap_unordered(tiny.refuse, [5]))
+
+
+def test_chunks_are_taken_shortly_before_they_are_begun(executor: Executor) -> None:
+    taken = 0
+
+    def chunks() -> Iterator[int]:
+        nonlocal taken
+        for chunk in range(100):
+            taken += 1
+            yield chunk
+
+    next(iter(executor.imap_unordered(square, chunks())))
+
+    # At most two for each worker, and the one that follows the first.
+    assert taken <= 2 * executor.workers + 1
+
+
+@pytest.mark.parametrize("url", ["ray", "dask", "dask://", "dask://host", "dask://host:0", "dask://:1", "pool://2"])
+def test_an_unknown_executor_is_an_error(url: str) -> None:
+    with pytest.raises(ConfigError, match="must be inline, pool, dask://local or dask://host:port"):
+        open_executor(url, 1)
+
+
+def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    with pytest.raises(ConfigError, match=r'install "healthlb\[sim-cluster\]"'):
+        open_executor("dask://local", 1)
+
+
+def test_a_worker_that_is_killed_costs_its_chunk_and_is_replaced(tmp_path: Path) -> None:
+    from healthlb.simulation.sweep.campaign import Batch, run_batch
+
+    pool = open_executor("pool", 2)
+    batches = [Batch(tiny.die, tiny.WORLD, (tiny.cell(number),)) for number in range(6)]
+    try:
+        done = {one.chunk.cells[0].replication: one.lost for one in pool.imap_unordered(run_batch, batches)}
+    finally:
+        pool.close()
+
+    assert done == {0: "", 1: "its worker was ended by signal 9", 2: "", 3: "", 4: "", 5: ""}
