@@ -7,6 +7,5 @@ from __future__ import annotations
 
 from healthlb.simulation.report.documents import render_comparison, render_maps, render_run
 from healthlb.simulation.report.heatmap import HeatMap
-from healthlb.simulation.report.page import Verdict
 
-__all__ = ["HeatMap", "Verdict", "render_comparison", "render_maps", "render_run"]
+__all__ = ["HeatMap", "render_comparison", "render_maps", "render_run"]

@@ -95,10 +95,10 @@ def starts(record: RunRecord, name: str, left: int) -> Figure:
         lines.line(times.edges, connects, axis, up, look=_SOLID, name="connections", **place),
         lines.line(times.edges, watches, axis, up, look=_DASHED, name="Watches", **place),
     ])  # fmt: skip
+    most = (max(counts, default=0) for counts in (record.bins.connects, record.bins.watch_starts))
     says = (
         f"{plain(sum(record.bins.connects))} connections and {plain(sum(record.bins.watch_starts))} Watches were begun "
-        f"by all clients, at most {max(record.bins.connects, default=0)} and {max(record.bins.watch_starts, default=0)} "
-        f"within {width}."
+        f"by all clients, at most {' and '.join(map(str, most))} within {width}."
     )
     return Figure(
         name=name, title="Connections and Watches", says=says, marks=marks, height=bottom + BOTTOM, left=left,

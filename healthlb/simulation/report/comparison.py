@@ -71,7 +71,7 @@ def _axis(scale: Linear, bottom: float) -> Markup:
 
 def _interval(one: Difference) -> tuple[float, float, float]:
     scale = 100 / abs(one.base.mean)
-    half = one.change.half or 0.0
+    half = one.change.half_width() if one.change.count > 1 else 0.0
     return (one.change.mean - half) * scale, one.change.mean * scale, (one.change.mean + half) * scale
 
 

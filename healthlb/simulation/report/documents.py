@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from healthlb.simulation.estimates import Estimate
 from healthlb.simulation.record import RunRecord
 from healthlb.simulation.report.comparison import compared
 from healthlb.simulation.report.delays import distributions, merged
@@ -14,36 +15,36 @@ from healthlb.simulation.report.figure import LEFT
 from healthlb.simulation.report.heatmap import HeatMap, heat_map
 from healthlb.simulation.report.markup import Markup, join, tag
 from healthlb.simulation.report.metrics import TILES, metric, written
-from healthlb.simulation.report.page import Verdict, checks, figures, header, numbers, page, source, tiles
-from healthlb.simulation.report.paired import by_policy, estimate
+from healthlb.simulation.report.page import Checked, checks, figures, header, numbers, page, source, tiles
+from healthlb.simulation.report.paired import by_policy
 from healthlb.simulation.report.scale import DASH, SECOND, plain, seconds
 from healthlb.simulation.report.tables import Table
 
 
 def render_run(
-    record: RunRecord, *, replications: Sequence[RunRecord] = (), verdicts: Sequence[Verdict] = (), text: str = ""
+    record: RunRecord, *, replications: Sequence[RunRecord] = (), results: Sequence[Checked] = (), text: str = ""
 ) -> str:
     """Return the report of a run.
 
     Args:
         record: the run that is drawn.
         replications: others of the same policy, for means with confidence; `record` may be among them.
-        verdicts: of the scenario's checks.
+        results: of the scenario's checks.
         text: of the scenario.
     """
     others = [run for run in replications if run.replication != record.replication]
-    return _report([record, *others], "Simulation", verdicts, text)
+    return _report([record, *others], "Simulation", results, text)
 
 
-def render_comparison(records: Sequence[RunRecord], *, verdicts: Sequence[Verdict] = (), text: str = "") -> str:
+def render_comparison(records: Sequence[RunRecord], *, results: Sequence[Checked] = (), text: str = "") -> str:
     """Return the report of one scenario under several policies; the first that comes is what others are compared with.
 
     Args:
         records: of all policies and replications; at least one.
-        verdicts: of the scenario's checks.
+        results: of the scenario's checks.
         text: of the scenario.
     """
-    return _report(records, "Comparison", verdicts, text)
+    return _report(records, "Comparison", results, text)
 
 
 def render_maps(title: str, maps: Sequence[HeatMap], *, says: str = "", text: str = "") -> str:
@@ -60,7 +61,7 @@ def render_maps(title: str, maps: Sequence[HeatMap], *, says: str = "", text: st
     return page(title, header("healthlb simulate · Sweep", title, ()), lead, *drawn, source(text), _footer())
 
 
-def _report(records: Sequence[RunRecord], kind: str, verdicts: Sequence[Verdict], text: str) -> str:
+def _report(records: Sequence[RunRecord], kind: str, results: Sequence[Checked], text: str) -> str:
     groups = by_policy(records)
     first = records[0]
     title = first.title or first.scenario
@@ -68,7 +69,7 @@ def _report(records: Sequence[RunRecord], kind: str, verdicts: Sequence[Verdict]
     return page(
         f"{title} {DASH} {first.scenario}",
         header(f"healthlb simulate · {kind} · {first.scenario}", title, _facts(records)),
-        checks(verdicts), _comparison(groups), *sections, numbers(groups), source(text), _footer(),
+        checks(results), _comparison(groups), *sections, numbers(groups), source(text), _footer(),
     )  # fmt: skip
 
 
@@ -95,7 +96,7 @@ def _comparison(groups: dict[str, list[RunRecord]]) -> Markup | None:
     drawn = [compared(base, runs, f"against{index}").markup() for index, runs in enumerate(others)]
     known = [name for name in TILES if all(name in run.metrics for runs in groups.values() for run in runs)]
     rows = tuple(
-        (policy, *(written(name, estimate([run.metrics[name] for run in runs])) for name in known))
+        (policy, *(written(name, Estimate.of([run.metrics[name] for run in runs])) for name in known))
         for policy, runs in groups.items()
     )
     summary = Table("The policies at a glance", ("Policy", *(metric(name).says for name in known)), rows)

@@ -6,6 +6,7 @@ are shares of the width, places down are pixels, and what stands beside the pict
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -151,3 +152,14 @@ def stretched(top: float, height: float, *marks: Markup) -> Markup:
         "svg", *marks, y=top, width="100%", height=height, viewBox=f"0 0 {STRETCH} {number(height)}",
         preserveAspectRatio="none", overflow="visible",
     )  # fmt: skip
+
+
+def shortened(name: str, left: int) -> str:
+    """Return a name that fits into a margin of `left` pixels: its end tells it from others, so its middle goes."""
+    room = max(5, int((left - 12) / 7))
+    return name if len(name) <= room else f"{name[: room // 3]}…{name[len(name) - (room - room // 3 - 1) :]}"
+
+
+def margin_for(names: Sequence[str]) -> int:
+    """Return the margin that the labels of these names need, within reason."""
+    return max(LEFT, min(118, 18 + 7 * max(map(len, names), default=0)))

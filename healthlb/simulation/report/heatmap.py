@@ -11,16 +11,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from healthlb.simulation.report.cividis import colour, hexadecimal, is_light
 from healthlb.simulation.report.figure import STRETCH, Figure, stretched
 from healthlb.simulation.report.markup import Markup, join, number, percent, tag
+from healthlb.simulation.report.palette import GONE, fill
 from healthlb.simulation.report.scale import DASH, plain
 from healthlb.simulation.report.tables import Table
 
-# Cividis at nine places (Nunez, Anderton and Renslow 2018): even in lightness, the same to colour-blind readers.
-_CIVIDIS = (
-    (0, 34, 78), (18, 53, 112), (59, 73, 108), (87, 93, 109), (112, 113, 115), (138, 134, 120), (165, 156, 116),
-    (195, 179, 105), (225, 204, 85), (254, 232, 56),
-)  # fmt: skip
 _TOP, _BAR = 28, 12
 _MOST_WORDS = 14
 
@@ -69,15 +66,6 @@ def heat_map(shown: HeatMap, name: str) -> Figure:
     )  # fmt: skip
 
 
-def colour(place: float) -> tuple[int, int, int]:
-    """Return the colour of a place from 0 (dark) to 1 (light)."""
-    at = min(max(place, 0.0), 1.0) * (len(_CIVIDIS) - 1)
-    index = min(int(at), len(_CIVIDIS) - 2)
-    low, high = _CIVIDIS[index], _CIVIDIS[index + 1]
-    red, green, blue = (round(a + (b - a) * (at - index)) for a, b in zip(low, high, strict=True))
-    return red, green, blue
-
-
 def grid_place(value: float, centres: Sequence[float]) -> float:
     """Return where `value` lies in a grid of cells of width one around `centres`; beyond its edge by extrapolation."""
     if len(centres) == 1:
@@ -94,11 +82,10 @@ def _cells(shown: HeatMap, low: float, high: float, cell: int) -> Markup:
         words = f"{shown.x_name} {plain(shown.xs[column])}, {shown.y_name} {plain(shown.ys[row])}: "
         title = tag("title", words + ("not run" if value is None else shown.write(value)))
         y = _TOP + (len(shown.ys) - 1 - row) * cell
-        look = None if value is None else _hex(_place(value, low, high))
+        look = fill(GONE) if value is None else hexadecimal(_place(value, low, high))
         drawn.append(
             tag(
                 "rect", title, x=percent(column * width), y=y, width=percent(width), height=cell, fill=look,
-                class_=None if look else "gone",
             )
         )  # fmt: skip
     return tag("g", join(drawn), class_="cells")
@@ -112,12 +99,12 @@ def _words(shown: HeatMap, low: float, high: float, cell: int) -> Markup | None:
     for row, column, value in _each(shown):
         if value is not None:
             place = _place(value, low, high)
-            ink = "on-light" if _is_light(colour(place)) else "on-dark"
+            ink = "on-light" if is_light(colour(place)) else "on-dark"
             drawn.append(
                 tag(
                     "text", shown.write(value), x=percent((column + 0.5) / len(shown.xs)),
                     y=_TOP + (len(shown.ys) - row - 0.5) * cell + 4, class_=f"cell {ink}", text_anchor="middle",
-                    stroke=_hex(place),
+                    stroke=hexadecimal(place),
                 )
             )  # fmt: skip
     return tag("g", join(drawn), class_="values")
@@ -132,17 +119,6 @@ def _each(shown: HeatMap) -> Iterator[tuple[int, int, float | None]]:
 
 def _place(value: float, low: float, high: float) -> float:
     return (value - low) / (high - low) if high > low else 0.5
-
-
-def _hex(place: float) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour(place))
-
-
-def _is_light(rgb: tuple[int, int, int]) -> bool:
-    """Whether black stands out from it more than white does (WCAG's relative luminance)."""
-    red, green, blue = ((part / 255) ** 2.2 for part in rgb)
-    luminance: float = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return luminance > 0.18
 
 
 def _outline(bottom: float) -> Markup:
@@ -187,7 +163,7 @@ def _colour_bar(shown: HeatMap, low: float, high: float, y: float) -> Markup:
     boxes = [
         tag(
             "rect", x=percent(index / count / 2), y=y, width=percent(0.5 / count + (0.001 if index < count - 1 else 0)),
-            height=_BAR, fill=_hex(index / (count - 1)),
+            height=_BAR, fill=hexadecimal(index / (count - 1)),
         )
         for index in range(count)
     ]  # fmt: skip
@@ -215,11 +191,11 @@ def _says(shown: HeatMap, low: float, high: float, known: list[float]) -> str:
     cells = len(shown.xs) * len(shown.ys)
     if not known:
         return f"{cells} cells over {shown.x_name} and {shown.y_name}, none of which was run."
-    missing = f" {cells - len(known)} of {cells} cells were not run." if len(known) < cells else ""
+    missing = f" {cells - len(known)} of {cells} cells were not run (hatched)." if len(known) < cells else ""
     line = f" The dashed line: {shown.boundary_name}." if len(shown.boundary) > 1 else ""
     return (
-        f"Over {shown.x_name} (across) and {shown.y_name} (upwards), from {shown.write(low)} (dark) to {shown.write(high)} "
-        f"(light).{line}{missing}"
+        f"Over {shown.x_name} (across) and {shown.y_name} (upwards), from {shown.write(low)} (dark) to "
+        f"{shown.write(high)} (light).{line}{missing}"
     )
 
 

@@ -7,14 +7,14 @@ dark or grey line between them says which way.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from healthlb.simulation.record import Lane, RunRecord
 from healthlb.simulation.report import palette, steps
 from healthlb.simulation.report.axes import BOTTOM, time_axis, warm_up
 from healthlb.simulation.report.bars import Pencil
-from healthlb.simulation.report.figure import STRETCH, Figure, Key, stretched
+from healthlb.simulation.report.figure import STRETCH, Figure, Key, shortened, stretched
 from healthlb.simulation.report.markup import Markup, join, number, tag
 from healthlb.simulation.report.palette import Look
 from healthlb.simulation.report.scale import SECOND, plain, seconds, share
@@ -114,17 +114,6 @@ def _lane(one: _Drawn, rows: Rows, times: Timeline, pencil: Pencil, top: float, 
         pencil.bar(one.belief, palette.belief, y + rows.bar + rows.strip, rows.bar),
         _picks(one.picks, times, below, rows.picks, most), class_="lane", data_backend=one.lane.backend,
     )  # fmt: skip
-
-
-def shortened(name: str, left: int) -> str:
-    """Return a name that fits into a margin of `left` pixels: its end tells it from others, so its middle goes."""
-    room = max(5, int((left - 12) / 7))
-    return name if len(name) <= room else f"{name[: room // 3]}…{name[len(name) - (room - room // 3 - 1) :]}"
-
-
-def margin_for(names: Sequence[str]) -> int:
-    """Return the margin that the labels of these names need, within reason."""
-    return max(62, min(118, 18 + 7 * max(map(len, names), default=0)))
 
 
 def _picks(rates: tuple[float, ...], times: Timeline, y: float, height: int, most: float) -> Markup | None:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from healthlb.simulation.report.paired import Estimate
+from healthlb.simulation.estimates import Estimate
 from healthlb.simulation.report.scale import decimal, plain, seconds, share, unit_of
 
 
@@ -79,13 +79,14 @@ def metric(name: str) -> Metric:
 def written(name: str, value: Estimate) -> str:
     """Write a mean with its interval, if it has one, in one unit and to the digits that the interval leaves certain."""
     shown = metric(name)
-    if not value.half:
+    half_width = value.half_width()
+    if not half_width or math.isinf(half_width):
         return shown.write(value.mean)
     unit, length = "", 1.0
     if shown.write is share:
         unit, length = " %", 0.01
     elif shown.write is seconds:
-        unit, length = unit_of(max(abs(value.mean), value.half))
-    decimals = min(6, max(0, 1 - math.floor(math.log10(value.half / length))))
-    mean, half = (decimal(part / length, decimals) for part in (value.mean, value.half))
+        unit, length = unit_of(max(abs(value.mean), half_width))
+    decimals = min(6, max(0, 1 - math.floor(math.log10(half_width / length))))
+    mean, half = (decimal(part / length, decimals) for part in (value.mean, half_width))
     return f"{mean} ± {half}{unit}"

@@ -6,40 +6,51 @@ The one rule: a page is whole in itself. It loads nothing, runs nothing and says
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Protocol
 
+from healthlb.simulation.estimates import Estimate
 from healthlb.simulation.record import RunRecord
 from healthlb.simulation.report import balance, delays, palette, traffic
-from healthlb.simulation.report.figure import Figure
-from healthlb.simulation.report.lanes import lanes, margin_for
-from healthlb.simulation.report.markup import Markup, join, tag
+from healthlb.simulation.report.figure import Figure, margin_for
+from healthlb.simulation.report.lanes import lanes
+from healthlb.simulation.report.markup import Child, Markup, join, tag
 from healthlb.simulation.report.matrix import matrix
 from healthlb.simulation.report.metrics import METRICS, TILES, metric, written
-from healthlb.simulation.report.paired import estimate
 from healthlb.simulation.report.scale import DASH
 from healthlb.simulation.report.style import PAGE
 from healthlb.simulation.report.tables import Table
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """One check of a scenario and what became of it.
+class Checked(Protocol):
+    """One check of a scenario under one policy and what became of it (`healthlb.simulation.checks.CheckResult`)."""
 
-    Attributes:
-        name: of the check.
-        holds: whether it does.
-        check: its expression.
-        policy: for which policy it was checked.
-        numbers: what its parts came to, in words; may be "".
-        why: the law behind it.
-    """
+    @property
+    def name(self) -> str:
+        """Of the check."""
 
-    name: str
-    holds: bool
-    check: str
-    policy: str = ""
-    numbers: str = ""
-    why: str = ""
+    @property
+    def policy(self) -> str:
+        """Under which it was made."""
+
+    @property
+    def check(self) -> str:
+        """The expression."""
+
+    @property
+    def why(self) -> str:
+        """The law behind it."""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether it held; None where it could not be made."""
+
+    @property
+    def found(self) -> str:
+        """The numbers that went in."""
+
+    @property
+    def failed(self) -> tuple[int, ...]:
+        """The replications in which it failed."""
 
 
 def page(title: str, *parts: Markup | None) -> str:
@@ -61,26 +72,34 @@ def header(kicker: str, title: str, facts: Sequence[tuple[str, str]]) -> Markup:
     return tag("header", tag("p", kicker, class_="kicker"), tag("h1", title), tag("dl", items, class_="facts"))
 
 
-def checks(verdicts: Sequence[Verdict]) -> Markup | None:
+def checks(results: Sequence[Checked]) -> Markup | None:
     """Return the verdict in one line, and the table of all checks behind it; None where there are none."""
-    if not verdicts:
+    if not results:
         return None
-    failed = sum(not one.holds for one in verdicts)
-    words = f"✓ All {len(verdicts)} checks hold" if not failed else f"✗ {failed} of {len(verdicts)} checks do not hold"
-    if len(verdicts) == 1:
-        words = "✗ The one check does not hold" if failed else "✓ The one check holds"
-    rows = tuple(
-        (
-            one.name, tag("span", "✓ holds" if one.holds else "✗ fails", class_="good" if one.holds else "bad"),
-            one.policy or "all", tag("code", one.check), one.numbers, one.why,
-        )
-        for one in sorted(verdicts, key=lambda one: one.holds)
-    )  # fmt: skip
+    failed = sum(one.holds is False for one in results)
+    rows = tuple(_check(one) for one in sorted(results, key=lambda one: one.holds is not False))
     table = Table("What had to hold", ("Check", "Verdict", "Policy", "Expression", "Numbers", "Why"), rows)
     return tag(
-        "section", tag("p", words, class_="verdict bad" if failed else "verdict"), tag("h2", "Checks"),
+        "section", tag("p", _in_one_line(results), class_="verdict bad" if failed else "verdict"), tag("h2", "Checks"),
         table.markup(class_="checks"), id="checks",
     )  # fmt: skip
+
+
+def _in_one_line(results: Sequence[Checked]) -> str:
+    count = len(results)
+    failed, unmade = (sum(one.holds is holds for one in results) for holds in (False, None))
+    if failed:
+        return f"✗ {failed} of {count} checks {'do' if failed > 1 else 'does'} not hold"
+    if unmade:
+        return f"✓ {count - unmade} of {count} checks hold, {unmade} could not be made"
+    return f"✓ All {count} checks hold" if count > 1 else "✓ The one check holds"
+
+
+def _check(one: Checked) -> tuple[Child, ...]:
+    words, class_ = {True: ("✓ holds", "good"), False: ("✗ fails", "bad"), None: ("? not made", "open")}[one.holds]
+    if one.failed:
+        words += f" in replication {', '.join(map(str, one.failed[:5]))}" + (" …" if len(one.failed) > 5 else "")
+    return one.name, tag("span", words, class_=class_), one.policy, tag("code", one.check), one.found, one.why
 
 
 def tiles(runs: Sequence[RunRecord]) -> Markup:
@@ -93,7 +112,7 @@ def tiles(runs: Sequence[RunRecord]) -> Markup:
 
 
 def _mean(runs: Sequence[RunRecord], name: str) -> float:
-    return estimate([run.metrics[name] for run in runs]).mean
+    return Estimate.of([run.metrics[name] for run in runs]).mean
 
 
 def figures(run: RunRecord, prefix: str) -> list[Figure]:
@@ -121,7 +140,7 @@ def numbers(groups: dict[str, list[RunRecord]]) -> Markup:
 
 def _written(name: str, runs: Sequence[RunRecord]) -> str:
     values = [run.metrics[name] for run in runs if name in run.metrics]
-    return written(name, estimate(values)) if values else DASH
+    return written(name, Estimate.of(values)) if values else DASH
 
 
 def source(text: str) -> Markup | None:

@@ -52,6 +52,7 @@ BELIEF: Mapping[str, Look] = {
     "absent": Look("transparent", "", "not known"),
 }
 _UNKNOWN = Look("var(--grey)", "crossed", "")
+GONE = Look("var(--faint)", "rising", "not run")
 _CODES: Mapping[str, tuple[str, str]] = {
     "UNAVAILABLE": (VERMILLION, ""),
     "DEADLINE_EXCEEDED": (ORANGE, "falling"),
@@ -111,7 +112,7 @@ def patterns(looks: Sequence[Look]) -> Markup:
 def every_look() -> list[Look]:
     """Return all looks that any figure may use."""
     spare = [Look(colour, hatch, "") for colour, hatch in _SPARE]
-    return [*TRUTH.values(), *BELIEF.values(), *causes(sorted(_CODES)).values(), _UNKNOWN, *spare]
+    return [*TRUTH.values(), *BELIEF.values(), *causes(sorted(_CODES)).values(), _UNKNOWN, GONE, *spare]
 
 
 def _pattern(name: str, look: Look) -> Markup:

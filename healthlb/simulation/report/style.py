@@ -27,8 +27,7 @@ svg .outline{fill:none;stroke:var(--edge);stroke-width:1;shape-rendering:crispEd
 svg .wrong{fill:var(--ink);shape-rendering:crispEdges}svg .missed{fill:var(--grey);shape-rendering:crispEdges}
 svg .picks{fill:#0072b2;fill-opacity:.75}svg .swatch{stroke:var(--edge);stroke-width:1}
 svg .whisker{stroke-width:2}svg .dot{stroke:var(--card);stroke-width:1.5}
-svg .cell{paint-order:stroke;stroke-width:4;stroke-linejoin:round}svg .on-dark{fill:#fff}svg .on-light{fill:#111}
-svg .gone{fill:url(#fill-vargrey-rising)}svg .offered{stroke-width:1.25}
+svg .cell{paint-order:stroke;stroke-width:4;stroke-linejoin:round}svg .on-dark{fill:#fff}svg .on-light{fill:#111} svg .beyond{font-size:10px;fill:var(--grey)}
 """
 
 # For a picture that stands alone: on light ground, as it may be shown on any.
