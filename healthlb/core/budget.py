@@ -37,6 +37,9 @@ class Budget(Protocol):
     def withdraw(self, now: int) -> bool:
         """Pay for one more attempt; False where that is too much."""
 
+    def left(self, now: int) -> float:
+        """Return how much is there to pay with, from 0 to 1; for reports."""
+
 
 class RatioBudget:
     """A share of the calls of the last seconds, and a few per second in any case (Finagle's RetryBudget).
@@ -56,7 +59,7 @@ class RatioBudget:
         self._slice = max(1, policy.ttl_ns // _SLICES)
         self._ttl = policy.ttl_ns
         self._slices: deque[tuple[int, int]] = deque()
-        self._balance = round(policy.min_per_second * policy.ttl * _ATTEMPT)
+        self._balance = self._reserve = round(policy.min_per_second * policy.ttl * _ATTEMPT)
         self._current = 0
         self._current_ends_at = 0
 
@@ -82,6 +85,14 @@ class RatioBudget:
                 return False
             self._current -= _ATTEMPT
             return True
+
+    def left(self, now: int) -> float:
+        """Return what is left as a share of what is allowed in any case; above that it is 1."""
+        with self._lock:
+            if now >= self._current_ends_at:
+                self._turn(now)
+            left = self._balance + self._current
+        return max(0.0, min(1.0, left / max(_ATTEMPT, self._reserve)))
 
     def _turn(self, now: int) -> None:
         self._slices.append((self._current_ends_at, self._current))
@@ -125,6 +136,10 @@ class Throttle:
         """Whether more than half of the tokens are there; they are counted in thousandths."""
         return self._tokens * 2 > self._maximum
 
+    def left(self, now: int) -> float:
+        """Return the share of the tokens."""
+        return self._tokens / self._maximum
+
 
 class NoBudget:
     """Every attempt is allowed."""
@@ -143,6 +158,10 @@ class NoBudget:
     def withdraw(self, now: int) -> bool:
         """Always."""
         return True
+
+    def left(self, now: int) -> float:
+        """Return 1: nothing is ever taken."""
+        return 1.0
 
 
 def make_budget(policy: RetryBudget | RetryThrottle | None) -> Budget:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from healthlb.config import Backoff
+from healthlb.config import Backoff, Failover
 from healthlb.core.backoff import BackoffDelays
 from healthlb.core.budget import Budget
-from healthlb.core.messages import Code
+from healthlb.core.messages import SECOND, Code
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,22 @@ class CallPolicy:
     def is_hedged(self) -> bool:
         """Whether calls are sent to more than one subchannel."""
         return self.hedging_delay is not None and self.is_idempotent and self.max_attempts > 1
+
+
+def call_policy(failover: Failover, is_idempotent: bool) -> CallPolicy:
+    """Return how the calls of a method are tried that is, or is not, idempotent."""
+    return CallPolicy(
+        max_attempts=failover.max_attempts,
+        codes=frozenset(Code[code] for code in failover.codes),
+        is_idempotent=is_idempotent,
+        backoff=failover.backoff,
+        attempt_timeout=_ns(failover.attempt_timeout),
+        hedging_delay=_ns(failover.hedging_delay),
+    )
+
+
+def _ns(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * SECOND)
 
 
 # --- Events ------------------------------------------------------------------------------------

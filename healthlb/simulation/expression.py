@@ -70,14 +70,12 @@ class Call:
 
     Attributes:
         function: its name.
-        count: how many arguments.
-        texts: those of them that are literal text.
+        arguments: literal text as it stands, None for a number.
         place: the column, from 1.
     """
 
     function: str
-    count: int
-    texts: tuple[str, ...]
+    arguments: tuple[str | None, ...]
     place: int
 
 
@@ -122,7 +120,7 @@ class Expression:
     def calls(self) -> tuple[Call, ...]:
         """The calls in it."""
         return tuple(
-            Call(_name(node), len(node.args), tuple(_texts(node)), node.col_offset + 1)
+            Call(_name(node), tuple(map(_text, node.args)), node.col_offset + 1)
             for node in ast.walk(self._root)
             if isinstance(node, ast.Call)
         )
@@ -219,10 +217,8 @@ def _name(node: ast.Call) -> str:
     return node.func.id
 
 
-def _texts(node: ast.Call) -> Iterator[str]:
-    for argument in node.args:
-        if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-            yield argument.value
+def _text(node: ast.expr) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
 class _Evaluation:
@@ -296,12 +292,8 @@ class _Evaluation:
         name = _name(node)
         if name not in self._functions:
             raise ExpressionError(f"unknown function {name!r}{_place(node)}")
-        arguments = [
-            argument.value
-            if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
-            else float(self.value(argument))
-            for argument in node.args
-        ]
+        texts = ((argument, _text(argument)) for argument in node.args)
+        arguments = [float(self.value(argument)) if text is None else text for argument, text in texts]
         try:
             result = self._functions[name](*arguments)
             return result if isinstance(result, bool) else float(result)

@@ -161,8 +161,9 @@ class Fault:
         period: nanoseconds from one occurrence to the next, None for a single one from `start` to `until`.
         duty: the share of each period in which the backend is well; the period begins with that share.
         phase: nanoseconds by which the periods are shifted, None for a random one for each backend.
-        mode: of "crash": "rst", "blackhole" or "half-open"; of "health": the status to report, as "NOT_SERVING",
-            or "end" for the stream's end with `code`.
+        mode: of "crash" and "drain": "rst", "blackhole" or "half-open"; of "health": the status to report,
+            "NOT_SERVING" where it is "", or what the health service does: "lying", "absent", "stuck", "closing",
+            "unknown" or "ending" (Watches end with `code`).
         rate: of "error": the share of calls that fail.
         factor: of "slow": by which the speed is multiplied.
         code: of "error" and "health": the status's name.
@@ -171,6 +172,7 @@ class Fault:
         addresses: of "resolver": the names the resolver gives from then on; empty for an empty list.
         error: of "resolver": what went wrong, instead of a list.
         drain: of "drain": nanoseconds from NOT_SERVING to the end of the process.
+        stagger: nanoseconds by which each target's fault begins, and ends, later than that of the target before.
     """
 
     kind: str
@@ -180,7 +182,7 @@ class Fault:
     period: int | None = None
     duty: float = 0.5
     phase: int | None = 0
-    mode: str = "rst"
+    mode: str = ""
     rate: float = 1.0
     factor: float = 1.0
     code: str = "UNAVAILABLE"
@@ -189,6 +191,7 @@ class Fault:
     addresses: tuple[str, ...] = ()
     error: str = ""
     drain: int = 0
+    stagger: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

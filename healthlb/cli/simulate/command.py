@@ -10,7 +10,9 @@ import importlib
 import click
 
 # The command's name, and the module that has it under the name `command`.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "validate": "healthlb.cli.simulate.validate",
+}
 
 
 class LazyGroup(click.Group):

@@ -1,0 +1,156 @@
+"""How calls arrive at a client.
+
+The one rule: when a call comes and how much work it is does not depend on the policy, nor on how calls fare. So two
+policies see the same calls, and their difference is theirs alone (common random numbers). A closed loop, in which the
+next call waits for the last, has a stream for each user.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+from healthlb.core.streams import Streams
+from healthlb.errors import ConfigError
+from healthlb.simulation.client import Client
+from healthlb.simulation.laws import Law
+from healthlb.simulation.scenario import SECOND, Load
+
+_PATIENCE = 1_000_000
+
+KINDS = ("poisson", "steady", "closed", "burst", "trace")
+
+
+class Work:
+    """Draws what calls ask of servers.
+
+    Args:
+        laws: one for each kind of backend; a call has its work by each, from a stream for each.
+        streams: by law.
+    """
+
+    __slots__ = ("_draws", "_only")
+
+    def __init__(self, laws: Sequence[Law], streams: Sequence[random.Random]) -> None:
+        self._draws = [(law.draw, stream.random) for law, stream in zip(laws, streams, strict=True)]
+        self._only = self._draws[0] if len(self._draws) == 1 else None
+
+    def next(self) -> tuple[int, ...]:
+        """Return the work of the next call."""
+        if self._only is not None:
+            draw, number = self._only
+            return (draw(number),)
+        return tuple(draw(number) for draw, number in self._draws)
+
+
+class Arrivals:
+    """Has a client make calls.
+
+    Args:
+        client: who calls.
+        load: how.
+        rate: calls per second, where `load` is "poisson" or "steady".
+        laws: of the calls' work.
+        streams: where all is drawn from.
+        until: no call begins then or later.
+    """
+
+    def __init__(
+        self, client: Client, load: Load, rate: float, laws: Sequence[Law], streams: Streams, until: int
+    ) -> None:
+        if load.kind not in KINDS:
+            raise ConfigError(f"load.kind must be one of {', '.join(KINDS)}, not {load.kind!r}")
+        self._client = client
+        self._engine = client.engine
+        self._load = load
+        self._laws = laws
+        self._streams = streams
+        self._until = until
+        self._gap = SECOND / rate if rate > 0 else 0.0
+        self._random = streams.stream("arrivals", client.id).random
+        self._work = self._make_work("work", client.id)
+        self._next_work = self._work.next
+        self._call = client.call
+        self._made = 0
+        self._started_at = 0
+        self._users: dict[int, tuple[Work, random.Random]] = {}
+
+    def _make_work(self, *name: str | int) -> Work:
+        streams = [self._streams.stream(*name, place) for place in range(len(self._laws))]
+        return Work(self._laws, streams)
+
+    def start(self) -> None:
+        """Begin."""
+        load, engine = self._load, self._engine
+        self._started_at = engine.now
+        if load.kind == "closed":
+            self._client.on_user = self._user_done
+            for user in range(load.users):
+                self._users[user] = (
+                    self._make_work("work", self._client.id, "user", user),
+                    self._streams.stream("think", self._client.id, user),
+                )
+                engine.after(self._think(user), self._user_calls, user)
+        elif load.kind == "burst":
+            self._burst()
+        elif load.kind == "trace":
+            self._next_of_trace()
+        elif self._gap:
+            engine.after(self._draw_gap(), self._arrive)
+
+    def _draw_gap(self) -> int:
+        if self._load.kind == "poisson":
+            return int(-math.log(1.0 - self._random()) * self._gap + 0.5)
+        self._made += 1
+        at = self._started_at + round(self._made * self._gap)
+        return at - self._engine.now
+
+    def _arrive(self) -> None:
+        engine = self._engine
+        if engine.now >= self._until:
+            return
+        works = self._next_work()
+        if self._client.is_stalled:
+            self._client.defer(self._call, works)
+        else:
+            self._call(works)
+        engine.after(self._draw_gap(), self._arrive)
+
+    def _burst(self) -> None:
+        if self._engine.now >= self._until:
+            return
+        for _ in range(self._load.size):
+            self._make_call(self._next_work(), None)
+        self._engine.after(self._load.period, self._burst)
+
+    def _next_of_trace(self) -> None:
+        times = self._load.times
+        if self._made < len(times) and times[self._made] < self._until:
+            self._engine.at(times[self._made], self._replay)
+
+    def _replay(self) -> None:
+        self._made += 1
+        self._make_call(self._next_work(), None)
+        self._next_of_trace()
+
+    def _make_call(self, works: tuple[int, ...], user: int | None) -> None:
+        if self._client.is_stalled:
+            self._client.defer(self._call, works, user)
+        else:
+            self._call(works, user)
+
+    # --- closed loops ----------------------------------------------------------------------------------
+
+    def _think(self, user: int) -> int:
+        think = self._load.think
+        return 0 if think is None else think.draw(self._users[user][1].random)
+
+    def _user_calls(self, user: int) -> None:
+        if self._engine.now < self._until:
+            self._make_call(self._users[user][0].next(), user)
+
+    def _user_done(self, user: int, arrived_at: int) -> None:
+        # Who thinks of nothing and whose calls fail at once would stop the time.
+        least = _PATIENCE if self._engine.now == arrived_at else 1
+        self._engine.after(max(least, self._think(user)), self._user_calls, user)

@@ -1,0 +1,214 @@
+"""Calls and their attempts on virtual time.
+
+The one rule: what is decided is the core's. Here is only what `healthlb.control.runner` is to a real call: it does what
+the plan says. A call whose first attempt succeeds is that attempt and nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from healthlb.core.attempts import CallAttempts, failure, winner
+from healthlb.core.failover import Action, Cancel, Finish, Start, WakeAt
+from healthlb.core.load import Subchannel
+from healthlb.core.states import Code
+from healthlb.simulation.backend import Job
+
+if TYPE_CHECKING:
+    from healthlb.simulation.client import Client
+    from healthlb.simulation.wire import Connection, Link
+
+
+class Attempt(Job):
+    """One attempt, from pick to reply.
+
+    Attributes:
+        client: whose it is.
+        call: its call, None while it is the first attempt and nothing has gone wrong.
+        start: what asked for it.
+        sub: where it goes.
+        connection: on which it goes.
+        link: on which it is, None while it waits for one.
+        number: of its call among the client's.
+        arrived_at: when its call began, in nanoseconds.
+        started_at: when it began.
+        deadline: of its call, in nanoseconds, 0 for none.
+        works: of its call, by the law of work.
+        user: of a closed loop, whose turn is next when its call is over, or None.
+        is_over: whether the client has heard its end, or hears no more of it.
+    """
+
+    __slots__ = (
+        "arrived_at", "call", "client", "connection", "deadline", "is_over", "link", "number", "start", "started_at",
+        "sub", "user", "works",
+    )  # fmt: skip
+
+    client: Client
+    call: Call | None
+    start: Start
+    sub: Subchannel
+    connection: Connection
+    link: Link | None
+    number: int
+    arrived_at: int
+    started_at: int
+    deadline: int
+    works: tuple[int, ...]
+    user: int | None
+    is_over: bool
+
+
+class Call(CallAttempts):
+    """A call that is more than one good attempt.
+
+    Args:
+        client: whose it is.
+        number: among the client's.
+        arrived_at: when it began, in nanoseconds.
+        deadline: in nanoseconds, 0 for none.
+        works: its work, by the law.
+        user: of a closed loop, or None.
+
+    Attributes:
+        live: attempts under way, by number.
+        waiting: the attempt for which there is no subchannel at present, or None.
+        is_over: whether it has ended.
+    """
+
+    __slots__ = ("_wakes_at", "arrived_at", "client", "deadline", "is_over", "live", "number", "user", "waiting",
+                 "works")  # fmt: skip
+
+    def __init__(
+        self, client: Client, number: int, arrived_at: int, deadline: int, works: tuple[int, ...], user: int | None
+    ) -> None:
+        self.method = self.client = client
+        self.plan = None
+        self.is_committed = self.is_cancelled = self.is_over = False
+        self.refused_in = -1
+        self.number = number
+        self.arrived_at = arrived_at
+        self.deadline = deadline
+        self.works = works
+        self.user = user
+        self.live: dict[int, Attempt] = {}
+        self.waiting: Start | None = None
+        self._wakes_at = -1
+        client.open_calls[self] = None
+
+    @property
+    def deadline_at(self) -> int | None:
+        """When its time is over, in nanoseconds, None for never."""
+        return self.deadline or None
+
+    @property
+    def jitter(self) -> random.Random:
+        """The client's stream for the backoff between attempts."""
+        return self.client.retry_jitter
+
+    # --- attempts ------------------------------------------------------------------------------------
+
+    def begin(self, start: Start) -> None:
+        """Make the first attempt, or begin to wait for it."""
+        now = self.client.engine.now
+        beside = self.make_plan().begin(now) if self.method.is_hedged else ()
+        sub = self.try_pick(start)
+        if sub is None:
+            self.advance(start)
+        else:
+            self.client.send(self, start, sub)
+        self.perform(beside, Code.OK)
+
+    def advance(self, start: Start) -> None:
+        """Make an attempt, wait, or fail."""
+        if self.is_over:
+            return
+        sub = self.try_pick(start)
+        if sub is not None:
+            self.waiting = None
+            self.client.send(self, start, sub)
+            return
+        client = self.client
+        fail = failure(client.pool.board.snapshot, wait_for_ready=client.policy.wait_for_ready)
+        if fail is None:
+            self.waiting = start
+            client.waiting[self] = None
+        else:
+            self.waiting = None
+            self._finish(fail.code)
+
+    def perform(self, actions: Sequence[Action], code: Code) -> None:
+        """Do what the plan says, after an attempt that ended with `code`."""
+        client = self.client
+        for action in actions:
+            if isinstance(action, Start):
+                self._start(action)
+            elif isinstance(action, WakeAt):
+                self._wakes_at = action.at
+                client.engine.at(action.at, client.wake, self, action.at)
+            elif isinstance(action, Cancel):
+                attempt = self.live.pop(action.attempt, None)
+                if attempt is not None:
+                    if action.attempt < winner(actions):
+                        self.attempt_beaten(attempt.sub)
+                    client.abandon(attempt)
+            else:
+                self._finish(code)
+
+    def _start(self, start: Start) -> None:
+        is_beside = self.method.is_hedged and (self.live or self.waiting is not None)
+        if not is_beside:
+            self.advance(start)
+            return
+        sub = self.try_pick_beside(start)
+        if sub is None:
+            self.perform(self.hedge_skipped(start, self.client.engine.now), Code.OK)
+        else:
+            self.client.tally.hedges += 1
+            self.client.send(self, start, sub)
+
+    def wake(self, at: int) -> None:
+        """A timer has come that may have been replaced."""
+        if not self.is_over and at == self._wakes_at:
+            self.perform(self.woke(at), Code.OK)
+
+    def succeeded(self, attempt: Attempt, now: int) -> None:
+        """An attempt has ended well."""
+        self._take(attempt, self.attempt_succeeded(attempt.start, attempt.sub, now), Code.OK)
+
+    def failed(self, attempt: Attempt, code: Code, now: int, *, is_refused: bool) -> None:
+        """An attempt has ended otherwise."""
+        limit = self.client.policy.call.attempt_timeout
+        is_cut_off = (
+            code is Code.DEADLINE_EXCEEDED
+            and limit is not None
+            and now - attempt.started_at >= limit
+            and (not self.deadline or now < self.deadline)
+        )
+        if is_refused and not self.method.policy.is_strict:
+            self.client.tally.unsent += 1
+        actions = self.attempt_failed(
+            attempt.start, attempt.sub, code, now, is_refused=is_refused, is_cut_off=is_cut_off
+        )
+        self._take(attempt, actions, code)
+
+    def _take(self, attempt: Attempt, actions: Sequence[Action], code: Code) -> None:
+        if not (actions and isinstance(actions[-1], Finish)):
+            self.live.pop(attempt.start.attempt, None)
+        self.perform(actions, code)
+
+    def expire(self) -> None:
+        """Its time is over."""
+        if self.is_over:
+            return
+        if self.waiting is not None:
+            self._finish(Code.DEADLINE_EXCEEDED)
+        for attempt in tuple(self.live.values()):
+            self.client.time_out(attempt)
+
+    def _finish(self, code: Code) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self.waiting = None
+            self.client.call_over(self, code)

@@ -1,0 +1,388 @@
+"""A simulated client: it makes calls through the core's pickers, and keeps the books of each.
+
+The one rule: who hosts the core is a seam (`Host`). Calls, wire and servers know snapshots only; so the same world runs
+under the simulator's own host and under the library's driver on an event loop.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from healthlb.config import Failover
+from healthlb.core.attempts import FIRST, Judge, MethodPolicy, told_of
+from healthlb.core.budget import NoBudget, make_budget
+from healthlb.core.failover import CallPolicy, Start, call_policy
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import SECOND, Code, ConnectivityState
+from healthlb.core.pickers import ANY_CALL, CallEnd, PickerFactory
+from healthlb.simulation.call import Attempt, Call
+from healthlb.simulation.record import BIN
+from healthlb.simulation.scenario import ClientGroup, Policy
+from healthlb.simulation.seam import Host
+from healthlb.simulation.stations import NEVER, NEW
+from healthlb.simulation.wire import Connection
+
+if TYPE_CHECKING:
+    from healthlb.simulation.engine import Engine
+    from healthlb.simulation.tally import Tally
+    from healthlb.simulation.trace import Trace
+
+METHOD = "/simulation.Service/Call"
+_OK = Code.OK
+_LATE = Code.DEADLINE_EXCEEDED
+
+
+class Client:
+    """One client.
+
+    Args:
+        engine: virtual time.
+        id: c0, c1 and so on.
+        number: among all clients.
+        group: its settings.
+        policy: what its channel is given.
+        factory: builds its pickers.
+        retry_jitter: the stream for the backoff between attempts.
+        tally: counts what happens.
+        trace: takes picks and completions, or None.
+
+    Attributes:
+        pool: hosts the core.
+        name: of the one method that it calls.
+        open_calls: that are more than one good attempt so far.
+        waiting: those of them for which there is no subchannel at present.
+        is_stalled: whether its event loop stands still.
+        called: how many calls it has begun.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        id: str,
+        number: int,
+        group: ClientGroup,
+        policy: Policy,
+        factory: PickerFactory,
+        retry_jitter: random.Random,
+        tally: Tally,
+        trace: Trace | None,
+    ) -> None:
+        self.engine = engine
+        self.id = id
+        self.name = METHOD
+        self.number = number
+        self.group = group
+        self.pool: Host
+        self.tally = tally
+        self.factory = factory
+        self.retry_jitter = retry_jitter
+        self.policy = MethodPolicy(_call_policy(policy.failover, group), None, group.wait_for_ready, False, 0)
+        self.budget = make_budget(policy.failover.budget if policy.failover is not None else None)
+        self.judge = Judge(policy.outliers)
+        self.told = told_of(factory)
+        self.needs_call = getattr(factory, "needs_call", True)
+        self.is_hedged = self.policy.call.is_hedged
+        self.open_calls: dict[Call, None] = {}
+        self.waiting: dict[Call, None] = {}
+        self.is_stalled = False
+        self.called = 0
+        self.on_user: Callable[[int, int], object] = lambda user, arrived_at: None
+        self._is_plain = not (self.needs_call or self.is_hedged)
+        self._attempt_limit = self.policy.call.attempt_timeout
+        self._deadline = group.deadline or 0
+        self._trace = trace
+        self._connections: dict[Subchannel, Connection] = {}
+        self._deferred: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+        self._pays = not isinstance(self.budget, NoBudget)
+        self._expire = self.expire
+
+    # --- calls ---------------------------------------------------------------------------------------
+
+    def call(self, works: tuple[int, ...], user: int | None = None) -> None:
+        """Make a call.
+
+        Args:
+            works: what it asks of a server, by the law of work.
+            user: of a closed loop, who is told through `on_user` when it is over.
+        """
+        engine = self.engine
+        now = engine.now
+        self.called = number = self.called + 1
+        self.tally.arrivals[now // BIN] += 1
+        if self._pays:
+            self.budget.call_started(now)
+        length = self._deadline
+        if self._is_plain:
+            sub = self.pool.board.snapshot.picker.pick(ANY_CALL)
+            if sub is not None and sub.load.start():
+                attempt = Attempt.__new__(Attempt)
+                attempt.number = number
+                attempt.works = works
+                attempt.user = user
+                attempt.arrived_at = now
+                attempt.deadline = now + length if length else 0
+                attempt.call = None
+                if length:
+                    engine.deadline(length, self._expire, attempt)
+                self._launch(attempt, FIRST, sub, now)
+                return
+        call = Call(self, number, now, now + length if length else 0, works, user)
+        if length:
+            engine.deadline(length, self._expire_call, call)
+        call.begin(FIRST)
+
+    def send(self, call: Call, start: Start, sub: Subchannel) -> None:
+        """Send an attempt of a call to what was picked and counted in."""
+        attempt = Attempt.__new__(Attempt)
+        attempt.number = call.number
+        attempt.works = call.works
+        attempt.user = call.user
+        attempt.arrived_at = call.arrived_at
+        attempt.deadline = call.deadline
+        attempt.call = call
+        call.live[start.attempt] = attempt
+        if start.attempt > 1:
+            self.tally.again += 1
+        self._launch(attempt, start, sub, self.engine.now)
+
+    def _launch(self, attempt: Attempt, start: Start, sub: Subchannel, now: int) -> None:
+        connection = self._connections.get(sub) or self._find(sub)
+        attempt.client = self
+        attempt.start = start
+        attempt.sub = sub
+        attempt.started_at = now
+        attempt.is_over = attempt.is_abandoned = False
+        attempt.state = NEW
+        attempt.due = NEVER
+        attempt.spent = 0
+        attempt.link = None
+        if connection is None or connection.is_closed:
+            self._lose(attempt, now)
+            return
+        attempt.connection = connection
+        path = connection.path
+        server = path.server
+        attempt.work = attempt.works[server.law]
+        attempt.finish = server.finish
+        server.picks[now // BIN] += 1
+        if self._trace is not None:
+            self._trace.picked(now, self, attempt, server)
+        limit = self._attempt_limit
+        if limit is not None and (not attempt.deadline or now + limit < attempt.deadline):
+            self.engine.deadline(limit, self.cut_off, attempt)
+        link = attempt.link = connection.link
+        if link is not None and link.limit is None and path.is_plain:
+            link.attempts[attempt] = None
+            self.engine.after(path.delay, server.arrive, attempt)
+        else:
+            self._launch_with_care(attempt, connection)
+
+    def _launch_with_care(self, attempt: Attempt, connection: Connection) -> None:
+        if connection.link is not None:
+            connection.link.send(attempt)
+        elif connection.state is ConnectivityState.TRANSIENT_FAILURE:
+            self.engine.after(0, self.attempt_refused, attempt)
+        else:
+            # As a call in grpcio, that waits while its channel connects.
+            connection.queue[attempt] = None
+
+    def _find(self, sub: Subchannel) -> Connection | None:
+        connection = self.pool.connection(sub)
+        if connection is not None:
+            ready = set(self.pool.board.snapshot.ready)
+            self._connections = {old: kept for old, kept in self._connections.items() if old in ready}
+            self._connections[sub] = connection
+        return connection
+
+    def _lose(self, attempt: Attempt, now: int) -> None:
+        """The connection was closed between pick and call: that is not the call's affair."""
+        attempt.is_over = True
+        attempt.sub.load.abandon()
+        call = attempt.call or self._make_call(attempt)
+        del call.live[attempt.start.attempt]
+        call.perform(call.attempt_lost(attempt.start, attempt.sub, now), Code.UNAVAILABLE)
+
+    # --- ends ----------------------------------------------------------------------------------------
+
+    def replied(self, attempt: Attempt, code: Code) -> None:
+        """A reply has arrived."""
+        if attempt.is_over:
+            return
+        if self.is_stalled:
+            self._deferred.append((self.replied, (attempt, code)))
+            return
+        now = self.engine.now
+        attempt.is_over = True
+        link = attempt.link
+        assert link is not None
+        if link.limit is None and not link.is_draining:
+            link.attempts.pop(attempt, None)
+        else:
+            link.leave(attempt)
+        if code is not _OK:
+            self._failed(attempt, code, now)
+            return
+        if self.told.of_all:
+            self._tell(attempt, code, now)
+        if attempt.call is not None:
+            attempt.call.succeeded(attempt, now)
+            return
+        attempt.sub.load.succeed(now)
+        if self.budget.counts_successes:
+            self.budget.call_succeeded()
+        if self._trace is not None:
+            self._trace.ended(now, self, attempt.number, code)
+        self.tally.succeeded(attempt.arrived_at, now)
+        if attempt.user is not None:
+            self.on_user(attempt.user, attempt.arrived_at)
+
+    def _failed(self, attempt: Attempt, code: Code, now: int, *, is_refused: bool = False) -> None:
+        call = attempt.call or self._make_call(attempt)
+        if self.told.of_failures:
+            self._tell(attempt, Code.CANCELLED if call.is_cancelled else code, now)
+        call.failed(attempt, code, now, is_refused=is_refused)
+        self.tally.attempt_failed(self.budget, now)
+
+    def _make_call(self, attempt: Attempt) -> Call:
+        call = Call(self, attempt.number, attempt.arrived_at, attempt.deadline, attempt.works, attempt.user)
+        call.live[attempt.start.attempt] = attempt
+        attempt.call = call
+        return call
+
+    def _tell(self, attempt: Attempt, code: Code, now: int) -> None:
+        seconds = (now - attempt.started_at) / SECOND
+        report = attempt.connection.path.server.report() if self.told.needs_reports and code is _OK else None
+        self.told.hear(attempt.sub, CallEnd(code, now, seconds, report))
+
+    def call_over(self, call: Call, code: Code) -> None:
+        """A call has ended that was more than one good attempt."""
+        now = self.engine.now
+        del self.open_calls[call]
+        self.waiting.pop(call, None)
+        if self._trace is not None:
+            self._trace.ended(now, self, call.number, code)
+        if code is _OK:
+            self.tally.succeeded(call.arrived_at, now)
+        else:
+            self.tally.failed(call.arrived_at, now, code)
+        if call.user is not None:
+            self.on_user(call.user, call.arrived_at)
+
+    def _end(self, attempt: Attempt) -> bool:
+        """Take an attempt out of the books that ends at the client; False where it has ended already."""
+        if attempt.is_over:
+            return False
+        attempt.is_over = True
+        if attempt.link is not None:
+            attempt.link.cancel(attempt)
+        else:
+            attempt.connection.queue.pop(attempt, None)
+        return True
+
+    def attempt_lost(self, attempt: Attempt) -> None:
+        """The link that an attempt was on is gone."""
+        if self.is_stalled:
+            self._deferred.append((self.attempt_lost, (attempt,)))
+        elif self._end(attempt):
+            self._failed(attempt, Code.UNAVAILABLE, self.engine.now)
+
+    def attempt_refused(self, attempt: Attempt) -> None:
+        """The connection that an attempt was to go on is down: it never left."""
+        if self.is_stalled:
+            self._deferred.append((self.attempt_refused, (attempt,)))
+        elif self._end(attempt):
+            self._failed(attempt, Code.UNAVAILABLE, self.engine.now, is_refused=True)
+
+    def attempt_closed(self, attempt: Attempt) -> None:
+        """The connection of an attempt was closed from this end: its call is cancelled, as grpcio has it."""
+        if self.is_stalled:
+            self._deferred.append((self.attempt_closed, (attempt,)))
+        elif self._end(attempt):
+            call = attempt.call or self._make_call(attempt)
+            call.is_cancelled = True
+            self._failed(attempt, Code.CANCELLED, self.engine.now)
+
+    def abandon(self, attempt: Attempt) -> None:
+        """Give an attempt up: another one has won."""
+        if self._end(attempt):
+            attempt.sub.load.abandon()
+            if self.told.of_all:
+                self._tell(attempt, Code.CANCELLED, self.engine.now)
+
+    def time_out(self, attempt: Attempt) -> None:
+        """An attempt has had all of its time."""
+        if self._end(attempt):
+            self._failed(attempt, _LATE, self.engine.now)
+
+    # --- timers --------------------------------------------------------------------------------------
+
+    def expire(self, attempt: Attempt) -> None:
+        """The deadline of a call has come, which began with this attempt."""
+        if attempt.call is not None:
+            self._expire_call(attempt.call)
+        elif not attempt.is_over:
+            if self.is_stalled:
+                self._deferred.append((self.expire, (attempt,)))
+            else:
+                self.time_out(attempt)
+
+    def _expire_call(self, call: Call) -> None:
+        if self.is_stalled:
+            self._deferred.append((self._expire_call, (call,)))
+        else:
+            call.expire()
+
+    def cut_off(self, attempt: Attempt) -> None:
+        """An attempt's own timeout has come."""
+        if self.is_stalled:
+            self._deferred.append((self.cut_off, (attempt,)))
+        elif not attempt.is_over:
+            self.time_out(attempt)
+
+    def wake(self, call: Call, at: int) -> None:
+        """A timer of a call's plan has come."""
+        if self.is_stalled:
+            self._deferred.append((self.wake, (call, at)))
+        else:
+            call.wake(at)
+
+    # --- the host's word -----------------------------------------------------------------------------
+
+    def published(self) -> None:
+        """There is a new snapshot: calls that wait look at it, in the order they came."""
+        waiting, self.waiting = self.waiting, {}
+        for call in waiting:
+            if call.waiting is not None:
+                call.advance(call.waiting)
+
+    # --- stalls --------------------------------------------------------------------------------------
+
+    def stall(self) -> None:
+        """The event loop stands still: what comes waits, and nothing is sent."""
+        self.is_stalled = True
+        self.pool.stall()
+
+    def resume(self) -> None:
+        """It goes on, with what has come meanwhile, in its order."""
+        self.is_stalled = False
+        deferred, self._deferred = self._deferred, []
+        for act, arguments in deferred:
+            act(*arguments)
+        self.pool.resume()
+
+    def defer(self, act: Callable[..., object], *arguments: object) -> None:
+        """Have something done once the event loop goes on."""
+        self._deferred.append((act, arguments))
+
+    def __repr__(self) -> str:
+        return f"<Client {self.id}, {len(self.open_calls)} calls open>"
+
+
+def _call_policy(failover: Failover | None, group: ClientGroup) -> CallPolicy:
+    if failover is None:
+        return CallPolicy()
+    # What the failover itself says of all methods goes before the group's word.
+    is_idempotent = failover.idempotent if isinstance(failover.idempotent, bool) else group.idempotent
+    return call_policy(failover, is_idempotent)

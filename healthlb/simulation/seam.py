@@ -1,0 +1,65 @@
+"""The seam between a simulated client and what hosts its core.
+
+The one rule: calls, wire and servers know snapshots only. So the same world runs under the simulator's own host and
+under the library's driver on an event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from healthlb.core.attempts import Board
+from healthlb.core.facts import Fact
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import Code, Endpoint
+from healthlb.core.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from healthlb.simulation.wire import Connection
+
+
+class Host(Protocol):
+    """Hosts one client's core.
+
+    Attributes:
+        board: where it publishes; it calls the client's `published` after each new snapshot.
+        is_closed: whether it has ended.
+    """
+
+    board: Board
+    is_closed: bool
+
+    def start(self) -> None:
+        """Begin to resolve and to connect."""
+
+    def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
+        """Tell the core of a failed attempt."""
+
+    def connection(self, sub: Subchannel) -> Connection | None:
+        """Return the connection for calls of what was picked, None where it is closed already."""
+
+    def stall(self) -> None:
+        """The client's event loop stands still from now on."""
+
+    def resume(self) -> None:
+        """It goes on."""
+
+
+class Surroundings(Protocol):
+    """What a host has around it."""
+
+    def connect(self, endpoint: Endpoint, on_change: Callable[[Connection], object]) -> Connection:
+        """Return a new connection to an endpoint, IDLE."""
+
+    def resolve(self, told: Callable[[tuple[Endpoint, ...] | str], object]) -> None:
+        """Ask the resolver; `told` is called with a list, or with what went wrong."""
+
+    def watch_started(self) -> None:
+        """A Watch is opened."""
+
+    def published(self, snapshot: Snapshot) -> None:
+        """There is a new snapshot."""
+
+    def reported(self, fact: Fact) -> None:
+        """The core reports."""

@@ -1,0 +1,84 @@
+"""What is counted while a world runs: by bins of time, and in histograms.
+
+The one rule: nothing is kept of a call that is over but what it adds to a sum.
+"""
+
+from __future__ import annotations
+
+from healthlb.core.budget import Budget
+from healthlb.core.states import Code
+from healthlb.simulation.histogram import Histogram
+from healthlb.simulation.record import BIN
+from healthlb.simulation.scenario import SECOND
+
+
+class Tally:
+    """The counts of one run, over all clients.
+
+    Args:
+        warmup: calls that began before do not count but in the bins, in nanoseconds.
+        end: when the run is over at the latest.
+
+    Attributes:
+        arrivals, ok, connects, watch_starts: by bins of time.
+        errors: by the status's name, by bins of time.
+        tokens: the least that was left of any client's budget, by bins of time.
+        counted: latencies of calls that began after the warm-up, by the second of their end.
+        early: the same of those that began before.
+        failures: calls that failed and that began after the warm-up, by the status's name.
+        again: attempts after the first; hedges: those beside others; unsent: those that never left.
+        published, facts: how many snapshots and facts there were, by name.
+    """
+
+    def __init__(self, warmup: int, end: int) -> None:
+        bins = end // BIN + 2
+        self.warmup = warmup
+        self.bins = bins
+        self.arrivals = [0] * bins
+        self.ok = [0] * bins
+        self.connects = [0] * bins
+        self.watch_starts = [0] * bins
+        self.tokens = [1.0] * bins
+        self.errors: dict[str, list[int]] = {}
+        seconds = end // SECOND + 2
+        self.counted = [Histogram() for _ in range(seconds)]
+        self.early = [Histogram() for _ in range(seconds)]
+        self.failures: dict[str, int] = {}
+        self.again = self.hedges = self.unsent = 0
+        self.facts: dict[str, int] = {}
+
+    def succeeded(self, arrived_at: int, now: int) -> None:
+        """A call has ended well."""
+        self.ok[now // BIN] += 1
+        latencies = self.counted if arrived_at >= self.warmup else self.early
+        latencies[now // SECOND].add(now - arrived_at)
+
+    def failed(self, arrived_at: int, now: int, code: Code) -> None:
+        """A call has failed."""
+        name = code.name
+        bins = self.errors.get(name)
+        if bins is None:
+            bins = self.errors[name] = [0] * self.bins
+        bins[now // BIN] += 1
+        if arrived_at >= self.warmup:
+            self.failures[name] = self.failures.get(name, 0) + 1
+
+    def attempt_failed(self, budget: Budget, now: int) -> None:
+        """An attempt has failed; see what is left of what pays for others."""
+        left = budget.left(now)
+        place = now // BIN
+        if left < self.tokens[place]:
+            self.tokens[place] = left
+
+    def latency(self) -> Histogram:
+        """Return the latencies of all calls that ended well and began after the warm-up."""
+        whole = Histogram()
+        for one in self.counted:
+            whole.merge(one)
+        return whole
+
+    def latencies(self) -> tuple[Histogram, ...]:
+        """Return the latencies of all calls that ended well, by the second."""
+        for whole, early in zip(self.early, self.counted, strict=True):
+            whole.merge(early)
+        return tuple(self.early)

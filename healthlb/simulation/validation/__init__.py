@@ -1,0 +1,23 @@
+"""`healthlb simulate validate`: is the simulator right? Laws of queueing theory against what it comes to.
+
+    claim    what must hold, and the judgement on it
+    fleet    calls, a real picker and backends: all that a law of queues needs
+    queues   the laws of one queue, of many, and of how calls are dealt to them
+    rules    the arithmetic of ejection, throttling, subsets and damping, asked of the core itself
+
+The one rule: what is measured comes from the engine, the backends and the core's own code, what is expected from
+`healthlb.simulation.theory`; neither knows the other.
+"""
+
+from healthlb.simulation.validation.claim import Claim as Claim
+from healthlb.simulation.validation.claim import Finding as Finding
+from healthlb.simulation.validation.claim import examine as examine
+
+__all__ = ["Claim", "Finding", "claims", "examine"]
+
+
+def claims(quick: bool = False) -> tuple[Claim, ...]:
+    """Return all that is claimed; `quick` for fewer calls, and so wider tolerances."""
+    from healthlb.simulation.validation import queues, rules
+
+    return (*queues.claims(quick), *rules.claims(quick))

@@ -1,0 +1,306 @@
+"""A world: servers, clients, a resolver, and the faults that befall them; and one run of it.
+
+The one rule: a run is a function of scenario, policy and replication alone. Each purpose and each object has a random
+stream of its own, named after it; arrivals and work never depend on the policy.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from healthlb.core.balancer import Balancer
+from healthlb.core.facts import Fact
+from healthlb.core.heartbeat import Pace
+from healthlb.core.messages import Endpoint
+from healthlb.core.pickers import make_factory
+from healthlb.core.snapshot import Snapshot
+from healthlb.core.streams import Streams
+from healthlb.errors import ConfigError
+from healthlb.simulation.arrivals import Arrivals
+from healthlb.simulation.client import Client
+from healthlb.simulation.engine import Engine
+from healthlb.simulation.faults import Faults
+from healthlb.simulation.host import CoreHost
+from healthlb.simulation.lanes import Lanes
+from healthlb.simulation.laws import Law
+from healthlb.simulation.outcome import make_record, offered_load
+from healthlb.simulation.path import Path
+from healthlb.simulation.record import BIN, RunRecord
+from healthlb.simulation.resolver import Resolver, Told
+from healthlb.simulation.scenario import ClientGroup, Policy, Scenario
+from healthlb.simulation.seam import Host
+from healthlb.simulation.server import Server
+from healthlb.simulation.tally import Tally
+from healthlb.simulation.trace import Trace
+from healthlb.simulation.wire import Connection
+
+_MOST_FACTS = 5_000
+_NO_WARMUP = (0, 0, 0, 0, 0, 0)
+
+
+class Around:
+    """What a host has around it: one client's view of the world.
+
+    Args:
+        world: all of it.
+        client: whose view it is.
+    """
+
+    def __init__(self, world: World, client: Client) -> None:
+        self.world = world
+        self.client = client
+        self._jitter = world.streams.stream("reconnect", client.id)
+        self._is_subscribed = False
+
+    def connect(self, endpoint: Endpoint, on_change: Callable[[Connection], object]) -> Connection:
+        """Return a new connection to an endpoint, IDLE."""
+        path = self.world.path(self.client, self.world.server(endpoint.address))
+        reconnect = self.world.policy.health.reconnect
+        return Connection(path, reconnect, self._jitter, on_change, self._connecting)
+
+    def _connecting(self) -> None:
+        self.world.tally.connects[self.world.engine.now // BIN] += 1
+
+    def resolve(self, told: Told) -> None:
+        """Ask the resolver; after the first time it answers anew only where its answer is of no use."""
+        if self._is_subscribed:
+            self.world.resolver.ask(told)
+        else:
+            self._is_subscribed = True
+            self.world.resolver.subscribe(told)
+
+    def watch_started(self) -> None:
+        """A Watch is opened."""
+        self.world.tally.watch_starts[self.world.engine.now // BIN] += 1
+
+    def published(self, snapshot: Snapshot) -> None:
+        """There is a new snapshot."""
+        self.world.lanes.published(self.client, snapshot)
+        self.client.published()
+
+    def reported(self, fact: Fact) -> None:
+        """The core reports."""
+        self.world.reported(self.client, fact)
+
+
+def core_host(world: World, client: Client, seed: int) -> Host:
+    """Return the simulator's own host of a client's core."""
+    balancer = make_balancer(world.policy, seed)
+    return CoreHost(world.engine, balancer, client.factory, Around(world, client), world.policy.service)
+
+
+def make_balancer(policy: Policy, seed: int) -> Balancer:
+    """Return a client's core; each client is a process of its own, with a pace of its own."""
+    extra: dict[str, Any] = dict(policy.extra)
+    return Balancer(policy.service, policy.health, seed, Pace(), policy.subset, policy.outliers, **extra)
+
+
+MakeHost = Callable[["World", Client, int], Host]
+
+
+class World:
+    """Everything that a run needs.
+
+    Args:
+        scenario: what there is.
+        policy: the name of one of its policies.
+        replication: which of its repetitions; at least 0.
+        trace: how much is traced: 0 nothing, 1 facts and faults, 2 picks and completions too, 3 and kept as text.
+        until: nanoseconds after which it ends early; None for its own time.
+        make_host: makes what hosts the core of a client.
+
+    Attributes:
+        end: when it is over, in nanoseconds.
+        facts: what client 0 has reported.
+
+    Raises:
+        ConfigError: the scenario cannot be.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        policy: str,
+        replication: int = 0,
+        *,
+        trace: int = 0,
+        until: int | None = None,
+        make_host: MakeHost = core_host,
+    ) -> None:
+        if policy not in scenario.policies:
+            raise ConfigError(f"policy must be one of {', '.join(scenario.policies)}, not {policy!r}")
+        self.scenario = scenario
+        self.policy = scenario.policies[policy]
+        self.policy_name = policy
+        self.replication = replication
+        self.engine = Engine()
+        self.streams = Streams(derive(scenario.seed, replication))
+        whole = scenario.duration + scenario.drain
+        self.end = whole if until is None else min(until, whole)
+        self.arrivals_end = min(scenario.duration, self.end)
+        self.tally = Tally(scenario.warmup, self.end)
+        self.trace = Trace(trace) if trace else None
+        self.facts: list[Fact] = []
+        self.laws = _laws(scenario)
+        self.servers = self._make_servers()
+        self._by_name = {server.name: server for server in self.servers}
+        if len(self._by_name) < len(self.servers):
+            raise ConfigError("two backends have the same name")
+        self.lanes = Lanes(self.engine, self.servers, sum(group.count for group in scenario.clients), scenario.warmup)
+        self._paths: dict[tuple[int, int], Path] = {}
+        self.resolver = Resolver(self.engine, self.servers, scenario.addresses)
+        self.clients = self._make_clients(make_host)
+        self.before = _NO_WARMUP
+        Faults(self).schedule()
+        if scenario.warmup:
+            self.engine.at(scenario.warmup, self._warmed_up)
+
+    # --- making --------------------------------------------------------------------------------------
+
+    def _make_servers(self) -> list[Server]:
+        servers: list[Server] = []
+        for group in self.scenario.backends:
+            for place in range(group.count):
+                name = f"{group.name}{place}"
+                errors = self.streams.stream("errors", name)
+                ages = self.streams.stream("ages", name)
+                server = Server(self.engine, name, len(servers), group, errors, ages, self._truth_changed)
+                server.law = self.laws.index(group.service) if group.service in self.laws else 0
+                server.picks = [0] * self.tally.bins
+                servers.append(server)
+        return servers
+
+    def _make_clients(self, make_host: MakeHost) -> list[Client]:
+        clients: list[Client] = []
+        for group in self.scenario.clients:
+            for place in range(group.count):
+                clients.append(self._make_client(group, f"{group.name}{place}", len(clients), make_host))
+        return clients
+
+    def _make_client(self, group: ClientGroup, id: str, number: int, make_host: MakeHost) -> Client:
+        streams = self.streams
+        factory = make_factory(self.policy.picker, streams.stream("pick", id))
+        traced = self.trace if self.trace is not None and self.trace.level >= 2 else None
+        client = Client(
+            self.engine, id, number, group, self.policy, factory, streams.stream("retry", id), self.tally, traced
+        )
+        client.pool = make_host(self, client, streams.stream("core", id).getrandbits(63))
+        laws = self.laws if group.work is None else (group.work,) * len(self.laws)
+        arrivals = Arrivals(client, group.load, offered_load(self.scenario, group), laws, streams, self.arrivals_end)
+        delay = int(streams.stream("start", id).random() * group.start)
+        self.engine.at(delay, client.pool.start)
+        self.engine.at(delay, arrivals.start)
+        return client
+
+    # --- what the parts ask of it ----------------------------------------------------------------------
+
+    def server(self, name: str) -> Server:
+        """Return the server with this name, which is its address too."""
+        return self._by_name[name]
+
+    def path(self, client: Client, server: Server) -> Path:
+        """Return the way between a client and a server."""
+        key = (client.number, server.number)
+        path = self._paths.get(key)
+        if path is None:
+            jitter = server.group.jitter
+            draw = self.streams.stream("wire", client.id, server.name).random if jitter else None
+            path = self._paths[key] = Path(self.engine, server, server.wire, jitter, draw)
+        return path
+
+    def _truth_changed(self, server: Server) -> None:
+        self.lanes.truth_changed(server)
+
+    def reported(self, client: Client, fact: Fact) -> None:
+        """A client's core reports."""
+        if fact.at >= self.tally.warmup and getattr(fact, "is_enforced", True):
+            name = type(fact).__name__
+            self.tally.facts[name] = self.tally.facts.get(name, 0) + 1
+        if client.number == 0 and len(self.facts) < _MOST_FACTS:
+            self.facts.append(fact)
+        if self.trace is not None:
+            self.trace.reported(client, fact)
+
+    def note_fault(self, what: str) -> None:
+        """Something goes wrong, or is mended."""
+        if self.trace is not None:
+            self.trace.fault(self.engine.now, what)
+
+    def _warmed_up(self) -> None:
+        self.before = self.sums()
+
+    def sums(self) -> tuple[int, int, int, int, int, int]:
+        """Return what is only ever counted up: calls, attempts after the first, hedges, unsent ones, builds, waste."""
+        tally = self.tally
+        return (
+            sum(client.called for client in self.clients),
+            tally.again,
+            tally.hedges,
+            tally.unsent,
+            sum(getattr(client.pool, "builds", 0) for client in self.clients),
+            sum(server.backend.wasted_ns for server in self.servers),
+        )
+
+    def in_flight(self, since: int) -> int:
+        """Return how many calls that began at `since` or later are not over."""
+        count = 0
+        for client in self.clients:
+            count += sum(call.arrived_at >= since for call in client.open_calls)
+        for path in self._paths.values():
+            links = [link for link in path.server.links if link.path is path]
+            for link in links:
+                alone = [attempt for attempt in (*link.attempts, *link.waiting) if attempt.call is None]
+                count += sum(attempt.arrived_at >= since and not attempt.is_over for attempt in alone)
+        return count
+
+    # --- the run ---------------------------------------------------------------------------------------
+
+    def run(self) -> RunRecord:
+        """Let all happen, and return what came of it."""
+        started_at = time.process_time()
+        with _fewer_collections():
+            self.engine.run(self.end)
+        return make_record(self, time.process_time() - started_at)
+
+
+def run(
+    scenario: Scenario, policy: str, replication: int = 0, *, trace: int = 0, until: int | None = None
+) -> RunRecord:
+    """Run a scenario once; see `World`.
+
+    Raises:
+        ConfigError: the scenario cannot be.
+    """
+    return World(scenario, policy, replication, trace=trace, until=until).run()
+
+
+def derive(seed: int, replication: int) -> int:
+    """Return the seed of one replication's streams."""
+    digest = hashlib.blake2b(f"{seed}/{replication}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _laws(scenario: Scenario) -> tuple[Law, ...]:
+    laws: list[Law] = []
+    for group in scenario.backends:
+        if group.service not in laws:
+            laws.append(group.service)
+    if all(group.work is not None for group in scenario.clients):
+        return (laws[0],)
+    return tuple(laws)
+
+
+@contextmanager
+def _fewer_collections() -> Iterator[None]:
+    """Let the garbage collector look less often: hardly anything here is a cycle, and looking takes a tenth."""
+    old = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*old)
