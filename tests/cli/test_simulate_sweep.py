@@ -220,3 +220,12 @@ def test_an_unknown_executor_and_a_missing_file_are_refused(tmp_path: Path) -> N
     assert "must be inline, pool, dask://local or" in ran(write(tmp_path), "--executor", "ray://x", "--out", tmp_path / "o").stderr
     assert "no.toml: No such file or directory" in ran(tmp_path / "no.toml").stderr
     assert "there is no sweep 'nothing': neither a file nor one of" in ran("nothing").stderr
+
+
+def test_maps_are_written(tmp_path: Path) -> None:
+    page = tmp_path / "maps.html"
+    result = ran(write(tmp_path), "--out", tmp_path / "out", "--html", page)
+
+    assert result.exit_code == 0
+    assert f"maps: {page}" in result.stdout
+    assert "24 cells over rho, slots; policies: plain, tuned." in page.read_text()
