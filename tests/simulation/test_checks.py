@@ -114,7 +114,7 @@ def ask(text: str, run: RunRecord | None = None, **parameters: float) -> float:
         ("return_lag('b0')", 0.3),
         ("errors == errors_by('UNAVAILABLE') / factor", True),
         ("min(2, 3) + max(1, 5) - sqrt(16) + log(exp(1)) + floor(1.5) + ceil(1.5) + log2(8) + abs(-1)", 11.0),
-        ("in_seconds('50ms') == max(p99, "1ms")", True),
+        ("in_seconds('50ms') == max(p99, '1ms')", True),
         ("erlang_c(1, 0.5)", 0.5),
         ("supermarket(0.5, 1)", 2.0),
     ],

@@ -278,7 +278,7 @@ def test_short_forms(short: str, long: str) -> None:
 
 def test_a_policy_in_the_library_s_own_names() -> None:
     made = policy("""
-        picker = "peak_ewma"
+        picker = "least_request"
         service = "shop"
         panic_threshold = 0.4
         health = { rise = 2, fall = 3, backoff = { initial = "100ms" }, heartbeat = { interval = "1s", timeout = 0.5 }, damping = { half_life = "5s", max_suppress = "20s" } }
@@ -290,7 +290,7 @@ def test_a_policy_in_the_library_s_own_names() -> None:
 
     assert made == Policy(
         name="p",
-        picker="peak_ewma",
+        picker="least_request",
         service="shop",
         health=HealthCheck(
             rise=2,
@@ -515,6 +515,7 @@ POLICIES = {
     "failover = { codes = ['UNHAPPY'] }": "Failover.codes must hold names of gRPC status codes",
     "failover = 3": "policy.p.failover must be a table, not 3",
     "slow_start = {}": "policy.p.slow_start.window is missing",
+    "slow_start = { window = 1 }": "policy.p.slow_start needs a picker that reads weights",
     "subset = { size = 0 }": "Subset.size must be",
     "preset = 'best'": "policy.p.preset must be one of default, resilient",
     "preset = { name = 'default', hedging_delay = 1 }": "policy.p.preset.hedging_delay is unknown",
