@@ -11,6 +11,9 @@ import click
 
 # The command's name, and the module that has it under the name `command`.
 COMMANDS: dict[str, str] = {
+    "list": "healthlb.cli.simulate.listing",
+    "run": "healthlb.cli.simulate.run",
+    "compare": "healthlb.cli.simulate.compare",
     "validate": "healthlb.cli.simulate.validate",
 }
 
