@@ -155,14 +155,17 @@ class World:
         self._by_name = {server.name: server for server in self.servers}
         if len(self._by_name) < len(self.servers):
             raise ConfigError("two backends have the same name")
-        self.lanes = Lanes(self.engine, self.servers, sum(group.count for group in scenario.clients), scenario.warmup)
+        clients = sum(group.count for group in scenario.clients)
+        self.lanes = Lanes(self.engine, self.servers, clients, scenario.warmup, scenario.duration)
         self._paths: dict[tuple[int, int], Path] = {}
         self.resolver = Resolver(self.engine, self.servers, scenario.addresses)
         self.clients = self._make_clients(make_host)
         self.before = _NO_WARMUP
+        self.builds: int | None = None
         Faults(self).schedule()
         if scenario.warmup:
             self.engine.at(scenario.warmup, self._warmed_up)
+        self.engine.at(scenario.duration, self._arrived)
 
     # --- making --------------------------------------------------------------------------------------
 
@@ -222,7 +225,7 @@ class World:
 
     def reported(self, client: Client, fact: Fact) -> None:
         """A client's core reports."""
-        if fact.at >= self.tally.warmup and getattr(fact, "is_enforced", True):
+        if self.tally.warmup <= fact.at <= self.scenario.duration and getattr(fact, "is_enforced", True):
             name = type(fact).__name__
             self.tally.facts[name] = self.tally.facts.get(name, 0) + 1
         if client.number == 0 and len(self.facts) < _MOST_FACTS:
@@ -238,6 +241,12 @@ class World:
     def _warmed_up(self) -> None:
         self.before = self.sums()
 
+    def _arrived(self) -> None:
+        self.builds = self._builds()
+
+    def _builds(self) -> int:
+        return sum(getattr(client.pool, "builds", 0) for client in self.clients)
+
     def sums(self) -> tuple[int, int, int, int, int, int]:
         """Return what is only ever counted up: calls, attempts after the first, hedges, unsent ones, builds, waste."""
         tally = self.tally
@@ -246,7 +255,7 @@ class World:
             tally.again,
             tally.hedges,
             tally.unsent,
-            sum(getattr(client.pool, "builds", 0) for client in self.clients),
+            self._builds() if self.builds is None else self.builds,
             sum(server.backend.wasted_ns for server in self.servers),
         )
 
