@@ -16,6 +16,7 @@ from typing import Any
 
 from healthlb.config import Failover, HealthCheck, Heartbeat, SlowStart, Subset
 from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
+from healthlb.config_overload import Overload
 from healthlb.core.pickers import PickerSource, make_factory, picker_names, service_config_picker
 from healthlb.core.streams import Streams
 from healthlb.presets import resilient
@@ -35,6 +36,7 @@ class _Base:
     health: HealthCheck
     failover: Failover | None = None
     outliers: Outliers | None = None
+    overload: Overload | None = None
 
 
 def read_policy(name: str, table: Table) -> Policy:
@@ -56,6 +58,7 @@ def read_policy(name: str, table: Table) -> Policy:
         failover=_read_failover(table, base.failover),
         outliers=_read_outliers(table, base.outliers),
         subset=_optional(table, "subset", Subset, None),
+        overload=_optional(table, "overload", Overload, base.overload),
         extra=_read_extra(table, picker),
     )
     table.done()
@@ -75,14 +78,14 @@ def _read_preset(table: Table) -> _Base:
     name = given.text("name", among=PRESETS) if isinstance(value, Mapping) else table.text("preset", among=PRESETS)
     if name == "default":
         given.done()
-        return _Base(HealthCheck(), Failover(), Outliers())
+        return _Base(HealthCheck(), Failover(), Outliers(), Overload())
     options: dict[str, Any] = {}
     for option in ("hedging_delay", "attempt_timeout"):
         if option in given:
             length = given.duration(option, None, low=1)
             options[option] = None if length is None else length / 1e9
     given.done()
-    return _Base(**table.checked(resilient, **options))
+    return _Base(**table.checked(resilient, **options), overload=Overload())
 
 
 def _read_picker(table: Table) -> PickerSource:

@@ -167,7 +167,7 @@ def test_a_whole_file() -> None:
                 work=Deterministic(MILLISECOND),
             ),
         ),
-        policies={"plain": Policy(name="plain", health=HealthCheck(heartbeat=None), failover=None, outliers=None)},
+        policies={"plain": Policy(name="plain", health=HealthCheck(heartbeat=None), failover=None, outliers=None, overload=None)},
         parameters={"period": 2.0, "crashes": 10.0},
         faults=(
             Fault(
@@ -233,7 +233,7 @@ BARE = HealthCheck(heartbeat=None)
 
 
 def test_what_a_policy_does_not_name_is_off() -> None:
-    assert policy("") == Policy(name="p", health=BARE, failover=None, outliers=None)
+    assert policy("") == Policy(name="p", health=BARE, failover=None, outliers=None, overload=None)
 
 
 @pytest.mark.parametrize(
@@ -314,6 +314,7 @@ def test_a_policy_in_the_library_s_own_names() -> None:
             consecutive_failures=4,
         ),
         subset=Subset(size=3, seed=7),
+        overload=None,
         extra={"panic_threshold": 0.4, "slow_start": SlowStart(window=10, aggression=2)},
     )
 
@@ -380,6 +381,7 @@ def test_files_that_a_file_names(tmp_path: Path) -> None:
         health=BARE,
         failover=Failover(max_attempts=5),
         outliers=None,
+        overload=None,
         extra={"panic_threshold": 0.5},
     )
 
@@ -507,6 +509,7 @@ POLICIES = {
     "outlier = {}\noutliers = {}": "policy.p.outlier and policy.p.outliers say the same",
     "outlier = { interval = '1s', base = '9s', cap = '1s' }": "Outliers.max_ejection_time must be a number at least 9, not 1.0",
     "outlier = { pct = 1 }": "policy.p.outlier.pct is unknown (did you mean max_pct?)",
+    "overload = { max_wait = 0 }": "Overload.max_wait must be",
     "panic = 1.5": "policy.p.panic must be a number at least 0 and at most 1, not 1.5",
     "panic = 1\npanic_threshold = 1": "policy.p.panic and policy.p.panic_threshold say the same",
     "health = { rise = 0 }": "HealthCheck.rise must be",
