@@ -17,6 +17,7 @@ from healthlb.core.balancer import Balancer
 from healthlb.core.facts import Fact
 from healthlb.core.heartbeat import Pace
 from healthlb.core.messages import Endpoint
+from healthlb.core.overload import Admission
 from healthlb.core.pickers import make_factory
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.streams import Streams
@@ -91,13 +92,15 @@ class Around:
 
 def core_host(world: World, client: Client, seed: int) -> Host:
     """Return the simulator's own host of a client's core."""
-    balancer = make_balancer(world.policy, seed)
-    return CoreHost(world.engine, balancer, client.factory, Around(world, client), world.policy.service)
+    policy, admission = world.policy, Admission(world.policy.overload)
+    balancer = make_balancer(policy, seed, admission)
+    return CoreHost(world.engine, balancer, client.factory, Around(world, client), policy.service, admission)
 
 
-def make_balancer(policy: Policy, seed: int) -> Balancer:
+def make_balancer(policy: Policy, seed: int, admission: Admission) -> Balancer:
     """Return a client's core; each client is a process of its own, with a pace of its own."""
     extra: dict[str, Any] = dict(policy.extra)
+    extra["admission"] = admission
     return Balancer(policy.service, policy.health, seed, Pace(), policy.subset, policy.outliers, **extra)
 
 

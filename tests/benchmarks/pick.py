@@ -16,7 +16,8 @@ from itertools import repeat
 from typing import Any
 
 import healthlb
-from healthlb.control.attempts import FIRST, Attempts
+from healthlb.control.attempts import Attempts
+from healthlb.core.attempts import FIRST
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import ConnectivityState, Endpoint
 from healthlb.core.pickers import PickerSource
