@@ -101,7 +101,7 @@ class Client:
         self._pays = not isinstance(self.budget, NoBudget)
         self._deadlines = Deadlines(engine, self.expire)
         self._call_deadlines = Deadlines(engine, self.expire_call)
-        self._timeouts = Deadlines(engine, self.cut_off)
+        self._timeouts = Deadlines(engine, self.expire)
 
     # --- calls ---------------------------------------------------------------------------------------
 
@@ -339,40 +339,28 @@ class Client:
 
     # --- timers --------------------------------------------------------------------------------------
 
-    def expire(self, attempt: Attempt) -> None:
-        """The deadline of a call has come that is its first attempt and no more."""
+    def _awake(self, act: Callable[..., object], *arguments: object) -> None:
+        """Do something now, or once the event loop goes on."""
         if self.is_stalled:
-            self._deferred.append((self.expire, (attempt,)))
+            self._deferred.append((act, arguments))
         else:
-            self.time_out(attempt)
+            act(*arguments)
+
+    def expire(self, attempt: Attempt) -> None:
+        """The deadline of a call has come that is its first attempt and no more, or an attempt's own timeout."""
+        self._awake(self.time_out, attempt)
 
     def expire_call(self, call: Call) -> None:
         """The deadline of a call has come."""
-        if self.is_stalled:
-            self._deferred.append((self.expire_call, (call,)))
-        else:
-            call.expire()
-
-    def cut_off(self, attempt: Attempt) -> None:
-        """An attempt's own timeout has come."""
-        if self.is_stalled:
-            self._deferred.append((self.cut_off, (attempt,)))
-        else:
-            self.time_out(attempt)
+        self._awake(call.expire)
 
     def wake(self, call: Call, at: int) -> None:
         """A timer of a call's plan has come."""
-        if self.is_stalled:
-            self._deferred.append((self.wake, (call, at)))
-        else:
-            call.wake(at)
+        self._awake(call.wake, at)
 
     def end_wait(self, call: Call, wait: Wait) -> None:
         """A call has waited as long as it may."""
-        if self.is_stalled:
-            self._deferred.append((self.end_wait, (call, wait)))
-        else:
-            call.wait_ended(wait)
+        self._awake(call.wait_ended, wait)
 
     # --- the host's word -----------------------------------------------------------------------------
 
