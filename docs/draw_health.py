@@ -19,17 +19,19 @@ IMAGE = Path(__file__).parent / "images" / "health.svg"
 Row = tuple[Phase, Signal, Phase, Action]
 Point = tuple[int, int]
 
-SIZE = (1200, 580)
+SIZE = (1280, 740)
 BOX = (184, 58)
 
 PLACES: dict[Phase, Point] = {
     Phase.DISCONNECTED: (116, 300),
     Phase.WATCHING: (590, 176),
-    Phase.SERVING: (590, 280),
-    Phase.UNHEALTHY: (590, 400),
-    Phase.RETRYING: (1070, 176),
-    Phase.UNCHECKED: (1070, 280),
-    Phase.UNSUPPORTED: (1070, 400),
+    Phase.SERVING: (590, 270),
+    Phase.FALLING: (590, 374),
+    Phase.RISING: (590, 488),
+    Phase.UNHEALTHY: (590, 592),
+    Phase.RETRYING: (1140, 176),
+    Phase.UNCHECKED: (1140, 270),
+    Phase.UNSUPPORTED: (1140, 592),
 }
 SAID: dict[Signal, str] = {
     Signal.CONNECTED: "connected",
@@ -37,6 +39,8 @@ SAID: dict[Signal, str] = {
     Signal.LOST: "connection lost",
     Signal.SERVING: "SERVING",
     Signal.OTHER: "another status",
+    Signal.RISING: "too few SERVING in a row",
+    Signal.FALLING: "too few others in a row",
     Signal.UNIMPLEMENTED: "UNIMPLEMENTED",
     Signal.UNSUPPORTED: 'UNIMPLEMENTED and "unhealthy"',
     Signal.ENDED: "any other end",
@@ -62,8 +66,8 @@ class Group:
     size: Point
 
 
-CONNECTED = Group("the connection is READY", frozenset(Phase) - {Phase.DISCONNECTED}, (342, 40), (838, 436))
-STREAMING = Group("a Watch is open", frozenset(health.STREAMING), (364, 84), (334, 372))
+CONNECTED = Group("the connection is READY", frozenset(Phase) - {Phase.DISCONNECTED}, (342, 40), (908, 636))
+STREAMING = Group("a Watch is open", frozenset(health.STREAMING), (364, 84), (406, 564))
 
 Source = Phase | Group
 
@@ -80,16 +84,21 @@ class Route:
 ROUTES: dict[tuple[str, Signal, Phase], Route] = {
     ("DISCONNECTED", Signal.CONNECTED, Phase.WATCHING): Route(((116, 271), (116, 176), (498, 176)), (124, 168)),
     ("DISCONNECTED", Signal.CONNECTED_UNCHECKED, Phase.UNCHECKED): Route(
-        ((116, 329), (116, 516), (1184, 516), (1184, 280), (1162, 280)), (360, 508)
+        ((116, 329), (116, 700), (1262, 700), (1262, 270), (1232, 270)), (360, 692)
     ),
     (CONNECTED.title, Signal.LOST, Phase.DISCONNECTED): Route(((342, 300), (208, 300)), (275, 292), "middle"),
-    (STREAMING.title, Signal.SERVING, Phase.SERVING): Route(((364, 280), (498, 280)), (372, 272)),
-    (STREAMING.title, Signal.OTHER, Phase.UNHEALTHY): Route(((364, 400), (498, 400)), (372, 392)),
-    (STREAMING.title, Signal.UNIMPLEMENTED, Phase.UNCHECKED): Route(((698, 280), (978, 280)), (708, 272)),
-    (STREAMING.title, Signal.UNSUPPORTED, Phase.UNSUPPORTED): Route(((698, 400), (978, 400)), (708, 392)),
-    (STREAMING.title, Signal.ENDED, Phase.RETRYING): Route(((698, 198), (978, 198)), (708, 191)),
-    ("WATCHING", Signal.NO_RESPONSE, Phase.RETRYING): Route(((682, 158), (978, 158)), (708, 151)),
-    ("RETRYING", Signal.DUE, Phase.WATCHING): Route(((1070, 147), (1070, 116), (590, 116), (590, 147)), (708, 109)),
+    (STREAMING.title, Signal.SERVING, Phase.SERVING): Route(((364, 270), (498, 270)), (372, 262)),
+    (STREAMING.title, Signal.OTHER, Phase.UNHEALTHY): Route(((364, 592), (498, 592)), (372, 584)),
+    (STREAMING.title, Signal.UNIMPLEMENTED, Phase.UNCHECKED): Route(((770, 270), (1048, 270)), (780, 262)),
+    (STREAMING.title, Signal.UNSUPPORTED, Phase.UNSUPPORTED): Route(((770, 592), (1048, 592)), (780, 584)),
+    (STREAMING.title, Signal.ENDED, Phase.RETRYING): Route(((770, 198), (1048, 198)), (780, 191)),
+    ("SERVING", Signal.FALLING, Phase.FALLING): Route(((590, 299), (590, 345)), (600, 326)),
+    ("UNHEALTHY", Signal.RISING, Phase.RISING): Route(((590, 563), (590, 517)), (600, 544)),
+    ("WATCHING", Signal.RISING, Phase.RISING): Route(
+        ((682, 186), (730, 186), (730, 488), (682, 488)), (722, 436), "end"
+    ),
+    ("WATCHING", Signal.NO_RESPONSE, Phase.RETRYING): Route(((682, 158), (1048, 158)), (780, 151)),
+    ("RETRYING", Signal.DUE, Phase.WATCHING): Route(((1140, 147), (1140, 116), (590, 116), (590, 147)), (780, 109)),
 }
 
 
@@ -130,7 +139,7 @@ def drawing() -> str:
     if routes:
         raise ValueError(f"not in the table: {sorted(routes)}")
     parts += [_box(phase) for phase in Phase]
-    parts.append(_text((20, 560), _NOTE, "note", "start"))
+    parts.append(_text((20, 724), _NOTE, "note", "start"))
     width, height = SIZE
     body = "\n".join(parts)
     return (

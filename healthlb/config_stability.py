@@ -25,8 +25,8 @@ class FlapDamping:
     Attributes:
         penalty: of one flap; above 0.
         half_life: seconds in which a penalty halves; above 0.
-        suppress: the penalty above which a subchannel stays out; at least `penalty`, so that a single flap never
-            does that.
+        suppress: the penalty above which a subchannel stays out; above `penalty`, so that a single flap never does
+            that.
         reuse: the penalty below which it is back; above 0, below `suppress`.
         max_suppress: seconds; no suppression lasts longer after the last flap. At most 100 half-lives, and long enough
             for a penalty to fall from `suppress` to `reuse`, or there would never be a suppression.
@@ -44,7 +44,7 @@ class FlapDamping:
     def __post_init__(self) -> None:
         check_number("FlapDamping.penalty", self.penalty, above=0)
         check_number("FlapDamping.half_life", self.half_life, above=0)
-        check_number("FlapDamping.suppress", self.suppress, low=self.penalty)
+        check_number("FlapDamping.suppress", self.suppress, above=self.penalty)
         check_number("FlapDamping.reuse", self.reuse, above=0)
         if self.reuse >= self.suppress:
             raise ConfigError(

@@ -16,7 +16,7 @@ import grpc.aio
 from healthlb.aio.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from healthlb.aio.interceptors import InterceptedMethods, check_interceptors
 from healthlb.aio.pool import Pool, resolve
-from healthlb.config import Failover, HealthCheck, Subset
+from healthlb.config import Failover, HealthCheck, SlowStart, Subset
 from healthlb.config_outliers import Outliers
 from healthlb.config_overload import Overload
 from healthlb.control.attempts import Method, make_method
@@ -51,7 +51,11 @@ class HealthAwareChannel(grpc.aio.Channel):
         failover: what happens to a call whose attempt fails; None is one attempt.
         outliers: who is ejected for what its calls say; None is nobody.
         overload: how many calls may wait and be in flight; None is any number.
+        panic_threshold: the share of healthy subchannels, 0 to 1, below which picks go to all that are connected;
+            0 is never.
         subset: to how many of the target's endpoints it connects, a `Subset`; None is all.
+        slow_start: how the weight of a subchannel grows that comes in late, a `SlowStart`; None is at once. It needs
+            a picker that reads weights.
         service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
         listeners: called on the loop with each fact, in order.
 
@@ -73,7 +77,9 @@ class HealthAwareChannel(grpc.aio.Channel):
         failover: Failover | None = DEFAULT_FAILOVER,
         outliers: Outliers | None = _DEFAULT_OUTLIERS,
         overload: Overload | None = _DEFAULT_OVERLOAD,
+        panic_threshold: float = 0.0,
         subset: Subset | None = None,
+        slow_start: SlowStart | None = None,
         service_config: str | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
@@ -89,7 +95,9 @@ class HealthAwareChannel(grpc.aio.Channel):
             failover=failover,
             outliers=outliers,
             overload=overload,
+            panic_threshold=panic_threshold,
             subset=subset,
+            slow_start=slow_start,
             service_config=service_config,
             listeners=listeners,
         )
@@ -235,6 +243,10 @@ class HealthAwareChannel(grpc.aio.Channel):
     def state(self) -> grpc.ChannelConnectivity:
         """Return the aggregated state: READY, else CONNECTING, else TRANSIENT_FAILURE; IDLE before use."""
         return self.get_state()
+
+    def is_panicking(self) -> bool:
+        """Whether fewer than `panic_threshold` are healthy, so that calls go to all that are connected."""
+        return self._pool.board.snapshot.is_panicking
 
     async def wait_until_ready(self, timeout: float | None = None, min_ready: int = 1) -> None:
         """Wait until at least `min_ready` subchannels are READY.

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from healthlb.config import Failover, HealthCheck, Subset
+from healthlb.config import Failover, HealthCheck, SlowStart, Subset, check_number
 from healthlb.config_outliers import Outliers
 from healthlb.config_overload import Overload
 from healthlb.control.options import ChannelOptions, check_options, subchannel_options
@@ -49,6 +49,8 @@ class Settings:
         listeners: take facts from the start.
         outliers: who is ejected, None for nobody.
         overload: caps on calls, None for none.
+        panic_threshold: the share of healthy subchannels below which all connected ones are picked.
+        slow_start: how the weight of who comes in late grows, None for at once.
     """
 
     target: Target
@@ -64,6 +66,8 @@ class Settings:
     listeners: tuple[Listener, ...]
     outliers: Outliers | None
     overload: Overload | None
+    panic_threshold: float
+    slow_start: SlowStart | None
 
     def make_balancer(self, pace: Pace, admission: Admission) -> Balancer:
         """Return the core of a channel.
@@ -73,7 +77,15 @@ class Settings:
             admission: shared with the channel's calls.
         """
         return Balancer(
-            self.service, self.health, self.seed, pace, self.subset, self.outliers, admission=admission
+            self.service,
+            self.health,
+            self.seed,
+            pace,
+            self.subset,
+            self.outliers,
+            self.panic_threshold,
+            self.slow_start,
+            admission,
         )
 
 
@@ -89,7 +101,9 @@ def make_settings(
     failover: Failover | None,
     outliers: object,
     overload: object,
+    panic_threshold: float,
     subset: Subset | None,
+    slow_start: SlowStart | None,
     service_config: str | Mapping[str, Any] | None,
     listeners: Iterable[Listener],
 ) -> Settings:
@@ -107,8 +121,10 @@ def make_settings(
         raise ConfigError(f"outliers must be an Outliers or None, not {outliers!r}")
     if overload is not None and not isinstance(overload, Overload):
         raise ConfigError(f"overload must be an Overload or None, not {overload!r}")
+    check_number("panic_threshold", panic_threshold, low=0, high=1)
     parsed = parse_target(target)
     arguments = subchannel_options(check_options(options), health.reconnect, parsed.authority)
+    factory = make_factory(_choose_picker(picker, config), random.Random())
     return Settings(
         target=parsed,
         service=_check_service(config.service if service == "" and config.service is not None else service),
@@ -116,13 +132,15 @@ def make_settings(
         options=arguments,
         compression=_check_compression(compression),
         health=health,
-        factory=make_factory(_choose_picker(picker, config), random.Random()),
+        factory=factory,
         seed=random.SystemRandom().getrandbits(64),
         policies=Policies(check_failover(failover), failover is not DEFAULT_FAILOVER, config),
         subset=_check_subset(subset),
         listeners=_check_listeners(listeners),
         outliers=outliers,
         overload=overload,
+        panic_threshold=panic_threshold,
+        slow_start=_check_slow_start(slow_start, factory),
     )
 
 
@@ -141,6 +159,17 @@ def _check_subset(subset: object) -> Subset | None:
     if subset is not None and not isinstance(subset, Subset):
         raise ConfigError(f"subset must be a Subset or None, not {subset!r}")
     return subset
+
+
+def _check_slow_start(slow_start: object, factory: PickerFactory) -> SlowStart | None:
+    if slow_start is not None and not isinstance(slow_start, SlowStart):
+        raise ConfigError(f"slow_start must be a SlowStart or None, not {slow_start!r}")
+    if slow_start is not None and not getattr(factory, "reads_weight", True):
+        raise ConfigError(
+            "slow_start needs a picker that reads the subchannels' weights (weighted_round_robin, least_request or one "
+            f"of your own), not {type(factory).__name__}"
+        )
+    return slow_start
 
 
 def _choose_picker(picker: PickerSource | None, config: ServiceConfig) -> PickerSource:

@@ -28,7 +28,8 @@ class SubchannelStatus:
         successes: calls that ended with OK.
         failures: calls that ended otherwise, cancelled ones excepted.
         ejected: whether passive health has taken it out.
-        weight: the endpoint's.
+        weight: the endpoint's, or a part of it during slow start.
+        damped: whether its flaps keep it out.
     """
 
     address: str
@@ -42,6 +43,7 @@ class SubchannelStatus:
     failures: int
     ejected: bool
     weight: float
+    damped: bool
 
 
 def statuses(snapshot: Snapshot, now: int) -> tuple[SubchannelStatus, ...]:
@@ -62,7 +64,8 @@ def _status(view: SubchannelView, now: int) -> SubchannelStatus:
         successes=successes + sum(load.successes for load in view.loads),
         failures=failures + sum(load.failures for load in view.loads),
         ejected=view.is_ejected,
-        weight=view.endpoint.weight,
+        weight=view.weight,
+        damped=view.is_damped,
     )
 
 
@@ -80,10 +83,14 @@ def check_wait(timeout: float | None, min_ready: int) -> None:
 
 def has_ready(snapshot: Snapshot, min_ready: int) -> bool:
     """Whether enough subchannels are READY."""
-    return len(snapshot.ready) >= min_ready
+    # In a panic picks go to others as well.
+    return _ready(snapshot) >= min_ready if snapshot.is_panicking else len(snapshot.ready) >= min_ready
 
 
 def lacking(snapshot: Snapshot, timeout: float | None, min_ready: int) -> str:
     """Say what a wait for READY ended on."""
-    ready = sum(view.state is ConnectivityState.READY for view in snapshot.views)
-    return f"{ready} of {min_ready} subchannels READY after {timeout} s: {snapshot.describe()}"
+    return f"{_ready(snapshot)} of {min_ready} subchannels READY after {timeout} s: {snapshot.describe()}"
+
+
+def _ready(snapshot: Snapshot) -> int:
+    return sum(view.state is ConnectivityState.READY for view in snapshot.views)

@@ -11,6 +11,7 @@ from typing import assert_never
 
 from healthlb.config import HealthCheck, SlowStart, Subset
 from healthlb.config_outliers import Outliers
+from healthlb.core.damping import Damping
 from healthlb.core.heartbeat import Heartbeats, Pace, may_exclude
 from healthlb.core.messages import (
     SECOND,
@@ -45,6 +46,7 @@ from healthlb.core.messages import (
 )
 from healthlb.core.outlier import OutlierDetector
 from healthlb.core.overload import Admission, Overflows
+from healthlb.core.panic import PanicMode
 from healthlb.core.picture import Picture, aggregate
 from healthlb.core.resolution import Resolution
 from healthlb.core.snapshot import Snapshot
@@ -52,6 +54,7 @@ from healthlb.core.streams import Streams
 from healthlb.core.subchannel import SubchannelMachine
 from healthlb.core.timers import Timers
 from healthlb.core.turn import TimerKey, Turn
+from healthlb.core.warmup import WarmUp
 
 DRAIN_GRACE = 30 * SECOND
 
@@ -79,12 +82,13 @@ class Balancer:
                  slow_start: SlowStart | None = None, admission: Admission | None = None) -> None:
         self._service = service
         self._policy = policy
-        self._panic_threshold = panic_threshold
-        self._slow_start = slow_start
         self._streams = Streams(seed)
         heartbeat = None if service is None else policy.heartbeat
         self._heartbeats = Heartbeats(heartbeat, pace or Pace(), self._streams)
         self._outliers = OutlierDetector(outliers, self._streams)
+        self._damping = Damping(policy.damping, (outliers or Outliers()).max_ejection_percent)
+        self._panic = PanicMode(panic_threshold)
+        self._warmup = WarmUp(slow_start)
         self._admission = admission or Admission(None)
         self._overflows = Overflows(self._admission.policy)
         self._timers: Timers[TimerKey] = Timers()
@@ -105,7 +109,8 @@ class Balancer:
     @property
     def snapshot(self) -> Snapshot:
         """The present picture, without a picker: the driver builds that."""
-        return self._picture.take(self._machines.values(), self._aggregate(), self._resolution.error)
+        machines, state, error = self._machines.values(), self._aggregate(), self._resolution.error
+        return self._picture.take(machines, state, error, is_panicking=self._panic.is_on)
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         """Take in what happened at `now` and return what is to be done, in order."""
@@ -114,11 +119,13 @@ class Balancer:
         turn = Turn(now, self._timers, self._tally)
         old = self._aggregate()
         self._dispatch(event, turn)
-        self._outliers.settle(self._machines, turn)
+        for stage in (self._damping, self._outliers, self._panic, self._warmup):
+            stage.settle(self._machines, turn)
         new = self._aggregate()
         if new is not old:
             turn.effects.append(Report(ChannelStateChange(now, old, new)))
         self._picture.is_stale |= turn.is_changed
+        self._picture.is_reweighted |= turn.is_reweighted
         return turn.effects
 
     def _dispatch(self, event: Event, turn: Turn) -> None:
@@ -178,8 +185,16 @@ class Balancer:
         self._last_id += 1
         sub = self._last_id
         self._ids[endpoint.address] = sub
-        make_load = self._admission.crowd.make_load
-        machine = SubchannelMachine(sub, endpoint, self._policy, self._service, self._streams, turn.now, make_load)
+        machine = SubchannelMachine(
+            sub,
+            endpoint,
+            self._policy,
+            self._service,
+            self._streams,
+            turn.now,
+            self._admission.crowd.make_load,
+            is_late=self._tally[_READY] > 0,
+        )
         self._machines[sub] = machine
         self._tally[machine.concluded_state] += 1
         turn.effects.append(OpenSubchannel(sub, endpoint))
@@ -190,9 +205,11 @@ class Balancer:
     def _remove(self, address: str, turn: Turn) -> None:
         machine = self._machines.pop(self._ids.pop(address))
         self._heartbeats.remove(machine.id, turn)
-        self._outliers.forget(machine.id, turn)
+        for stage in (self._damping, self._outliers, self._warmup):
+            stage.forget(machine.id, turn)
         machine.retire(turn)
         self._tally[machine.concluded_state] -= 1
+        self._panic.forget(machine)
         self._leaving[machine.id] = machine
         for generation in machine.draining:
             turn.timers.set((machine.id, "drain", generation), turn.now + DRAIN_GRACE)
@@ -265,6 +282,8 @@ class Balancer:
                 turn.effects.append(ResolveNow())
             elif kind == "outliers":
                 self._outliers.interval_due(number, self._machines, turn)
+            elif kind == "warmup":
+                self._warmup.due(self._machines, turn)
             elif kind == "overflow":
                 self._overflows.due(turn)
             elif kind == "drain":
@@ -274,12 +293,12 @@ class Balancer:
 
     def _due(self, machine: SubchannelMachine, kind: str, number: int, turn: Turn) -> None:
         match kind:
-            case "response":
-                machine.response_due(turn)
-            case "retry":
-                machine.retry_due(turn)
+            case "response" | "retry" | "confirm":
+                machine.health_due(kind, turn)
             case "data":
                 machine.data_due(turn)
+            case "damping":
+                self._damping.due(machine, turn)
             case "challenge":
                 machine.challenge_due(turn)
             case "ejection" | "probe":
@@ -304,4 +323,5 @@ class Balancer:
     def _aggregate(self) -> ConnectivityState:
         if self._is_closed:
             return ConnectivityState.SHUTDOWN
-        return aggregate(self._tally, not (self._machines or self._resolution.error))
+        is_open = self._panic.is_on and any(machine.is_connected for machine in self._machines.values())
+        return aggregate(self._tally, is_empty=not (self._machines or self._resolution.error), is_open=is_open)

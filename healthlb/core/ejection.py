@@ -84,7 +84,7 @@ class Ejections:
         turn.timers.cancel((machine.id, "probe", 0))
         turn.timers.set((machine.id, "ejection", 0), turn.now + duration)
         machine.handle.load.end_probe()
-        machine.eject(f"ejected for {duration / SECOND:.1f} s: {cause}", turn)
+        machine.hold(machine.holds.ejected(f"ejected for {duration / SECOND:.1f} s: {cause}"), turn)
         fact = Ejection(turn.now, machine.id, machine.endpoint.address, cause, duration, times, is_enforced=True)
         turn.effects.append(Report(fact))
 
@@ -100,7 +100,7 @@ class Ejections:
 
     def expire(self, machine: SubchannelMachine, turn: Turn) -> None:
         """The ejection's time is over; `settle` offers the probe."""
-        machine.allow_probe(turn)
+        machine.hold(machine.holds.on_probe(), turn)
 
     def renew(self, machine: SubchannelMachine, turn: Turn) -> None:
         """The probe has been under way for long; `settle` offers another one."""
@@ -129,8 +129,8 @@ class Ejections:
             if machine.handle is None or not machine.is_healthy:
                 continue
             if machine.connections != out.connections and not out.holds:
-                machine.allow_probe(turn)
-            if machine.is_on_probe and out.offered != machine.handle.generation:
+                machine.hold(machine.holds.on_probe(), turn)
+            if machine.holds.is_on_probe and out.offered != machine.handle.generation:
                 self._offer(machine, out, turn)
         while (one := self._superfluous(machines, turn)) is not None:
             self._release(machines[one], "too few are left", turn)
@@ -155,7 +155,7 @@ class Ejections:
         assert machine.handle is not None
         self._drop(machine.id, turn)
         machine.handle.load.end_probe()
-        machine.readmit(turn)
+        machine.hold(machine.holds.readmitted(), turn)
         turn.effects.append(Report(Return(turn.now, machine.id, machine.endpoint.address, cause)))
 
     def _drop(self, sub: int, turn: Turn) -> None:

@@ -112,6 +112,52 @@ class Return:
 
 
 @dataclass(frozen=True, slots=True)
+class Suppression:
+    """Damping holds a subchannel out that comes and goes (RFC 2439).
+
+    Attributes:
+        flaps: how often its good health has ended of late.
+        penalty: what they have come to.
+        duration: nanoseconds until it is back; each further flap makes them more.
+    """
+
+    at: int
+    sub: int
+    address: str
+    flaps: int
+    penalty: float
+    duration: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Damping holds a subchannel out no longer: it was quiet, or too few others are left."""
+
+    at: int
+    sub: int
+    address: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panic:
+    """So few subchannels are healthy that picks go to all that are connected; or no longer.
+
+    Attributes:
+        is_over: whether this is the end.
+        healthy: how many are READY.
+        total: of how many.
+        picks: how many calls were picked meanwhile; 0 at the beginning.
+    """
+
+    at: int
+    is_over: bool
+    healthy: int
+    total: int
+    picks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Overflow:
     """A cap has kept calls out (`Overload`). The first is told of at once, those after it once a second.
 
@@ -137,5 +183,8 @@ Fact = (
     | HeartbeatLoss
     | Ejection
     | Return
+    | Suppression
+    | Release
+    | Panic
     | Overflow
 )

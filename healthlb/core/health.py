@@ -7,13 +7,14 @@ word of an ended stream has no effect.
 
               ┌──────────────── LOST ──────────────────┐
               ▼                                        │
-        DISCONNECTED ──CONNECTED──▶ WATCHING ──SERVING──▶ SERVING
-                                     │  ▲  └──OTHER────▶ UNHEALTHY   (these two swap at each status)
+        DISCONNECTED ──CONNECTED──▶ WATCHING ──SERVING──▶ SERVING ──FALLING──▶ FALLING
+                                     │  ▲  └──OTHER────▶ UNHEALTHY ─RISING──▶ RISING   (SERVING and OTHER swap these)
                                   ENDED DUE
                                      ▼  │
                                    RETRYING              UNIMPLEMENTED: UNCHECKED until LOST
 
-Pickers see READY in SERVING and UNCHECKED only.
+A status is SERVING or OTHER where it suffices to change one's mind, and RISING or FALLING where more of its kind must
+follow (`healthlb.core.thresholds`). Pickers see READY in SERVING, FALLING and UNCHECKED only.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class Phase(enum.Enum):
     DISCONNECTED = enum.auto()
     WATCHING = enum.auto()
     SERVING = enum.auto()
+    FALLING = enum.auto()
     UNHEALTHY = enum.auto()
+    RISING = enum.auto()
     RETRYING = enum.auto()
     UNCHECKED = enum.auto()
     UNSUPPORTED = enum.auto()
@@ -41,6 +44,8 @@ class Signal(enum.Enum):
     LOST = enum.auto()
     SERVING = enum.auto()
     OTHER = enum.auto()
+    RISING = enum.auto()
+    FALLING = enum.auto()
     UNIMPLEMENTED = enum.auto()
     UNSUPPORTED = enum.auto()
     ENDED = enum.auto()
@@ -58,7 +63,7 @@ class Action(enum.Enum):
     STOP_AND_RETRY_LATER = enum.auto()
 
 
-STREAMING = (Phase.WATCHING, Phase.SERVING, Phase.UNHEALTHY)
+STREAMING = (Phase.WATCHING, Phase.SERVING, Phase.FALLING, Phase.UNHEALTHY, Phase.RISING)
 
 TABLE: dict[tuple[Phase, Signal], tuple[Phase, Action]] = {
     # A17: the Watch starts once the connection is READY, on that connection.
@@ -67,6 +72,10 @@ TABLE: dict[tuple[Phase, Signal], tuple[Phase, Action]] = {
     # A17: SERVING is healthy, every other number is not; the stream stays open either way.
     **{(phase, Signal.SERVING): (Phase.SERVING, Action.NOTHING) for phase in STREAMING},
     **{(phase, Signal.OTHER): (Phase.UNHEALTHY, Action.NOTHING) for phase in STREAMING},
+    # Envoy: one status is not enough where `rise` or `fall` ask for more; until then all stays as it is.
+    (Phase.SERVING, Signal.FALLING): (Phase.FALLING, Action.NOTHING),
+    (Phase.UNHEALTHY, Signal.RISING): (Phase.RISING, Action.NOTHING),
+    (Phase.WATCHING, Signal.RISING): (Phase.RISING, Action.NOTHING),
     # A17: UNIMPLEMENTED switches health checking off for this connection.
     **{(phase, Signal.UNIMPLEMENTED): (Phase.UNCHECKED, Action.NOTHING) for phase in STREAMING},
     **{(phase, Signal.UNSUPPORTED): (Phase.UNSUPPORTED, Action.NOTHING) for phase in STREAMING},
@@ -82,5 +91,7 @@ TABLE: dict[tuple[Phase, Signal], tuple[Phase, Action]] = {
     (Phase.UNSUPPORTED, Signal.LOST): (Phase.DISCONNECTED, Action.NOTHING),
 }
 
-HEALTHY = frozenset({Phase.SERVING, Phase.UNCHECKED})
-UNHEALTHY = frozenset({Phase.UNHEALTHY, Phase.RETRYING, Phase.UNSUPPORTED})
+HEALTHY = frozenset({Phase.SERVING, Phase.FALLING, Phase.UNCHECKED})
+UNHEALTHY = frozenset({Phase.UNHEALTHY, Phase.RISING, Phase.RETRYING, Phase.UNSUPPORTED})
+# The status that was said last has yet to be confirmed.
+PENDING = frozenset({Phase.FALLING, Phase.RISING})

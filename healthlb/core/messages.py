@@ -18,10 +18,13 @@ from healthlb.core.facts import Fact as Fact
 from healthlb.core.facts import HealthCheckingUnavailable as HealthCheckingUnavailable
 from healthlb.core.facts import HeartbeatLoss as HeartbeatLoss
 from healthlb.core.facts import Overflow as Overflow
+from healthlb.core.facts import Panic as Panic
+from healthlb.core.facts import Release as Release
 from healthlb.core.facts import Removal as Removal
 from healthlb.core.facts import ResolutionFailure as ResolutionFailure
 from healthlb.core.facts import Return as Return
 from healthlb.core.facts import StateChange as StateChange
+from healthlb.core.facts import Suppression as Suppression
 from healthlb.core.states import Code as Code
 from healthlb.core.states import ConnectivityState as ConnectivityState
 from healthlb.core.states import ServingStatus as ServingStatus

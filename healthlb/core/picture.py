@@ -1,7 +1,7 @@
 """The present picture of a channel: its aggregated state, and the snapshot that the driver publishes.
 
-The one rule: three stages, side by side. The machines say who is healthy and who is ejected, `eligibility` says who of
-them may be picked, and the driver's picker factory chooses among those.
+The one rule: three stages, side by side. `eligibility` says who may be picked: whom the machines call healthy and
+nothing holds out. `warmup` says with which weight. The driver's picker factory chooses among those.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ class Picture:
         self.is_reweighted = False
         self._snapshot = Snapshot(0, _CONNECTING, service=service)
 
-    def take(self, machines: Collection[SubchannelMachine], state: ConnectivityState, error: str) -> Snapshot:
+    def take(
+        self, machines: Collection[SubchannelMachine], state: ConnectivityState, error: str, *, is_panicking: bool
+    ) -> Snapshot:
         """Return the present snapshot, without a picker: the driver builds that."""
         if not self.is_stale:
             return self._snapshot
         old = self._snapshot
-        ready = eligible(machines)
+        ready = eligible(machines, is_panicking=is_panicking)
         if ready == old.ready and not self.is_reweighted:
             ready = old.ready
         self.is_stale = self.is_reweighted = False
@@ -52,17 +54,19 @@ class Picture:
             service=old.service,
             error=error,
             probes=on_probe(machines),
+            is_panicking=is_panicking,
         )
         return self._snapshot
 
 
-def aggregate(tally: Counter[ConnectivityState], is_empty: bool) -> ConnectivityState:
+def aggregate(tally: Counter[ConnectivityState], *, is_empty: bool, is_open: bool) -> ConnectivityState:
     """Return the channel's state (gRFC A61).
 
     Args:
         tally: subchannels by concluded state.
         is_empty: whether there were neither addresses nor an error so far.
+        is_open: whether calls are taken though no subchannel is READY: in a panic.
     """
-    if tally[_READY]:
+    if tally[_READY] or is_open:
         return _READY
     return _CONNECTING if tally[_CONNECTING] or is_empty else ConnectivityState.TRANSIENT_FAILURE

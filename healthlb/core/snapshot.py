@@ -36,6 +36,8 @@ class SubchannelView:
         loads: the counters of the connections that live.
         past: picks, successes and failures of those that are gone.
         is_ejected: whether passive health keeps it out, whatever else does.
+        is_damped: whether its flaps keep it out, whatever else does.
+        weight: its endpoint's, or a part of it during slow start.
     """
 
     id: int
@@ -47,6 +49,8 @@ class SubchannelView:
     loads: tuple[Load, ...]
     past: tuple[int, int, int]
     is_ejected: bool = False
+    is_damped: bool = False
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Snapshot:
         views: every subchannel, in the resolver's order.
         service: the service name that health is asked for.
         error: what the resolver last said went wrong, or "".
+        is_panicking: whether so few are healthy that `ready` holds all that are connected.
     """
 
     generation: int
@@ -72,6 +77,7 @@ class Snapshot:
     service: str | None = ""
     error: str = ""
     probes: tuple[Subchannel, ...] = ()
+    is_panicking: bool = False
 
     @property
     def failure(self) -> Fail | None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from healthlb.config import Backoff, HealthCheck
-from healthlb.core import health
+from healthlb.config import HealthCheck
 from healthlb.core.backoff import BackoffDelays, jittered
-from healthlb.core.health import Action, Phase, Signal
+from healthlb.core.health import Phase
+from healthlb.core.holds import Holds
 from healthlb.core.load import Load, Subchannel
 from healthlb.core.messages import (
     Challenge,
@@ -26,19 +26,13 @@ from healthlb.core.messages import (
     RefreshData,
     Replace,
     Report,
-    ServingStatus,
-    StartWatch,
     StateChange,
-    StopWatch,
 )
-from healthlb.core.restarts import Restarts
+from healthlb.core.refreshes import Refreshes
 from healthlb.core.snapshot import SubchannelView
-from healthlb.core.states import serving_name
 from healthlb.core.streams import Streams
 from healthlb.core.turn import Turn
-
-# Calls without any answer for this long get a fresh connection, then less and less often.
-_REFRESH = Backoff(initial=5.0, jitter=0.0)
+from healthlb.core.watching import Watching
 
 _CONNECTING = ConnectivityState.CONNECTING
 _READY = ConnectivityState.READY
@@ -56,10 +50,21 @@ class SubchannelMachine:
         streams: where its jitter comes from.
         now: nanoseconds.
         make_load: makes the counters of a connection for calls.
+        is_late: whether the channel served already when it was added.
     """
 
-    def __init__(self, id: int, endpoint: Endpoint, policy: HealthCheck, service: str | None, streams: Streams,
-                 now: int, make_load: Callable[[], Load] = Load) -> None:
+    def __init__(
+        self,
+        id: int,
+        endpoint: Endpoint,
+        policy: HealthCheck,
+        service: str | None,
+        streams: Streams,
+        now: int,
+        make_load: Callable[[], Load] = Load,
+        *,
+        is_late: bool = False,
+    ) -> None:
         self.id = id
         self.endpoint = endpoint
         self.concluded_state = _CONNECTING
@@ -69,29 +74,23 @@ class SubchannelMachine:
         self.handle: Subchannel | None = None
         self.is_silent = False
         self.connections = self.connected_at = 0
-        self.ejection = ""
-        self.is_on_probe = False
+        self.holds = Holds()
+        self._share = 1.0
+        self._is_late = is_late
+        self._was_healthy = False
         self.draining: dict[int, Subchannel] = {}
         self._past = (0, 0, 0)
         self._policy = policy
         self._make_load = make_load
-        self._service = service
         self._jitter = streams.stream("health", id)
-        self._restarts = Restarts(policy, self._jitter)
+        self._health = Watching(id, policy, service, self._jitter)
         self._data_backoff = BackoffDelays(policy.reconnect, self._jitter)
-        self._suspicion = BackoffDelays(_REFRESH, self._jitter)
-        self._suspected_at = 0
-        self._refresh_at = 0
-        self._phase = Phase.DISCONNECTED
+        self._refreshes = Refreshes(self._jitter)
         self._is_data_ready = False
         self._is_data_failed = False
         self._link_reason = "connecting"
-        self._health_reason = ""
         self._data_reason = ""
         self._serving: int | None = None
-        self._watch = 0
-        self._watch_started_at = 0
-        self._has_answered = False
         self._view: SubchannelView | None = None
 
     # --- the transport -------------------------------------------------------------------
@@ -118,21 +117,18 @@ class SubchannelMachine:
         self.raw_state = _READY
         self.connections += 1
         self.connected_at = turn.now
-        self._health_reason = "connected" if self._service is None else "waiting for the first health status"
         self._data_reason = "waiting for a connection for calls"
-        self._restarts.connected()
         self._data_backoff.reset()
         turn.timers.cancel((self.id, "challenge", 0))
         turn.effects.append(PrepareData(self.id))
-        self._signal(Signal.CONNECTED if self._service is not None else Signal.CONNECTED_UNCHECKED, turn)
+        self._health.connected(turn)
         self._conclude(turn)
 
     def _disconnected(self, turn: Turn) -> None:
-        self._signal(Signal.LOST, turn)
-        self._heard(None, turn)
+        self._health.disconnected(turn)
         self._is_data_ready = self._is_data_failed = False
-        for kind in ("response", "retry", "data"):
-            turn.timers.cancel((self.id, kind, 0))
+        self._changed(turn)
+        turn.timers.cancel((self.id, "data", 0))
 
     def _arm_challenge(self, turn: Turn) -> None:
         delay = jittered(self._policy.reconnect.maximum_ns, self._policy.reconnect.jitter, self._jitter)
@@ -151,6 +147,7 @@ class SubchannelMachine:
         self._retire_handle(turn)
         turn.effects.append(Replace(self.id))
         self._arm_challenge(turn)
+        self._note(turn)
         self._become(_FAILURE, "no heartbeat", turn)
 
     # --- the connection for calls ------------------------------------------------------------
@@ -159,13 +156,14 @@ class SubchannelMachine:
         """A connection for calls is up; each one ends with a CloseConnection."""
         if self.handle is None or self.handle.generation != generation:
             self._retire_handle(turn)
-            self.handle = Subchannel(self.id, generation, self.endpoint, self._make_load())
+            self.handle = Subchannel(self.id, generation, self.endpoint, self._make_load(), self._share)
             self._changed(turn)
         if self.raw_state is not _READY:
             return
         self._is_data_ready = True
         self._is_data_failed = False
         self._data_backoff.reset()
+        self._changed(turn)  # in a panic that is all it takes
         self._conclude(turn)
 
     def data_failed(self, reason: str, turn: Turn) -> None:
@@ -185,21 +183,14 @@ class SubchannelMachine:
         if self._is_data_ready and self.handle is not None and self.handle.generation == generation:
             self._is_data_ready = False
             self._data_reason = "connection for calls lost"
+            self._changed(turn)
             turn.effects.append(PrepareData(self.id))
             self._conclude(turn)
 
     def data_suspected(self, turn: Turn) -> None:
-        """Calls got no answer in time; where none does for a while, they get a fresh connection.
-
-        The heartbeat asks over the control connection, and that may live while this one is cut off.
-        """
+        """Calls got no answer in time; where none does for a while, they get a fresh connection."""
         assert self.handle is not None
-        if self.handle.load.last_success_at >= self._suspected_at:
-            self._suspected_at = turn.now
-            self._suspicion.reset()
-            self._refresh_at = turn.now + self._suspicion.next()
-        elif turn.now >= self._refresh_at:
-            self._refresh_at = turn.now + self._suspicion.next()
+        if self._refreshes.is_due(self.handle.load.last_success_at, turn.now):
             turn.effects.append(RefreshData(self.id))
 
     def _retire_handle(self, turn: Turn) -> None:
@@ -237,138 +228,98 @@ class SubchannelMachine:
 
     def health_reported(self, watch: int, status: int, turn: Turn) -> None:
         """A status arrived on Watch number `watch`."""
-        if not self._is_present(watch):
-            return
-        self._answered(turn)
-        if not self._has_answered:
-            self._has_answered = True
-            self._restarts.answered()
-        self._heard(status, turn)
-        self._health_reason = serving_name(status)
-        is_serving = status == ServingStatus.SERVING
-        self._signal(Signal.SERVING if is_serving else Signal.OTHER, turn)
-        self._conclude(turn)
+        if self._health.is_present(watch):
+            self.is_silent = False
+            self._health.reported(status, turn)
+            self._conclude(turn)
 
     def watch_closed(self, watch: int, code: Code, details: str, turn: Turn) -> None:
         """Watch number `watch` ended."""
-        if not self._is_present(watch):
+        if not self._health.is_present(watch):
             return
-        self._answered(turn)
-        if code is Code.UNIMPLEMENTED:
-            self._unimplemented(details, turn)
-            return
-        self._signal(Signal.ENDED, turn)
-        text = f"health watch ended with {code.name}"
-        self._health_reason = f"{text}: {details}" if details else text
-        self._conclude(turn)
-
-    def _is_present(self, watch: int) -> bool:
-        return watch == self._watch and self._phase in health.STREAMING
-
-    def _answered(self, turn: Turn) -> None:
         # A connection alone is no sign of life: a hung backend's kernel accepts it.
         self.is_silent = False
-        turn.timers.cancel((self.id, "response", 0))
-
-    def _heard(self, status: int | None, turn: Turn) -> None:
-        if status != self._serving:
-            self._serving = status
-            self._changed(turn)
-
-    def _unimplemented(self, details: str, turn: Turn) -> None:
-        turn.effects.append(Report(HealthCheckingUnavailable(turn.now, self.id, self.endpoint.address, details)))
-        is_healthy = self._policy.on_unimplemented == "healthy"
-        self._signal(Signal.UNIMPLEMENTED if is_healthy else Signal.UNSUPPORTED, turn)
-        self._heard(None, turn)
-        self._health_reason = "no health service"
+        if code is Code.UNIMPLEMENTED:
+            turn.effects.append(Report(HealthCheckingUnavailable(turn.now, self.id, self.endpoint.address, details)))
+        self._health.closed(code, details, turn)
         self._conclude(turn)
 
-    def response_due(self, turn: Turn) -> None:
-        """The Watch has said nothing for too long."""
-        self._signal(Signal.NO_RESPONSE, turn)
-        self._health_reason = "no health response"
+    def health_due(self, kind: str, turn: Turn) -> None:
+        """A timer of its health is due: "response", "retry" or "confirm"."""
+        match kind:
+            case "response":
+                self._health.response_due(turn)
+            case "retry":
+                self._health.retry_due(turn)
+            case _:
+                self._health.confirm_due(turn)
         self._conclude(turn)
 
-    def retry_due(self, turn: Turn) -> None:
-        """Open the next Watch."""
-        self._signal(Signal.DUE, turn)
-
-    def _signal(self, signal: Signal, turn: Turn) -> None:
-        entry = health.TABLE.get((self._phase, signal))
-        if entry is None:
-            return
-        self._phase, action = entry
-        if action in (Action.STOP_WATCH, Action.STOP_AND_RETRY_LATER):
-            turn.effects.append(StopWatch(self.id, self._watch))
-        if action in (Action.RETRY_LATER, Action.STOP_AND_RETRY_LATER):
-            lasted = turn.now - self._watch_started_at if self._has_answered else None
-            turn.timers.set((self.id, "retry", 0), turn.now + self._restarts.delay(lasted))
-        elif action is Action.START_WATCH:
-            self._start_watch(turn)
-
-    def _start_watch(self, turn: Turn) -> None:
-        assert self._service is not None
-        self._watch += 1
-        self._watch_started_at = turn.now
-        self._has_answered = False
-        turn.effects.append(StartWatch(self.id, self._watch, self._service))
-        turn.timers.set((self.id, "response", 0), turn.now + self._policy.first_response_timeout_ns)
-
-    # --- passive health ----------------------------------------------------------------------
+    # --- the conclusion ----------------------------------------------------------------------
 
     @property
     def is_healthy(self) -> bool:
-        """Whether it could take calls, but for an ejection."""
-        return self._phase in health.HEALTHY and self._is_data_ready and not self._is_data_failed
+        """Whether it could take calls, but for what holds it out."""
+        return self._health.is_healthy and self._is_data_ready and not self._is_data_failed
 
-    def eject(self, reason: str, turn: Turn) -> None:
-        """Keep it out, whatever its health."""
-        self.ejection = reason
-        self._passive_is(False, turn)
+    @property
+    def is_connected(self) -> bool:
+        """Whether calls could reach it, whatever its health."""
+        return self._is_data_ready and self.handle is not None
 
-    def allow_probe(self, turn: Turn) -> None:
-        """Keep it out but for one call."""
-        if not self.is_on_probe:
-            self.ejection = self.ejection.replace("ejected for", "on probe after")
-            self._passive_is(True, turn)
-
-    def readmit(self, turn: Turn) -> None:
-        """End the ejection."""
-        self.ejection = ""
-        self._passive_is(False, turn)
-
-    def _passive_is(self, is_on_probe: bool, turn: Turn) -> None:
-        self.is_on_probe = is_on_probe
+    def hold(self, holds: Holds, turn: Turn) -> None:
+        """Keep it out for other reasons than its health, or no longer."""
+        if holds == self.holds:
+            return
+        self.holds = holds
         self._changed(turn)
         new = self._conclusion()
         # Without health, what it lacks beside that is the reason again.
         self._become(self.concluded_state if new is _CONNECTING else new, self._present_reason(), turn)
 
-    # --- the conclusion ----------------------------------------------------------------------
+    def weigh(self, share: float, turn: Turn) -> None:
+        """Give it this part of its weight."""
+        if share != self._share:
+            self._share = share
+            turn.is_reweighted = True
+            self._changed(turn)
+            if self.handle is not None:
+                self.handle.share = share
 
     def _conclude(self, turn: Turn) -> None:
+        self._note(turn)
         new = self._conclusion()
         if self.concluded_state is _FAILURE and new is _CONNECTING:
             return
         self._become(new, self._present_reason(), turn)
 
+    def _note(self, turn: Turn) -> None:
+        if self._health.serving != self._serving:
+            self._serving = self._health.serving
+            self._changed(turn)
+        is_healthy = self.is_healthy
+        if self._was_healthy and not is_healthy:
+            turn.flaps.append(self.id)
+        self._was_healthy = is_healthy
+
     def _conclusion(self) -> ConnectivityState:
-        if self._is_data_failed or self._phase in health.UNHEALTHY:
+        if self._is_data_failed or self._health.is_unhealthy:
             return _FAILURE
         if self.is_healthy:
             # A50: an ejected subchannel is in TRANSIENT_FAILURE, whatever its health.
-            return _FAILURE if self.ejection else _READY
+            return _FAILURE if self.holds.reason else _READY
         return _FAILURE if self.raw_state is _FAILURE else _CONNECTING
 
     def _present_reason(self) -> str:
-        if self.is_healthy and self.ejection:
-            return self.ejection
-        if self._phase is Phase.DISCONNECTED:
+        if self.is_healthy and self.holds.reason:
+            return self.holds.reason
+        phase = self._health.phase
+        if phase is Phase.DISCONNECTED:
             return self._link_reason
-        is_data_lacking = self._phase in health.HEALTHY and not self._is_data_ready
-        if is_data_lacking or (self._is_data_failed and self._phase is Phase.WATCHING):
+        is_data_lacking = self._health.is_healthy and not self._is_data_ready
+        if is_data_lacking or (self._is_data_failed and phase is Phase.WATCHING):
             return self._data_reason
-        return self._health_reason
+        return self._health.reason
 
     def _become(self, new: ConnectivityState, reason: str, turn: Turn) -> None:
         old = self.concluded_state
@@ -377,6 +328,10 @@ class SubchannelMachine:
         self.reason = reason
         self._changed(turn)
         if new is not old:
+            if new is _READY:
+                if old is _FAILURE or self._is_late:  # who has merely reconnected is as warm as it was
+                    turn.late.append(self.id)
+                self._is_late = False
             turn.tally[old] -= 1
             turn.tally[new] += 1
             self.concluded_state = new
@@ -388,13 +343,27 @@ class SubchannelMachine:
         turn.is_changed = True
 
     @property
+    def picks(self) -> int:
+        """How many calls were ever given to it."""
+        return self._past[0] + sum(load.picks for load in self.view.loads)
+
+    @property
     def view(self) -> SubchannelView:
         """What is published of this subchannel."""
         if self._view is None:
             handles = [*self.draining.values(), *([self.handle] if self.handle else [])]
             loads = tuple(handle.load for handle in handles)
-            state, is_out = self.concluded_state, bool(self.ejection)
             self._view = SubchannelView(
-                self.id, self.endpoint, state, self._serving, self.reason, self.since, loads, self._past, is_out
+                self.id,
+                self.endpoint,
+                self.concluded_state,
+                self._serving,
+                self.reason,
+                self.since,
+                loads,
+                self._past,
+                is_ejected=bool(self.holds.ejection),
+                is_damped=bool(self.holds.damping),
+                weight=self.endpoint.weight * self._share,
             )
         return self._view

@@ -18,6 +18,9 @@ class Turn:
     Attributes:
         tally: how many subchannels are in which concluded state.
         is_changed: whether there is something new to publish.
+        is_reweighted: whether pickers must be built anew though their subchannels are the same.
+        flaps: subchannels whose good health has ended, once for each time.
+        late: those that became READY in a channel that serves already.
     """
 
     now: int
@@ -25,3 +28,6 @@ class Turn:
     tally: Counter[ConnectivityState] = field(default_factory=Counter)
     effects: list[Effect] = field(default_factory=list)
     is_changed: bool = False
+    is_reweighted: bool = False
+    flaps: list[int] = field(default_factory=list)
+    late: list[int] = field(default_factory=list)

@@ -60,6 +60,7 @@ METRICS: Mapping[str, str] = {
     "lam": "calls per second that are offered by all clients",
     "rho": "the load of all backends at their full speed, if each call is sent once",
     "tokens_min": "the least that was left of any retry budget, as a share",
+    "replications": "how many runs the check looks at: all of them, or 1",
 }
 OVER_RUNS: Mapping[str, tuple[tuple[str, ...], int, str]] = {
     "mean_of": (("metric", "policy"), 1, "the mean over the replications"),
@@ -110,7 +111,7 @@ class Numbers:
 
     def __init__(self, record: RunRecord, parameters: Mapping[str, float] | None = None,
                  others: Mapping[str, RunRecord] | None = None) -> None:
-        self.names = {**(parameters or {}), **record.metrics}
+        self.names = {"replications": 1.0, **(parameters or {}), **record.metrics}
         self.functions: dict[str, Callable[..., float]] = {
             name: _bound(name, function.call, record) for name, function in check_functions.FUNCTIONS.items()
         }
@@ -192,6 +193,7 @@ def _numbers(policy: str, parameters: Mapping[str, float], runs: Runs) -> list[N
 
 def _judge_over_runs(expression: Expression, policy: str, numbers: Sequence[Numbers], runs: Runs) -> Verdict:
     names = {name: fmean(one.names[name] for one in numbers) for name in numbers[0].names}
+    names["replications"] = len(numbers)
     functions = {name: _mean_function(name, numbers) for name in numbers[0].functions}
 
     def values(metric: str, of: str = policy) -> list[float]:
@@ -292,7 +294,7 @@ def _check_argument(scenario: Scenario, kind: str, text: str | None) -> None:
         "belief": BELIEFS,
         "series": check_functions.SERIES,
         "policy": list(scenario.policies),
-        "metric": list(METRICS),
+        "metric": [name for name in METRICS if name != "replications"],
     }
     if kind == "backends":
         check_functions.matching(text, [f"{g.name}{number}" for g in scenario.backends for number in range(g.count)])

@@ -17,6 +17,7 @@ from healthlb.core.failover import CallPolicy, Start, call_policy
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, ConnectivityState
 from healthlb.core.pickers import ANY_CALL, CallEnd, PickerFactory
+from healthlb.core.waiting import Wait
 from healthlb.simulation.call import Attempt, Call
 from healthlb.simulation.record import BIN
 from healthlb.simulation.scenario import ClientGroup, Policy
@@ -131,7 +132,7 @@ class Client:
         call = Call(self, number, now, now + length if length else 0, works, user)
         if length:
             engine.deadline(length, self._expire_call, call)
-        call.begin(FIRST)
+        call.launch(FIRST)
 
     def send(self, call: Call, start: Start, sub: Subchannel) -> None:
         """Send an attempt of a call to what was picked and counted in."""
@@ -202,7 +203,7 @@ class Client:
         attempt.sub.load.abandon()
         call = attempt.call or self._make_call(attempt)
         del call.live[attempt.start.attempt]
-        call.perform(call.attempt_lost(attempt.start, attempt.sub, now), Code.UNAVAILABLE)
+        call.perform(call.lost(attempt.start, attempt.sub, now), Code.UNAVAILABLE)
 
     # --- ends ----------------------------------------------------------------------------------------
 
@@ -227,7 +228,7 @@ class Client:
         if self.told.of_all:
             self._tell(attempt, code, now)
         if attempt.call is not None:
-            attempt.call.succeeded(attempt, now)
+            attempt.call.attempt_ended(attempt, now)
             return
         attempt.sub.load.succeed(now)
         if self.budget.counts_successes:
@@ -347,6 +348,13 @@ class Client:
             self._deferred.append((self.wake, (call, at)))
         else:
             call.wake(at)
+
+    def end_wait(self, call: Call, wait: Wait) -> None:
+        """A call has waited as long as it may."""
+        if self.is_stalled:
+            self._deferred.append((self.end_wait, (call, wait)))
+        else:
+            call.wait_ended(wait)
 
     # --- the host's word -----------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from healthlb.config import Failover, HealthCheck, Heartbeat, SlowStart, Subset
 from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
+from healthlb.config_overload import Overload
 from healthlb.core.pickers import PickerSource, make_factory, picker_names, service_config_picker
 from healthlb.core.streams import Streams
 from healthlb.presets import resilient
@@ -55,6 +56,7 @@ def read_policy(name: str, table: Table) -> Policy:
         failover=_read_failover(table, base.failover),
         outliers=_read_outliers(table, base.outliers),
         subset=_optional(table, "subset", Subset, None),
+        overload=_optional(table, "overload", Overload, Overload()),
         extra=_read_extra(table),
     )
     table.done()

@@ -17,6 +17,7 @@ from healthlb.core.balancer import Balancer
 from healthlb.core.facts import Fact
 from healthlb.core.heartbeat import Pace
 from healthlb.core.messages import Endpoint
+from healthlb.core.overload import Admission
 from healthlb.core.pickers import make_factory
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.streams import Streams
@@ -40,6 +41,7 @@ from healthlb.simulation.trace import Trace
 from healthlb.simulation.wire import Connection
 
 _MOST_FACTS = 5_000
+_STEPS = 100
 _NO_WARMUP = (0, 0, 0, 0, 0, 0)
 
 
@@ -90,13 +92,15 @@ class Around:
 
 def core_host(world: World, client: Client, seed: int) -> Host:
     """Return the simulator's own host of a client's core."""
-    balancer = make_balancer(world.policy, seed)
-    return CoreHost(world.engine, balancer, client.factory, Around(world, client), world.policy.service)
+    policy, admission = world.policy, Admission(world.policy.overload)
+    balancer = make_balancer(policy, seed, admission)
+    return CoreHost(world.engine, balancer, client.factory, Around(world, client), policy.service, admission)
 
 
-def make_balancer(policy: Policy, seed: int) -> Balancer:
+def make_balancer(policy: Policy, seed: int, admission: Admission) -> Balancer:
     """Return a client's core; each client is a process of its own, with a pace of its own."""
     extra: dict[str, Any] = dict(policy.extra)
+    extra["admission"] = admission
     return Balancer(policy.service, policy.health, seed, Pace(), policy.subset, policy.outliers, **extra)
 
 
@@ -151,14 +155,17 @@ class World:
         self._by_name = {server.name: server for server in self.servers}
         if len(self._by_name) < len(self.servers):
             raise ConfigError("two backends have the same name")
-        self.lanes = Lanes(self.engine, self.servers, sum(group.count for group in scenario.clients), scenario.warmup)
+        clients = sum(group.count for group in scenario.clients)
+        self.lanes = Lanes(self.engine, self.servers, clients, scenario.warmup, scenario.duration)
         self._paths: dict[tuple[int, int], Path] = {}
         self.resolver = Resolver(self.engine, self.servers, scenario.addresses)
         self.clients = self._make_clients(make_host)
         self.before = _NO_WARMUP
+        self.builds: int | None = None
         Faults(self).schedule()
         if scenario.warmup:
             self.engine.at(scenario.warmup, self._warmed_up)
+        self.engine.at(scenario.duration, self._arrived)
 
     # --- making --------------------------------------------------------------------------------------
 
@@ -218,7 +225,7 @@ class World:
 
     def reported(self, client: Client, fact: Fact) -> None:
         """A client's core reports."""
-        if fact.at >= self.tally.warmup and getattr(fact, "is_enforced", True):
+        if self.tally.warmup <= fact.at <= self.scenario.duration and getattr(fact, "is_enforced", True):
             name = type(fact).__name__
             self.tally.facts[name] = self.tally.facts.get(name, 0) + 1
         if client.number == 0 and len(self.facts) < _MOST_FACTS:
@@ -234,6 +241,12 @@ class World:
     def _warmed_up(self) -> None:
         self.before = self.sums()
 
+    def _arrived(self) -> None:
+        self.builds = self._builds()
+
+    def _builds(self) -> int:
+        return sum(getattr(client.pool, "builds", 0) for client in self.clients)
+
     def sums(self) -> tuple[int, int, int, int, int, int]:
         """Return what is only ever counted up: calls, attempts after the first, hedges, unsent ones, builds, waste."""
         tally = self.tally
@@ -242,7 +255,7 @@ class World:
             tally.again,
             tally.hedges,
             tally.unsent,
-            sum(getattr(client.pool, "builds", 0) for client in self.clients),
+            self._builds() if self.builds is None else self.builds,
             sum(server.backend.wasted_ns for server in self.servers),
         )
 
@@ -260,10 +273,18 @@ class World:
 
     # --- the run ---------------------------------------------------------------------------------------
 
-    def run(self) -> RunRecord:
-        """Let all happen, and return what came of it."""
+    def run(self, each: Callable[[World], object] | None = None) -> RunRecord:
+        """Let all happen, and return what came of it.
+
+        Args:
+            each: is called after every hundredth of the time, to show how far it is; it changes nothing.
+        """
         started_at = time.process_time()
         with _fewer_collections():
+            if each is not None:
+                for step in range(1, _STEPS):
+                    self.engine.run(self.end * step // _STEPS)
+                    each(self)
             self.engine.run(self.end)
         return make_record(self, time.process_time() - started_at)
 

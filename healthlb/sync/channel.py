@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import grpc
 
-from healthlb.config import Failover, HealthCheck, Subset
+from healthlb.config import Failover, HealthCheck, SlowStart, Subset
 from healthlb.config_outliers import Outliers
 from healthlb.config_overload import Overload
 from healthlb.control.attempts import Method, make_method
@@ -50,7 +50,11 @@ class HealthAwareChannel(grpc.Channel):
         failover: what happens to a call whose attempt fails; None is one attempt.
         outliers: who is ejected for what its calls say; None is nobody.
         overload: how many calls may wait and be in flight; None is any number.
+        panic_threshold: the share of healthy subchannels, 0 to 1, below which picks go to all that are connected;
+            0 is never.
         subset: to how many of the target's endpoints it connects, a `Subset`; None is all.
+        slow_start: how the weight of a subchannel grows that comes in late, a `SlowStart`; None is at once. It needs
+            a picker that reads weights.
         service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
         listeners: called with each fact, in order, on a thread of their own.
 
@@ -71,7 +75,9 @@ class HealthAwareChannel(grpc.Channel):
         failover: Failover | None = DEFAULT_FAILOVER,
         outliers: Outliers | None = _DEFAULT_OUTLIERS,
         overload: Overload | None = _DEFAULT_OVERLOAD,
+        panic_threshold: float = 0.0,
         subset: Subset | None = None,
+        slow_start: SlowStart | None = None,
         service_config: str | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
@@ -86,7 +92,9 @@ class HealthAwareChannel(grpc.Channel):
             failover=failover,
             outliers=outliers,
             overload=overload,
+            panic_threshold=panic_threshold,
             subset=subset,
+            slow_start=slow_start,
             service_config=service_config,
             listeners=listeners,
         )
@@ -203,6 +211,10 @@ class HealthAwareChannel(grpc.Channel):
     def state(self) -> grpc.ChannelConnectivity:
         """Return the aggregated state: READY, else CONNECTING, else TRANSIENT_FAILURE; IDLE before use."""
         return to_grpc_state(self._pool.board.snapshot.state)
+
+    def is_panicking(self) -> bool:
+        """Whether fewer than `panic_threshold` are healthy, so that calls go to all that are connected."""
+        return self._pool.board.snapshot.is_panicking
 
     def wait_until_ready(self, timeout: float | None = None, min_ready: int = 1) -> None:
         """Block until at least `min_ready` subchannels are READY.

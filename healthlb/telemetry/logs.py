@@ -13,10 +13,13 @@ from healthlb.core.messages import (
     HealthCheckingUnavailable,
     HeartbeatLoss,
     Overflow,
+    Panic,
+    Release,
     Removal,
     ResolutionFailure,
     Return,
     StateChange,
+    Suppression,
 )
 
 _log = logging.getLogger("healthlb")
@@ -33,6 +36,9 @@ _LEVELS: dict[type[Fact], int] = {
     Ejection: logging.WARNING,
     Return: logging.INFO,
     Overflow: logging.WARNING,
+    Suppression: logging.WARNING,
+    Release: logging.INFO,
+    Panic: logging.WARNING,
 }
 
 
@@ -70,3 +76,11 @@ def describe(fact: Fact) -> str:
             return f"{address}: no longer ejected ({cause})"
         case Overflow(_, cap, limit, calls):
             return f"channel: calls refused by {cap}={limit:g}: {calls}"
+        case Suppression(_, _, address, flaps, _, duration):
+            return f"{address}: damped for {duration / SECOND:.1f} s ({flaps} flaps of late)"
+        case Release(_, _, address, cause):
+            return f"{address}: no longer damped ({cause})"
+        case Panic(_, True, healthy, total, picks):
+            return f"panic is over: {healthy} of {total} subchannels are healthy; it picked for {picks} calls"
+        case Panic(_, _, healthy, total):
+            return f"panic: {healthy} of {total} subchannels are healthy, so calls go to all that are connected"

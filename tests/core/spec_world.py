@@ -13,7 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from healthlb.config import Backoff, HealthCheck, Heartbeat
+from healthlb.config import Backoff, FlapDamping, HealthCheck, Heartbeat, SlowStart
 from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
 from healthlb.core import messages
 from healthlb.core.balancer import Balancer
@@ -39,11 +39,13 @@ from healthlb.core.pickers.round_robin import RoundRobin
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.toml"))
 
 _START = 1_000 * SECOND  # so that no time is 0 by chance
-_HEADER = {"title", "source", "service", "is_checked", "health", "outliers", "phases"}
+_HEADER = {
+    "title", "source", "service", "is_checked", "health", "outliers", "panic_threshold", "slow_start", "phases",
+}  # fmt: skip
 _INPUTS = {"title", "at", "events"}
 _EXPECTATIONS = {
     "states", "state", "reasons", "serving", "ready", "picks", "failure", "effects", "facts", "is_rebuilt", "deadline",
-    "absent", "ejected", "probes",
+    "absent", "ejected", "probes", "damped", "is_panicking", "weights",
 }  # fmt: skip
 _NUMBERED = {"watch": StartWatch, "check": SendCheck}
 
@@ -74,12 +76,19 @@ class World:
     def __init__(self, spec: dict[str, Any]) -> None:
         service = spec.get("service", "svc") if spec.get("is_checked", True) else None
         self._outliers = _outliers(spec["outliers"]) if "outliers" in spec else None
-        self.balancer = Balancer(service, _policy(spec.get("health", {})), seed=1, outliers=self._outliers)
+        self.balancer = Balancer(
+            service,
+            _policy(spec.get("health", {})),
+            seed=1,
+            outliers=self._outliers,
+            panic_threshold=spec.get("panic_threshold", 0.0),
+            slow_start=SlowStart(**spec["slow_start"]) if "slow_start" in spec else None,
+        )
         self._probes_ended: list[ProbeEnded] = []
         self._now = _START
         self._numbers: dict[tuple[type, int], list[int]] = defaultdict(list)
         self._generations: dict[int, int] = {}
-        self._is_rebuilt = False
+        self._fresh = 0
 
     def play(self, phase: dict[str, Any]) -> None:
         """Let time run to the phase, then tell its events; check what it expects."""
@@ -97,7 +106,7 @@ class World:
             "is_rebuilt": is_rebuilt,
             **self._picture(),
         }
-        for key in ("reasons", "serving"):  # these may name some addresses only
+        for key in ("reasons", "serving", "weights"):  # these may name some addresses only
             observed[key] = {address: observed[key].get(address) for address in phase.get(key, {})}
         assert {key: observed[key] for key in expected} == expected
         assert [name for name in phase.get("absent", []) if name in names] == []
@@ -121,6 +130,11 @@ class World:
             return []
         if name == "calls":
             return self._calls(*values)
+        if name == "well":
+            return self._well(*values)
+        if name == "status":
+            sub, status = values
+            return self._tell("HealthReported", [sub, len(self._numbers[StartWatch, sub]), status])
         kind = getattr(messages, name)
         names = [field.name for field in dataclasses.fields(kind)]
         arguments = {field: self._value(field, value, values) for field, value in zip(names, values, strict=False)}
@@ -133,6 +147,15 @@ class World:
             handle.load.take_probe()
             assert handle.load.start()
             effects += self._end(handle, code)
+        return effects
+
+    def _well(self, *subs: int) -> list[Any]:
+        effects = []
+        for sub in subs:
+            self._fresh += 1
+            effects += self._tell("ConnectivityChanged", [sub, "READY"])
+            effects += self._tell("DataReady", [sub, self._fresh])
+            effects += self._tell("status", [sub, "SERVING"])
         return effects
 
     def _end(self, handle: Any, code: str) -> list[Any]:
@@ -193,7 +216,9 @@ class World:
         if "timeout" in fields:
             fields["timeout"] /= SECOND
         if "duration" in fields:
-            fields["duration"] /= SECOND
+            fields["duration"] = round(fields["duration"] / SECOND, 3)
+        if "penalty" in fields:
+            fields["penalty"] = round(fields["penalty"], 1)
         return [type(message).__name__, *(_plain_value(value) for value in fields.values())]
 
     def _picture(self) -> dict[str, Any]:
@@ -209,6 +234,9 @@ class World:
             "ready": [handle.address for handle in snapshot.ready],
             "picks": sorted({handle.address for handle in picks if handle is not None}),
             "ejected": [address for address, view in views.items() if view.is_ejected],
+            "damped": [address for address, view in views.items() if view.is_damped],
+            "is_panicking": snapshot.is_panicking,
+            "weights": {address: round(view.weight, 6) for address, view in views.items()},
             "probes": [handle.address for handle in snapshot.probes],
             "failure": snapshot.failure.details if snapshot.failure else "",
         }
@@ -227,6 +255,8 @@ def _policy(table: dict[str, Any]) -> HealthCheck:
     fields = dict(table)
     for name, defaults in (("backoff", {}), ("reconnect", {"initial": 0.2, "maximum": 1.0})):
         fields[name] = Backoff(**{"jitter": 0.0, **defaults, **fields.get(name, {})})
+    if "damping" in fields:
+        fields["damping"] = FlapDamping(**fields["damping"])
     fields["heartbeat"] = Heartbeat(**fields["heartbeat"]) if "heartbeat" in fields else None
     return HealthCheck(**fields)
 

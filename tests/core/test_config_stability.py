@@ -11,7 +11,7 @@ from healthlb.errors import ConfigError
 WRONG = [
     (FlapDamping, {"penalty": 0}, "FlapDamping.penalty must be a number above 0, not 0"),
     (FlapDamping, {"half_life": 0}, "FlapDamping.half_life must be a number above 0, not 0"),
-    (FlapDamping, {"suppress": 999}, "FlapDamping.suppress must be a number at least 1000, not 999"),
+    (FlapDamping, {"suppress": 1000}, "FlapDamping.suppress must be a number above 1000, not 1000"),
     (FlapDamping, {"reuse": 0}, "FlapDamping.reuse must be a number above 0, not 0"),
     (FlapDamping, {"reuse": 2000}, "FlapDamping.reuse must be below FlapDamping.suppress (2000), not 2000"),
     (

@@ -226,7 +226,7 @@ def test_what_is_asked_over_all_replications() -> None:
         "mean_of('errors') == 6",
         "errors == 6",
         "picks('b0') == 18 and mean_of('ok') == 90",
-        "total('errors') == 18",
+        "total('errors') == errors * replications == 18",
         "abs(ci95('errors') - 4.968) < 0.001",
         "mean_of('errors', 'tuned') < 2.4",
         "abs(gain('errors', 'tuned') - 3.6667) < 0.001",

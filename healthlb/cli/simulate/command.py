@@ -11,7 +11,12 @@ import click
 
 # The command's name, and the module that has it under the name `command`.
 COMMANDS: dict[str, str] = {
+    "list": "healthlb.cli.simulate.listing",
+    "run": "healthlb.cli.simulate.run",
+    "compare": "healthlb.cli.simulate.compare",
+    "sweep": "healthlb.cli.simulate.sweep",
     "validate": "healthlb.cli.simulate.validate",
+    "calibrate": "healthlb.cli.simulate.calibrate",
 }
 
 

@@ -63,6 +63,8 @@ class PickerFactory(Protocol):
     - `call_ended(sub, end)`: called with a `CallEnd` for each attempt that failed; from the thread that ran it, so
       it must not block, and what it raises goes to the log. With `needs_latency = True` it hears of every attempt,
       and with `needs_reports = True` of every attempt with the backend's load report (gRFC A51).
+    - `reads_weight = False`: its pickers do not look at `Subchannel.weight`, so that slow start would come to nothing,
+      and asking for it is an error.
     - `needs_call = False`: first attempts give `pick` a blank `CallInfo`, which saves making one per call.
     """
 

@@ -100,6 +100,7 @@ class PeakEwma:
     """
 
     needs_call = False
+    reads_weight = False
     needs_latency = True
 
     def __init__(self, *, decay: float = 10.0, failure_seconds: float = 1.0) -> None:

@@ -29,6 +29,7 @@ class PickFirst:
     """
 
     needs_call = False
+    reads_weight = False
 
     def __init__(self, *, shuffle_address_list: bool = False) -> None:
         if not isinstance(shuffle_address_list, bool):

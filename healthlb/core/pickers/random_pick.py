@@ -17,6 +17,7 @@ class RandomPick:
     """The factory: it owns the random stream."""
 
     needs_call = False
+    reads_weight = False
 
     def __init__(self) -> None:
         self._rng = Streams(0).stream("random")

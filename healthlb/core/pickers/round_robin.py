@@ -20,6 +20,7 @@ class RoundRobin:
     """
 
     needs_call = False
+    reads_weight = False
 
     def __init__(self) -> None:
         self._counter: Iterator[int] = itertools.count()

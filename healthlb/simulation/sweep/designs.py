@@ -52,6 +52,11 @@ class Axis:
         return not self.values
 
     @property
+    def is_numeric(self) -> bool:
+        """Whether all its values are numbers or durations."""
+        return all(in_seconds(value) is not None for value in self.values)
+
+    @property
     def grid(self) -> tuple[Value, ...]:
         """Its values in a grid; no whole number comes twice."""
         if self.values:

@@ -92,6 +92,8 @@ def parse(data: Mapping[str, Any], where: str, find: Callable[[str], Mapping[str
 
 
 def _world(table: Table, find: Callable[[str], Mapping[str, Any]]) -> Mapping[str, Any]:
+    if table.is_table("scenario"):
+        return {"name": table.text("name"), **table.mapping("scenario")}
     name = table.text("scenario")
     try:
         return find(name)
@@ -182,10 +184,12 @@ def _boundary(table: Table, names: list[str]) -> str:
 
 def _map(table: Table, axes: tuple[Axis, ...]) -> Map | None:
     inner = table.table("map")
-    names = [axis.name for axis in axes]
+    names = [axis.name for axis in axes if axis.is_numeric]
     if inner is None:
-        return Map(x=names[0], y=names[1], values=()) if len(axes) > 1 else None
-    x, y = inner.text("x", names[0], names), inner.text("y", names[min(1, len(names) - 1)], names)
+        return Map(x=names[0], y=names[1], values=()) if len(names) > 1 else None
+    if len(names) < 2:
+        raise SweepError(f"{inner.where}: needs two axes of numbers or durations, there are {len(names)}")
+    x, y = inner.text("x", names[0], names), inner.text("y", names[1], names)
     if x == y:
         raise inner.error("y", y, "must be another axis than x")
     values = inner.texts("values", ())

@@ -1,0 +1,103 @@
+"""What the commands that run a scenario have in common: finding it, and the options that change it.
+
+The one rule: a file that is wrong ends a command with exit code 2, as wrong arguments do; 1 is for checks that fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from healthlb.cli.simulate.watching import watched
+from healthlb.errors import ConfigError
+from healthlb.simulation.durations import parse_duration
+from healthlb.simulation.results import write_results
+from healthlb.simulation.running import Outcome, changed, chosen, run_all
+from healthlb.simulation.scenario import Scenario
+from healthlb.simulation.scenario_file import find_scenario, parse_scenario, read_content
+
+INTERRUPTED = 130
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """A time on the command line, as "60s", in nanoseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the nanoseconds."""
+        try:
+            return value if isinstance(value, int) else parse_duration("it", value, low=1)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+_OPTIONS = (
+    click.argument("scenario", metavar="NAME|FILE"),
+    click.option("--seed", type=int, help="Another seed than the file's."),
+    click.option("--reps", type=click.IntRange(1, 100_000), help="How often, each time with other random streams."),
+    click.option("--until", type=Duration(), metavar="TIME", help="Let no calls arrive after this time, as 60s."),
+    click.option("--trace", type=click.IntRange(0, 3), help="1 facts and faults, 2 every call too, 3 as text."),
+    click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write files into a folder."),
+)
+
+
+def with_options(command: F) -> F:
+    """Give a command the arguments that name a scenario and change it."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line says.
+
+    Attributes:
+        scenario: a name of the catalogue, or a file.
+        seed: another one than the file's, or None.
+        reps: other replications than the file's, or None.
+        until: nanoseconds after which no calls arrive, or None.
+        trace: how much is traced, or None.
+        output: the folder for files, or None.
+    """
+
+    scenario: str
+    seed: int | None
+    reps: int | None
+    until: int | None
+    trace: int | None
+    output: Path | None
+
+    def load(self) -> tuple[Scenario, Mapping[str, Any]]:
+        """Return the scenario as changed by the options, and the file's content.
+
+        Raises:
+            click.UsageError: there is no such scenario, or it is wrong.
+        """
+        try:
+            path = find_scenario(self.scenario)
+            content = read_content(path)
+            made = parse_scenario(content, str(path))
+            return changed(made, seed=self.seed, replications=self.reps, until=self.until), content
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from error
+
+    def run(self, scenario: Scenario, content: Mapping[str, Any], policies: Sequence[str]) -> Outcome:
+        """Run it, show how it goes, and write the files that are asked for."""
+        try:
+            names = chosen(scenario, policies)
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from error
+        trace = self.trace if self.trace is not None else 2 if self.output else 0
+        with watched(Console(stderr=True)) as tell:
+            outcome = run_all(scenario, names, trace=trace, tell=tell)
+        if self.output is not None:
+            write_results(self.output, outcome, content)
+        return outcome
