@@ -14,7 +14,8 @@ from itertools import repeat
 from typing import Any
 
 import healthlb
-from healthlb.control.attempts import FIRST, Attempts
+from healthlb.control.attempts import Attempts
+from healthlb.core.attempts import FIRST
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import ConnectivityState, Endpoint
 from healthlb.core.pickers import PickerSource
@@ -108,8 +109,10 @@ def open_offline(
     """Return a sync channel that believes in `size` READY subchannels; nothing is connected."""
     channel = healthlb.HealthAwareChannel(["127.0.0.1:1"], picker=picker)
     pool = channel._pool
+    make_load = pool.admission.crowd.make_load
     ready = tuple(
-        Subchannel(number, 1, Endpoint(f"127.0.0.1:{number}", weight(number))) for number in range(1, size + 1)
+        Subchannel(number, 1, Endpoint(f"127.0.0.1:{number}", weight(number)), make_load())
+        for number in range(1, size + 1)
     )
     factory = pool.settings.factory
     if isinstance(factory, RingHash):
