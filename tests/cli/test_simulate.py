@@ -148,6 +148,35 @@ def test_files_hold_what_was_shown(scenario: Path, tmp_path: Path) -> None:
     assert " pick 1.1 b" in trace
 
 
+def test_a_report_shows_what_was_run(scenario: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+
+    result = invoke("run", scenario, "--reps", 1, "--html", report)
+    run = report.read_text()
+    assert result.exit_code == 0
+    assert f"report: {report}" in result.stderr
+    assert "One of four fails half of its calls" in run
+    assert "retrying against plain" in run
+    assert "✓ All 4 checks hold" in run
+    assert "[[backend]]\ncount = 4" in run
+
+    result = invoke("run", scenario, "--reps", 2, "--policy", "plain", "--html", report)
+    assert "Drawn is replication 0 of 2" in report.read_text()
+    assert "against" not in report.read_text()
+
+    result = invoke("compare", scenario, "--reps", 2, "--policy", "retrying", "--policy", "plain", "--html", report)
+    assert result.exit_code == 0
+    assert "plain against retrying" in report.read_text()
+
+
+def test_a_report_that_cannot_be_written_is_said_so(scenario: Path, tmp_path: Path) -> None:
+    result = invoke("run", scenario, "--reps", 1, "--html", tmp_path / "no" / "report.html")
+
+    assert result.exit_code == 2
+    assert "--html" in result.stderr
+    assert "No such file" in result.stderr
+
+
 def test_compare_takes_differences_in_pairs(scenario: Path) -> None:
     result = invoke("compare", scenario, "--policy", "plain", "--policy", "retrying")
 
