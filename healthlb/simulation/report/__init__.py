@@ -5,7 +5,7 @@ The one rule: whatever is drawn is in the records. A report computes sums, share
 
 from __future__ import annotations
 
-from healthlb.simulation.report.documents import render_comparison, render_maps, render_run
+from healthlb.simulation.report.documents import render_comparison, render_maps, render_outcome, render_run
 from healthlb.simulation.report.heatmap import HeatMap
 
-__all__ = ["HeatMap", "render_comparison", "render_maps", "render_run"]
+__all__ = ["HeatMap", "render_comparison", "render_maps", "render_outcome", "render_run"]

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from healthlb.simulation.report import steps
-from healthlb.simulation.report.markup import Markup, join, percent, tag
-from healthlb.simulation.report.palette import Look, fill
+from healthlb.simulation.report.clipped import Box, filled
+from healthlb.simulation.report.markup import Markup, join
+from healthlb.simulation.report.palette import Look
 from healthlb.simulation.report.scale import SECOND, seconds
 from healthlb.simulation.report.steps import Span
 
@@ -21,47 +22,45 @@ class Pencil:
     """Draws bars of states.
 
     Attributes:
+        name: the ids of what it draws begin with it.
         end: of the time axis, in nanoseconds.
         count: how many columns to draw, None for each span by itself.
         has_titles: whether each span says what it is when pointed at.
     """
 
+    name: str
     end: int
     count: int | None
     has_titles: bool
 
-    def bar(self, found: list[Span], look: Callable[[str], Look], y: float, height: float) -> Markup | None:
-        """Return a bar; `look` says how a state is drawn."""
+    def bar(self, kind: str, found: list[Span], look: Callable[[str], Look], y: float, height: float) -> Markup | None:
+        """Return a bar; `kind` tells it from others of this pencil, `look` says how a state is drawn."""
         if not found:
             return None
-        boxes = self._boxes(found, y, height) if self.count is None else self._stacks(found, y, height, self.count)
-        groups = (
-            tag("g", join(drawn), style=f"fill:{fill(look(state))}", class_=f"state {state}")
-            for state, drawn in boxes.items()
+        boxes = self._boxes(found) if self.count is None else self._stacks(found, self.count)
+        # States may be called anything, so ids have their place instead.
+        return join(
+            filled(drawn, look(state), y, height, name=f"{self.name}-{kind}-{place}", class_=f"state {state}")
+            for place, (state, drawn) in enumerate(boxes.items())
         )
-        return join(groups)
 
-    def _boxes(self, found: list[Span], y: float, height: float) -> dict[str, list[Markup]]:
-        boxes: dict[str, list[Markup]] = {}
+    def _boxes(self, found: list[Span]) -> dict[str, list[Box]]:
+        boxes: dict[str, list[Box]] = {}
         for span in found:
-            start, width = span.start / self.end, (span.end - span.start) / self.end
+            start, end = span.start / self.end, span.end / self.end
             words = f"{span.state}, {seconds(span.start / SECOND)} to {seconds(span.end / SECOND)}"
-            title = tag("title", words) if self.has_titles and span.state else None
-            box = tag("rect", title, x=percent(start), width=percent(max(width, 0.0005)), y=y, height=height)
+            box = Box(start, max(end, start + 0.0005), title=words if self.has_titles else "")
             boxes.setdefault(span.state, []).append(box)
         return boxes
 
-    def _stacks(self, found: list[Span], y: float, height: float, count: int) -> dict[str, list[Markup]]:
-        boxes: dict[str, list[Markup]] = {span.state: [] for span in found}
+    def _stacks(self, found: list[Span], count: int) -> dict[str, list[Box]]:
+        boxes: dict[str, list[Box]] = {span.state: [] for span in found}
         shares = steps.columns(found, self.end, count)
         for first, after in _runs(shares):
-            at = y
+            at = 0.0
             for state, part in sorted(shares[first].items()):
-                box = tag(
-                    "rect", x=percent(first / count), width=percent((after - first) / count), y=at, height=part * height
-                )
-                boxes[state].append(box)
-                at += part * height
+                boxes[state].append(Box(first / count, after / count, at, at + part))
+                at += part
         return boxes
 
 

@@ -6,6 +6,7 @@ The one rule: the same arguments give the same bytes. Nothing of the machine, th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from healthlb.simulation.estimates import Estimate
 from healthlb.simulation.record import RunRecord
@@ -19,6 +20,9 @@ from healthlb.simulation.report.page import Checked, checks, figures, header, nu
 from healthlb.simulation.report.paired import by_policy
 from healthlb.simulation.report.scale import DASH, SECOND, plain, seconds
 from healthlb.simulation.report.tables import Table
+
+if TYPE_CHECKING:
+    from healthlb.simulation.running import Outcome
 
 
 def render_run(
@@ -45,6 +49,19 @@ def render_comparison(records: Sequence[RunRecord], *, results: Sequence[Checked
         text: of the scenario.
     """
     return _report(records, "Comparison", results, text)
+
+
+def render_outcome(outcome: Outcome, *, text: str = "") -> str:
+    """Return the report of all that was run of a scenario: a comparison if there were several policies.
+
+    Args:
+        outcome: with at least one record.
+        text: of the scenario.
+    """
+    records = outcome.records
+    if len(by_policy(records)) > 1:
+        return render_comparison(records, results=outcome.checks, text=text)
+    return render_run(records[0], replications=records, results=outcome.checks, text=text)
 
 
 def render_maps(title: str, maps: Sequence[HeatMap], *, says: str = "", text: str = "") -> str:

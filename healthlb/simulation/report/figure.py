@@ -156,10 +156,10 @@ def stretched(top: float, height: float, *marks: Markup) -> Markup:
 
 def shortened(name: str, left: int) -> str:
     """Return a name that fits into a margin of `left` pixels: its end tells it from others, so its middle goes."""
-    room = max(5, int((left - 12) / 7))
+    room = max(5, int((left - 12) / 7.5))
     return name if len(name) <= room else f"{name[: room // 3]}…{name[len(name) - (room - room // 3 - 1) :]}"
 
 
 def margin_for(names: Sequence[str]) -> int:
     """Return the margin that the labels of these names need, within reason."""
-    return max(LEFT, min(118, 18 + 7 * max(map(len, names), default=0)))
+    return max(LEFT, min(118, int(18 + 7.5 * max(map(len, names), default=0))))

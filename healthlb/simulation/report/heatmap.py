@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from healthlb.simulation.report.cividis import colour, hexadecimal, is_light
+from healthlb.simulation.report.cividis import colour, colour_bar, hexadecimal, is_light
 from healthlb.simulation.report.figure import STRETCH, Figure, stretched
 from healthlb.simulation.report.markup import Markup, join, number, percent, tag
 from healthlb.simulation.report.palette import GONE, fill
@@ -57,7 +57,7 @@ def heat_map(shown: HeatMap, name: str) -> Figure:
     bottom = _TOP + cell * len(shown.ys)
     marks = join([
         _cells(shown, low, high, cell), _outline(bottom), _ticks(shown, cell, bottom), _boundary(shown, cell, bottom),
-        _words(shown, low, high, cell), _colour_bar(shown, low, high, bottom + 52),
+        _words(shown, low, high, cell), _key(shown, low, high, bottom + 52),
     ])  # fmt: skip
     left = max(62, 18 + 7 * max((len(plain(y)) for y in shown.ys), default=0))
     return Figure(
@@ -158,33 +158,13 @@ def _boundary(shown: HeatMap, cell: int, bottom: float) -> Markup | None:
     return tag("svg", drawn, y=_TOP, width="100%", height=bottom - _TOP, overflow="hidden")
 
 
-def _colour_bar(shown: HeatMap, low: float, high: float, y: float) -> Markup:
-    count = 24
-    boxes = [
-        tag(
-            "rect", x=percent(index / count / 2), y=y, width=percent(0.5 / count + (0.001 if index < count - 1 else 0)),
-            height=_BAR, fill=hexadecimal(index / (count - 1)),
-        )
-        for index in range(count)
-    ]  # fmt: skip
-    words = (
-        tag("text", shown.write(low), x=0, y=y + _BAR + 14, class_="tick"),
-        tag("text", shown.write(high), x="50%", y=y + _BAR + 14, class_="tick", text_anchor="end"),
-    )
+def _key(shown: HeatMap, low: float, high: float, y: float) -> Markup:
     line = None
     if len(shown.boundary) > 1:
-        dash = tag(
-            "svg", tag("path", d="M0 6H34", class_="halo"), tag("path", d="M0 6H34", class_="boundary"), x="54%", y=y
-        )
-        line = join(
-            [
-                dash,
-                tag(
-                    "svg", tag("text", shown.boundary_name, x=42, y=10, class_="tick"), x="54%", y=y, overflow="visible"
-                ),
-            ]
-        )
-    return tag("g", join(boxes), *words, line, class_="cells key")
+        dashes = (tag("path", d="M0 6H34", class_=class_) for class_ in ("halo", "boundary"))
+        words = tag("text", shown.boundary_name, x=42, y=10, class_="tick")
+        line = tag("svg", *dashes, words, x="54%", y=y, overflow="visible")
+    return tag("g", colour_bar(shown.write(low), shown.write(high), y, _BAR), line, class_="cells key")
 
 
 def _says(shown: HeatMap, low: float, high: float, known: list[float]) -> str:

@@ -6,7 +6,6 @@ dark or grey line between them says which way.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,9 +13,10 @@ from healthlb.simulation.record import Lane, RunRecord
 from healthlb.simulation.report import palette, steps
 from healthlb.simulation.report.axes import BOTTOM, time_axis, warm_up
 from healthlb.simulation.report.bars import Pencil
-from healthlb.simulation.report.figure import STRETCH, Figure, Key, shortened, stretched
-from healthlb.simulation.report.markup import Markup, join, number, tag
-from healthlb.simulation.report.palette import Look
+from healthlb.simulation.report.figure import Figure, Key, shortened
+from healthlb.simulation.report.markup import Markup, join, tag
+from healthlb.simulation.report.palette import BLUE, Look
+from healthlb.simulation.report.picks import picks
 from healthlb.simulation.report.scale import SECOND, plain, seconds, share
 from healthlb.simulation.report.steps import Span
 from healthlb.simulation.report.tables import Table
@@ -24,7 +24,6 @@ from healthlb.simulation.report.timeline import Timeline, timeline
 
 # So many boxes are drawn one by one; of more, columns show what share of each a state held.
 MOST_BOXES = 2400
-_LEAST_CURVE = 8
 _MOST_TITLES = 400
 _APART = {
     "wrong": Look("var(--ink)", "", "taken for READY, but does not serve"),
@@ -75,8 +74,8 @@ def lanes(record: RunRecord, name: str, left: int) -> Figure:
     bottom = top + len(drawn) * rows.height
     return Figure(
         name=name, title="What each backend was, and what the client took it for", says=_says(record, drawn),
-        marks=_marks(record, drawn, rows, times, top, bottom, left), height=bottom + BOTTOM, left=left,
-        keys=_keys(drawn), numbers=_table(record, drawn),
+        marks=_marks(record, drawn, _Canvas(name, rows, times, left), top) if drawn else None,
+        height=bottom + BOTTOM, left=left, keys=_keys(drawn) if drawn else (), numbers=_table(record, drawn),
     )  # fmt: skip
 
 
@@ -86,59 +85,46 @@ def _cut(lane: Lane, record: RunRecord, times: Timeline) -> _Drawn:
     return _Drawn(lane, truth, belief, steps.disagreements(lane, times.end), picks)
 
 
-def _marks(
-    record: RunRecord, drawn: list[_Drawn], rows: Rows, times: Timeline, top: int, bottom: int, left: int
-) -> Markup:
+@dataclass(frozen=True, slots=True)
+class _Canvas:
+    """What all lanes of a figure share."""
+
+    name: str
+    rows: Rows
+    times: Timeline
+    left: int
+
+
+def _marks(record: RunRecord, drawn: list[_Drawn], canvas: _Canvas, top: int) -> Markup:
     boxes = sum(len(one.truth) + len(one.belief) + len(one.apart) for one in drawn)
-    pencil = Pencil(times.end, None if boxes <= MOST_BOXES else _columns(len(drawn)), boxes <= _MOST_TITLES)
+    times, height = canvas.times, canvas.rows.height
+    count = None if boxes <= MOST_BOXES else max(60, min(240, 6000 // len(drawn)))
+    pencils = (
+        Pencil(f"{canvas.name}-{index}", times.end, count, has_titles=boxes <= _MOST_TITLES)
+        for index in range(len(drawn))
+    )
     most = max((rate for one in drawn for rate in one.picks), default=0.0)
+    bottom = top + len(drawn) * height
     parts = [time_axis(times.axis, top, bottom), warm_up(times.axis, record.warmup / SECOND, top, bottom)]
-    for index, one in enumerate(drawn):
-        parts.append(_lane(one, rows, times, pencil, top + index * rows.height, most, left))
+    for index, (one, pencil) in enumerate(zip(drawn, pencils, strict=True)):
+        parts.append(_lane(one, canvas, pencil, top + index * height, most))
     return join(parts)
 
 
-def _columns(count: int) -> int:
-    return max(60, min(240, 6000 // max(count, 1)))
-
-
-def _lane(one: _Drawn, rows: Rows, times: Timeline, pencil: Pencil, top: float, most: float, left: int) -> Markup:
+def _lane(one: _Drawn, canvas: _Canvas, pencil: Pencil, top: float, most: float) -> Markup:
+    rows = canvas.rows
     y = top + rows.gap / 2
     middle = y + rows.bar + rows.strip / 2
     below = y + 2 * rows.bar + rows.strip
-    label = tag("text", shortened(one.lane.backend, left), x=-10, y=middle + 4, class_=rows.label, text_anchor="end")
+    name = shortened(one.lane.backend, canvas.left)
     return tag(
-        "g", tag("title", one.lane.backend), label,
-        pencil.bar(one.truth, palette.truth, y, rows.bar),
-        pencil.bar(one.apart, _APART.__getitem__, y + rows.bar, rows.strip),
-        pencil.bar(one.belief, palette.belief, y + rows.bar + rows.strip, rows.bar),
-        _picks(one.picks, times, below, rows.picks, most), class_="lane", data_backend=one.lane.backend,
+        "g", tag("title", one.lane.backend),
+        tag("text", name, x=-10, y=middle + 4, class_=rows.label, text_anchor="end"),
+        pencil.bar("truth", one.truth, palette.truth, y, rows.bar),
+        pencil.bar("apart", one.apart, _APART.__getitem__, y + rows.bar, rows.strip),
+        pencil.bar("belief", one.belief, palette.belief, y + rows.bar + rows.strip, rows.bar),
+        picks(one.picks, canvas.times, below, rows.picks, most), class_="lane", data_backend=one.lane.backend,
     )  # fmt: skip
-
-
-def _picks(rates: tuple[float, ...], times: Timeline, y: float, height: int, most: float) -> Markup | None:
-    if most <= 0:
-        return None
-    draw = _curve if height >= _LEAST_CURVE else _density
-    return stretched(y, height, draw([rate / most for rate in rates], times, height))
-
-
-def _curve(rates: list[float], times: Timeline, height: int) -> Markup:
-    path = [f"M0 {height}"]
-    for index, rate in enumerate(rates):
-        path.append(f"V{number(height * (1 - rate))}H{number(STRETCH * times.axis.place(times.edges[index + 1]))}")
-    return tag("path", d="".join(path) + f"V{height}z", class_="picks")
-
-
-def _density(rates: list[float], times: Timeline, height: int) -> Markup:
-    """A curve of three pixels says nothing: shades do, in steps of a fifth."""
-    paths: dict[int, list[str]] = {}
-    for index, rate in enumerate(rates):
-        left, right = (number(STRETCH * times.axis.place(edge)) for edge in times.edges[index : index + 2])
-        if rate > 0:
-            paths.setdefault(math.ceil(5 * rate), []).append(f"M{left} 0H{right}V{height}H{left}z")
-    shades = (tag("path", d="".join(paths[level]), class_="picks", opacity=level / 5) for level in sorted(paths))
-    return join(shades)
 
 
 def _keys(drawn: list[_Drawn]) -> tuple[Key, ...]:
@@ -151,7 +137,7 @@ def _keys(drawn: list[_Drawn]) -> tuple[Key, ...]:
     keys += [Key("READY", palette.belief("READY"), group=below)]
     keys += [Key(look.says, look, group=below) for look in map(palette.belief, _order(beliefs, palette.BELIEF))]
     keys += [Key(look.says, look, group=between) for kind, look in _APART.items() if kind in kinds]
-    return (*keys, Key("attempts it got from all clients", Look("#0072b2", "", ""), group="under each lane"))
+    return (*keys, Key("attempts it got from all clients", Look(BLUE, "", ""), group="under each lane"))
 
 
 def _order(states: set[str], known: Mapping[str, Look]) -> list[str]:

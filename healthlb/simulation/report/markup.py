@@ -65,9 +65,6 @@ def percent(share: float) -> str:
 
 
 def _attribute(key: str) -> str:
-    match key:
-        case "viewBox" | "preserveAspectRatio" | "patternUnits" | "patternTransform":
-            return key
     return key.rstrip("_").replace("_", "-")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from healthlb.simulation.estimates import Estimate
-from healthlb.simulation.report.scale import decimal, plain, seconds, share, unit_of
+from healthlb.simulation.report.scale import SPACE, decimal, plain, seconds, share, unit_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +84,10 @@ def written(name: str, value: Estimate) -> str:
         return shown.write(value.mean)
     unit, length = "", 1.0
     if shown.write is share:
-        unit, length = " %", 0.01
+        unit, length = f"{SPACE}%", 0.01
     elif shown.write is seconds:
-        unit, length = unit_of(max(abs(value.mean), half_width))
+        word, length = unit_of(max(abs(value.mean), half_width))
+        unit = SPACE + word
     decimals = min(6, max(0, 1 - math.floor(math.log10(half_width / length))))
     mean, half = (decimal(part / length, decimals) for part in (value.mean, half_width))
     return f"{mean} ± {half}{unit}"

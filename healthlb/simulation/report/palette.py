@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from healthlb.simulation.report.markup import Markup, join, tag
 
-SKY, BLUE, GREEN, YELLOW = "#56b4e9", "#0072b2", "#009e73", "#f0e442"
+SKY, GREEN, YELLOW = "#56b4e9", "#009e73", "#f0e442"
+# Blue is too dark for a dark page, which has a lighter one.
+BLUE = "var(--blue)"
 ORANGE, VERMILLION, PURPLE, BLACK = "#e69f00", "#d55e00", "#cc79a7", "#000000"
 PALE = "var(--well)"
 

@@ -13,6 +13,8 @@ from typing import Protocol
 
 SECOND = 1_000_000_000
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+# No line breaks between a number and its unit.
+SPACE = "\N{NO-BREAK SPACE}"
 # What a clock shows, in seconds; below and above them: 1, 2, 5 and powers of ten.
 _CLOCK = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 
@@ -127,28 +129,28 @@ def _clamped(place: float) -> float:
 def seconds(value: float) -> str:
     """Write a time of `value` seconds in the unit that suits it: "250 µs", "12 ms", "1.5 s", "2 min", "3 h"."""
     if value == 0:
-        return "0 s"
+        return f"0{SPACE}s"
     unit, length = unit_of(abs(value))
-    return plain(value / length) + unit
+    return plain(value / length) + SPACE + unit
 
 
 def unit_of(size: float) -> tuple[str, float]:
     """Return the unit that suits a time of `size` seconds, and its length in seconds."""
-    for unit, length, below in ((" ns", 1e-9, 1e-6), (" µs", 1e-6, 1e-3), (" ms", 1e-3, 1.0), (" s", 1.0, 120.0)):
+    for unit, length, below in (("ns", 1e-9, 1e-6), ("µs", 1e-6, 1e-3), ("ms", 1e-3, 1.0), ("s", 1.0, 120.0)):
         # 0.99996 ms would be written as 1,000 µs.
         if float(f"{size:.3g}") < below:
             return unit, length
-    return (" min", 60.0) if size < 7200 else (" h", 3600.0)
+    return ("min", 60.0) if size < 7200 else ("h", 3600.0)
 
 
 def moment(value: float, step: float) -> str:
     """Write a tick of a time axis: in seconds while the steps are short, else as a clock does."""
     if step < 60:
-        return f"{plain(value)} s"
+        return f"{plain(value * 1000)}{SPACE}ms" if step < 0.1 else f"{plain(value)}{SPACE}s"
     whole = round(value)
     if step < 3600 and whole < 7200:
-        return f"{whole // 60} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02} h"
+        return f"{whole // 60}{SPACE}min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02}{SPACE}h"
 
 
 def plain(value: float) -> str:
@@ -179,8 +181,8 @@ def share(value: float) -> str:
     """Write a share of one as a percentage: "0 %", "0.12 %", "99.95 %"; what is not all is never written as all."""
     rest = 1 - value
     if 0 < rest < 0.01:
-        decimals = min(6, max(1, 1 - math.floor(math.log10(rest) + 2)))
+        decimals = min(8, 1 - math.floor(math.log10(100 * rest)))
         # Cut, not rounded: 99.9999 % of the calls is not every call.
-        cut = math.floor(value * 100 * 10**decimals) / 10**decimals
-        return f"{cut:.{decimals}f} %"
-    return f"{plain(value * 100)} %"
+        cut = math.floor(round(value * 100 * 10**decimals, 3)) / 10**decimals
+        return f"{decimal(cut, decimals, is_trimmed=True)}{SPACE}%"
+    return f"{plain(value * 100)}{SPACE}%"

@@ -5,9 +5,9 @@ The one rule: light and dark, screen and paper differ in the few variables at th
 
 from __future__ import annotations
 
-_LIGHT = """--ink:#1c2127;--soft:#5a6470;--faint:#dfe4e9;--ground:#fff;--card:#fff;--edge:#dde2e8;--well:#cfe6f5;--grey:#8a949e;
+_LIGHT = """--ink:#1c2127;--soft:#5a6470;--faint:#dfe4e9;--ground:#fff;--card:#fff;--edge:#dde2e8;--well:#cfe6f5;--grey:#8a949e;--blue:#0072b2;
 --hatch:rgba(255,255,255,.75);--good:#00684c;--bad:#a84300;--band:rgba(0,114,178,.16);--shade:rgba(90,100,112,.10)"""
-_DARK = """--ink:#e8ebee;--soft:#a3adb8;--faint:#2f363e;--ground:#14181c;--card:#1b2026;--edge:#2f363e;--well:#2b4f66;--grey:#737d87;
+_DARK = """--ink:#e8ebee;--soft:#a3adb8;--faint:#2f363e;--ground:#14181c;--card:#1b2026;--edge:#2f363e;--well:#2b4f66;--grey:#737d87;--blue:#3d9bd9;
 --hatch:rgba(0,0,0,.55);--good:#4fc3a1;--bad:#ff9a57;--band:rgba(86,180,233,.22);--shade:rgba(163,173,184,.12)"""
 _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,'DejaVu Sans',sans-serif"
 
@@ -25,7 +25,7 @@ svg .band{fill:var(--band)}svg .shade{fill:var(--shade)}
 svg .lane rect,svg .part rect,svg .cells rect{shape-rendering:crispEdges}
 svg .outline{fill:none;stroke:var(--edge);stroke-width:1;shape-rendering:crispEdges}
 svg .wrong{fill:var(--ink);shape-rendering:crispEdges}svg .missed{fill:var(--grey);shape-rendering:crispEdges}
-svg .picks{fill:#0072b2;fill-opacity:.75}svg .swatch{stroke:var(--edge);stroke-width:1}
+svg .picks{fill:var(--blue);fill-opacity:.75}svg .swatch{stroke:var(--edge);stroke-width:1}
 svg .whisker{stroke-width:2}svg .dot{stroke:var(--card);stroke-width:1.5}
 svg .cell{paint-order:stroke;stroke-width:4;stroke-linejoin:round}svg .on-dark{fill:#fff}svg .on-light{fill:#111} svg .beyond{font-size:10px;fill:var(--grey)}
 """
@@ -89,6 +89,6 @@ a:focus-visible,summary:focus-visible,.scrolls:focus-visible{{outline:2px solid 
 @media print{{:root{{{_LIGHT};--shade:#f3f4f6}}body{{font-size:11pt;background:#fff}}main{{max-width:none;padding:0}}
 *{{print-color-adjust:exact;-webkit-print-color-adjust:exact}}details:not([open]){{display:none}}nav{{display:none}}
 figure,.tiles,tr{{break-inside:avoid}}figure.long{{break-inside:auto}}h2,h3,figcaption{{break-after:avoid}}pre{{white-space:pre-wrap}}
-.scrolls{{overflow:visible}}}}
+.scrolls{{overflow:visible}}table{{font-size:8pt}}th,td{{white-space:normal;padding-right:9px}}}}
 @page{{margin:16mm 14mm}}
 """

@@ -30,7 +30,7 @@ def goodput(record: RunRecord, name: str, left: int) -> Figure:
     up, bottom, axis = linear([*totals, *offered]), TOP + 170, times.axis
     marks = join([
         time_axis(axis, TOP, bottom), value_axis(up, TOP, bottom, plain, unit="calls a second", left=left),
-        stacked(layers, times.edges, axis, up, TOP, bottom - TOP),
+        stacked(layers, times.edges, axis, up, top=TOP, height=bottom - TOP, name=name),
         lines.line(times.edges, offered, axis, up, top=TOP, height=bottom - TOP, look=_OFFERED, name="offered"),
         warm_up(axis, record.warmup / SECOND, TOP, bottom),
     ])  # fmt: skip
@@ -51,7 +51,8 @@ def errors(record: RunRecord, name: str, left: int) -> Figure | None:
     up, bottom, axis = linear(totals, count=3), TOP + 110, times.axis
     marks = join([
         time_axis(axis, TOP, bottom), value_axis(up, TOP, bottom, plain, unit="errors a second", left=left),
-        stacked(layers, times.edges, axis, up, TOP, bottom - TOP), warm_up(axis, record.warmup / SECOND, TOP, bottom),
+        stacked(layers, times.edges, axis, up, top=TOP, height=bottom - TOP, name=name),
+        warm_up(axis, record.warmup / SECOND, TOP, bottom),
     ])  # fmt: skip
     counts = {code: sum(values) for code, values in record.bins.errors.items() if any(values)}
     parts = ", ".join(f"{plain(counts[code])} {code}" for code in sorted(counts, key=lambda code: -counts[code]))
