@@ -66,7 +66,7 @@ class Around:
         return Connection(path, reconnect, self._jitter, on_change, self._connecting)
 
     def _connecting(self) -> None:
-        self.world.tally.connects[self.world.engine.now // BIN] += 1
+        self.world.tally.connects[self.world.tally.bin] += 1
 
     def resolve(self, told: Told) -> None:
         """Ask the resolver; after the first time it answers anew only where its answer is of no use."""
@@ -78,7 +78,7 @@ class Around:
 
     def watch_started(self) -> None:
         """A Watch is opened."""
-        self.world.tally.watch_starts[self.world.engine.now // BIN] += 1
+        self.world.tally.watch_starts[self.world.tally.bin] += 1
 
     def published(self, snapshot: Snapshot) -> None:
         """There is a new snapshot."""
@@ -161,6 +161,7 @@ class World:
         self.resolver = Resolver(self.engine, self.servers, scenario.addresses)
         self.clients = self._make_clients(make_host)
         self.before = _NO_WARMUP
+        self.engine.at(BIN, self._turn)
         self.builds: int | None = None
         Faults(self).schedule()
         if scenario.warmup:
@@ -238,6 +239,10 @@ class World:
         if self.trace is not None:
             self.trace.fault(self.engine.now, what)
 
+    def _turn(self) -> None:
+        self.tally.turn(self.engine.now)
+        self.engine.after(BIN, self._turn)
+
     def _warmed_up(self) -> None:
         self.before = self.sums()
 
@@ -286,6 +291,7 @@ class World:
                     self.engine.run(self.end * step // _STEPS)
                     each(self)
             self.engine.run(self.end)
+            self.tally.turn(self.end)
         return make_record(self, time.process_time() - started_at)
 
 
