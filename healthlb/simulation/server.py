@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from heapq import heappush
 from typing import TYPE_CHECKING
 
 from healthlb.core.orca import LoadReport
@@ -180,7 +181,9 @@ class Server:
         assert link is not None
         path = link.path
         if path.is_plain:
-            self.engine.after(path.delay, attempt.client.replied, attempt, code)
+            engine = self.engine
+            engine.sequence = sequence = engine.sequence + 1
+            heappush(engine.heap, (engine.now + path.delay, sequence, attempt.client.replied, (attempt, code)))
         else:
             path.down(attempt.client.replied, attempt, code)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.catalogue import failing_checks
+from tests.simulation.catalogue import GONE, failing_checks
 
 # The scenario, what is changed, which policies are run, and the check that must fail.
 BROKEN: list[tuple[str, dict[str, Any], tuple[str, ...], str]] = [
@@ -18,6 +18,14 @@ BROKEN: list[tuple[str, dict[str, Any], tuple[str, ...], str]] = [
     ("o2-zone-outage", {"client.0.load.rho": 0.3}, ("budget",), "two-zones"),
     ("o2-zone-outage", {"policy.budget.failover.budget": False}, ("budget",), "recovers"),
     ("o2-zone-outage", {"policy.unlimited.failover.max_attempts": 1}, ("unlimited",), "stays-down"),
+    ("o3-panic", {"policy.panic.panic_threshold": 0}, ("panic",), "panic-saves"),
+    ("o3-panic", {"policy.panic.panic_threshold": 0.51}, ("panic",), "half"),
+    ("o3-panic", {"policy.trusting.panic_threshold": 0.5}, ("trusting",), "trust-costs"),
+    ("o4-total-outage", {"faults.timeline.1.rate": 0.5}, ("panic",), "not-hidden"),
+    ("o4-total-outage", {"policy.panic.failover.budget": False}, ("panic",), "no-storm"),
+    ("o4-total-outage", {"policy.panic.failover": GONE}, ("panic",), "storm-is-possible"),
+    ("o4-total-outage", {"client.0.wait_for_ready": True}, ("panic",), "fails-fast"),
+    ("o4-total-outage", {"policy.panic.health": {"reconnect": {"initial": "30s", "maximum": "30s"}}}, ("panic",), "returns"),
     ("o5-blind-spot", {"policy.success-rate.outlier.stdev_factor": 2100}, ("success-rate",), "four-are-seen"),
     ("o5-blind-spot", {"policy.success-rate.outlier.stdev_factor": 1500}, ("success-rate",), "five-hide"),
     ("o5-blind-spot", {"policy.failure-percentage.outlier": False}, ("failure-percentage",), "five-are-seen"),
@@ -58,6 +66,8 @@ BROKEN: list[tuple[str, dict[str, Any], tuple[str, ...], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "changes", "policies", "check"), BROKEN, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "changes", "policies", "check"), BROKEN, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_broken_variant_is_noticed(name: str, changes: dict[str, Any], policies: tuple[str, ...], check: str) -> None:
     assert check in failing_checks(name, changes, policies)

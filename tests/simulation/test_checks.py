@@ -114,7 +114,7 @@ def ask(text: str, run: RunRecord | None = None, **parameters: float) -> float:
         ("return_lag('b0')", 0.3),
         ("errors == errors_by('UNAVAILABLE') / factor", True),
         ("min(2, 3) + max(1, 5) - sqrt(16) + log(exp(1)) + floor(1.5) + ceil(1.5) + log2(8) + abs(-1)", 11.0),
-        ("seconds('50ms') == p99", True),
+        ("in_seconds('50ms') == max(p99, '1ms')", True),
         ("erlang_c(1, 0.5)", 0.5),
         ("supermarket(0.5, 1)", 2.0),
     ],
@@ -135,7 +135,7 @@ def test_percentiles() -> None:
     [
         *("picks('x')", "p(2)", "peak('errors')", "was('b0', 'UP')", "believed('b0', 'SHUTDOWN')", "at_once('x')"),
         *("errors_in('soon', 1)", "was('b0', 'up', 2, 1)", "share('b0', 5)", "other('tuned', 'p99')", "log(-1)"),
-        *("supermarket(1, 2)", "erlang_c(1e9, 1)", "erlang_c(1.5, 1)", "sqrt(0 - 1)", "mm1_mean(1)", "seconds(-1)"),
+        *("supermarket(1, 2)", "erlang_c(1e9, 1)", "erlang_c(1.5, 1)", "sqrt(0 - 1)", "mm1_mean(1)", "in_seconds('x')"),
         *("confused('x', 'READY')", "confused('up', 'x')", "became('b0', 'x')", "taken_for('b0', 'x')"),
         *("exp(1000)", "dm1_mean(0)", "damping_peak(1, 0, 0)", "crash_loss('a', 1, 1)"),
     ],

@@ -438,7 +438,8 @@ class Inspector(Trace):
         """Whether nothing will ever say more on the present connection, by its nature."""
         connections = self._connections.get((client.id, address), ())
         silent_at = self.truth.servers[address].silent_at
-        has_heartbeat = self.world.policy.health.heartbeat is not None
+        policy = self.world.policy
+        has_heartbeat = policy.health.heartbeat is not None and policy.service is not None
         return any(
             (one.heard is not None and one.heard.is_unimplemented and not self._trusts_silence)
             or (one.linked_at <= silent_at and not has_heartbeat)
