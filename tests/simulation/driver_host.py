@@ -9,7 +9,8 @@ from typing import Any
 from healthlb.control.driver import Driver
 from healthlb.control.port import DataDone, WatchEnded
 from healthlb.core.load import Subchannel
-from healthlb.core.messages import Code, ConnectivityState, Endpoint
+from healthlb.core.messages import Code, ConnectivityState, Endpoint, Fail
+from healthlb.core.overload import Admission
 from healthlb.core.snapshot import Snapshot
 from healthlb.simulation.client import Client
 from healthlb.simulation.record import RunRecord
@@ -129,7 +130,8 @@ class DriverHost:
         self.loop = loop = EngineLoop(world.engine)
         self._around = Around(world, client)
         self._data = MemoryData()
-        balancer = make_balancer(world.policy, seed)
+        self.admission = Admission(world.policy.overload)
+        balancer = make_balancer(world.policy, seed, self.admission)
         self.is_closed = False
         self.snapshot: Snapshot = balancer.snapshot
         self.board = self
@@ -163,6 +165,10 @@ class DriverHost:
 
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
         self.driver.call_failed(sub.id, sub.generation, code, is_refused=is_refused)
+
+    def refuse(self, cap: str, snapshot: Snapshot) -> Fail:
+        self.driver.calls_refused(cap)
+        return Fail(Code.RESOURCE_EXHAUSTED, cap)
 
     def connection(self, sub: Subchannel) -> Connection | None:
         return self._data.connections.get((sub.id, sub.generation))

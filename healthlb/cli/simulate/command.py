@@ -15,6 +15,8 @@ COMMANDS: dict[str, str] = {
     "run": "healthlb.cli.simulate.run",
     "compare": "healthlb.cli.simulate.compare",
     "sweep": "healthlb.cli.simulate.sweep",
+    "fuzz": "healthlb.cli.simulate.fuzz",
+    "replay": "healthlb.cli.simulate.replay",
     "validate": "healthlb.cli.simulate.validate",
     "calibrate": "healthlb.cli.simulate.calibrate",
 }

@@ -122,10 +122,11 @@ class Books:
             self.answered[attempt.client.id, attempt.number] = True
         return ""
 
-    def in_flight(self) -> dict[Subchannel, int]:
-        """Return how many attempts are under way, for each subchannel there was."""
+    def in_flight(self, client: str = "") -> dict[Subchannel, int]:
+        """Return how many attempts are under way, for each subchannel there was, of one client or of all."""
         self._live = {attempt: None for attempt in self._live if not attempt.is_over}
         found = dict.fromkeys(self._subs, 0)
         for attempt in self._live:
-            found[attempt.sub] += 1
+            if not client or attempt.client.id == client:
+                found[attempt.sub] += 1
         return found

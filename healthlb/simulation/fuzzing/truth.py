@@ -1,7 +1,7 @@
 """What is true in a world, and since when: told by the faults themselves, not by what anybody makes of them.
 
-The one rule: nothing is read from a client. What a client must know by now follows from here, from the wire's delays and
-from nothing else.
+The one rule: nothing is read from a client. What a client must know by now follows from here and from the wire's
+delays.
 """
 
 from __future__ import annotations

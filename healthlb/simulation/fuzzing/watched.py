@@ -5,10 +5,13 @@ The one rule: to be watched changes nothing. All that is added is written down b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from healthlb.simulation.fuzzing.invariants import Inspector, Violation
-from healthlb.simulation.fuzzing.truth import Truth, after
+from healthlb.core.overload import Admission
+from healthlb.simulation.fuzzing.invariants import Inspector
+from healthlb.simulation.fuzzing.scene import Violation
+from healthlb.simulation.fuzzing.truth import Truth
 from healthlb.simulation.fuzzing.words import GossipHost, HeardAround
 from healthlb.simulation.record import RunRecord
 from healthlb.simulation.world import World, make_balancer
@@ -47,7 +50,7 @@ class WatchedWorld(World):
 
     def _make_servers(self) -> list[Server]:
         servers = super()._make_servers()
-        books = self.inspector.books
+        books = self.inspector.scene.books
         for server in servers:
             self.truth.follow_server(server)
 
@@ -76,15 +79,16 @@ class WatchedWorld(World):
 def _make_host(world: World, client: Client, seed: int) -> Host:
     assert isinstance(world, WatchedWorld)
     inspector, policy = world.inspector, world.policy
-    around = HeardAround(world, client, inspector)
-    host = GossipHost(world.engine, make_balancer(policy, seed), client.factory, around, policy.service)
+    around, admission = HeardAround(world, client, inspector), Admission(policy.overload)
+    balancer = make_balancer(policy, seed, admission)
+    host = GossipHost(world.engine, balancer, client.factory, around, policy.service, admission)
     host.set_up(world.streams.stream("gossip", client.id))
     world.truth.follow_client(client)
 
     def replied(attempt: Attempt, code: Code) -> None:
         if attempt.is_over or client.is_stalled:
             return
-        wrong = inspector.books.reply(attempt, code)
+        wrong = inspector.scene.books.reply(attempt, code)
         if wrong:
             raise Violation("U4", wrong)
 
@@ -93,14 +97,11 @@ def _make_host(world: World, client: Client, seed: int) -> Host:
     return host
 
 
-def _before(target: object, name: str, act: object) -> None:
+def _before(target: object, name: str, act: Callable[..., object]) -> None:
     method = getattr(target, name)
 
     def wrapped(*arguments: object) -> object:
-        act(*arguments)  # type: ignore[operator]
+        act(*arguments)
         return method(*arguments)
 
     setattr(target, name, wrapped)
-
-
-__all__ = ["Violation", "WatchedWorld", "after"]

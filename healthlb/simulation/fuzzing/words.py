@@ -138,11 +138,12 @@ class HeardAround(Around):
     def connect(self, endpoint: Endpoint, on_change: Callable[[Connection], object]) -> Connection:
         """Return a new connection to an endpoint."""
         path = self.world.path(self.client, self.world.server(endpoint.address))
-        connection = HeardConnection(path, self.world.policy.health.reconnect, self._jitter, on_change, self._connecting)
+        reconnect = self.world.policy.health.reconnect
+        connection = HeardConnection(path, reconnect, self._jitter, on_change, self._connecting)
         connection.client, connection.inspector = self.client, self._inspector
         connection.words = connection.said_on = None
         connection.linked_at = connection.lost_at = -1
-        self._inspector.connected(connection)
+        self._inspector.scene.connected(connection)
         return connection
 
     def published(self, snapshot: Snapshot) -> None:

@@ -21,6 +21,7 @@ from healthlb.config import (
     Subset,
 )
 from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
+from healthlb.config_overload import Overload
 from healthlb.core.pickers import picker_names
 from healthlb.core.streams import Streams
 from healthlb.simulation.laws import Bimodal, Deterministic, Exponential, Law
@@ -167,7 +168,16 @@ class _Draw:
             failover=self._failover() if self.chance(0.8) else None,
             outliers=self._outliers() if self.chance(0.6) else None,
             subset=Subset(size=self.whole(1, 4), seed=self.one_of(None, 7)) if self.chance(0.15) else None,
+            overload=self._overload() if self.chance(0.3) else None,
             extra=extra,
+        )
+
+    def _overload(self) -> Overload:
+        return Overload(
+            max_waiting=self.one_of(None, 0, 3),
+            max_wait=self.one_of(None, self.seconds(0.01, 0.5)),
+            max_in_flight=self.one_of(None, 2, 8),
+            max_in_flight_per_subchannel=self.one_of(None, 1, 3),
         )
 
     def _backoff(self, low: float, high: float) -> Backoff:

@@ -1,0 +1,133 @@
+"""What must hold of a whole run: sums, budgets, and that all is well again once all faults are over.
+
+The one rule: the books are compared with the record, never the record with itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from healthlb.config import RetryBudget, RetryThrottle
+from healthlb.simulation.fuzzing.scene import Scene
+from healthlb.simulation.fuzzing.truth import NEVER
+from healthlb.simulation.scenario import SECOND
+
+if TYPE_CHECKING:
+    from healthlb.simulation.client import Client
+    from healthlb.simulation.record import RunRecord
+
+
+class EndOracle:
+    """Looks at a run that is over.
+
+    Args:
+        scene: what is watched.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def finish(self, record: RunRecord) -> None:
+        """Check all of it."""
+        self._check_sums(record)
+        self._check_budget()
+        self._check_recovery()
+
+    def _check_sums(self, record: RunRecord) -> None:
+        metrics, books = record.metrics, self._scene.books
+        if metrics["requests"] != metrics["ok"] + metrics["errors"] + metrics["in_flight"]:
+            self._scene.fail("U1", f"{metrics['requests']} calls, {metrics['ok']} ok, {metrics['errors']} errors")
+        if metrics["requests"] - len(books.over) != metrics["in_flight"]:
+            self._scene.fail(
+                "U1", f"{len(books.over)} of {metrics['requests']} calls are over, not all others under way"
+            )
+        if books.open_calls and all(client.group.deadline is not None for client in self._scene.world.clients):
+            self._scene.fail("U1", f"{books.open_calls} calls are under way after all deadlines")
+        whole = books.time_of_all()
+        if books.open_calls == 0 and books.area() != whole:
+            self._scene.fail("U9", f"calls were under way for {books.area()} ns, and took {whole} ns")
+        took = record.latency.mean * record.latency.count
+        if abs(took - books.time_of_ok) > 0.02 * books.time_of_ok:
+            self._scene.fail("U9", f"calls that ended well took {books.time_of_ok} ns, not {took:.0f}")
+
+    def _check_budget(self) -> None:
+        for client in self._scene.world.clients:
+            failover = self._scene.world.policy.failover
+            most = 1 if failover is None or not client.group.idempotent else failover.max_attempts
+            executions = {call: count for call, count in self._scene.books.arrived.items() if call[0] == client.id}
+            worst = max(executions, key=lambda call: executions[call], default=None)
+            if worst is not None and executions[worst] > most:
+                self._scene.fail(
+                    "U7", f"call {worst[1]} of {client.id} reached {executions[worst]} servers, not {most}"
+                )
+            paid = sum(count - 1 for count in executions.values())
+            limit = self._limit(client, failover.budget if failover is not None else None)
+            if paid > limit:
+                self._scene.fail("U7", f"{client.id} made {paid} attempts after the first, {limit:.1f} were paid for")
+
+    def _limit(self, client: Client, budget: RetryBudget | RetryThrottle | None) -> float:
+        if isinstance(budget, RetryThrottle):
+            # A6: an attempt is allowed above half of the tokens, and the one before it has taken one. What is sent
+            # beside others may take its own later.
+            return (
+                math.inf
+                if client.is_hedged
+                else budget.max_tokens / 2 + budget.token_ratio * self._scene.books.ok[client.id]
+            )
+        if isinstance(budget, RetryBudget):
+            spans = math.ceil(self._scene.world.end / budget.ttl_ns)
+            # What a call gives lasts for its time to live, and so counts in two spans at most.
+            return 2 * budget.ratio * client.called + budget.min_per_second * budget.ttl * spans
+        return math.inf
+
+    def _check_recovery(self) -> None:
+        for client in self._scene.world.clients:
+            if self._scene.truth.is_stalled(client.id):
+                self._scene.fail("U12", f"{client.id} stands still for ever")
+            for view in client.pool.board.snapshot.views:
+                address = view.endpoint.address
+                if not self._is_to_be_ready(client, address):
+                    continue
+                seen_at = self._scene.seen_ready.get((client.id, address), -1)
+                if seen_at < self._scene.world.end - 2 * SECOND:
+                    self._scene.fail(
+                        "U12", f"{client.id} has not taken {address} for READY since {seen_at}: {view.reason}"
+                    )
+
+    def _is_to_be_ready(self, client: Client, address: str) -> bool:
+        if self._is_stuck(client, address):
+            return False
+        server, policy = self._scene.world.server(address), self._scene.world.policy
+        group, truth = server.group, self._scene.truth.servers[address]
+        if truth.modes or truth.ill or truth.crashes or truth.pauses or truth.gone_at < NEVER:
+            self._scene.fail("U12", f"a fault of {address} is never over")
+        if policy.service is not None:
+            if group.health == "absent" and policy.health.on_unimplemented != "healthy":
+                return False
+            if group.health not in ("honest", "lying", "absent"):
+                return False
+        outliers = policy.outliers
+        if outliers is not None:
+            longest = outliers.max_ejection_time * (1 + outliers.jitter) + outliers.base_ejection_time + 1
+            since = self._scene.world.end - round(longest * SECOND) - 2 * SECOND
+            if self._scene.ejected_at.get((client.id, address), -1) > since:
+                return False
+        return group.max_age is None or policy.health.damping is None
+
+    def _is_stuck(self, client: Client, address: str) -> bool:
+        """Whether nothing will ever say more on the present connection, by its nature."""
+        connections = self._scene.links(client, address)
+        silent_at = self._scene.truth.servers[address].silent_at
+        policy = self._scene.world.policy
+        has_heartbeat = policy.health.heartbeat is not None and policy.service is not None
+        return any(
+            (one.heard is not None and one.heard.is_unimplemented and not self._trusts_silence)
+            or (one.linked_at <= silent_at and not has_heartbeat)
+            for one in connections
+            if not one.is_closed
+        )
+
+    @property
+    def _trusts_silence(self) -> bool:
+        return self._scene.world.policy.health.on_unimplemented == "healthy"

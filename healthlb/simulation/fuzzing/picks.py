@@ -1,0 +1,146 @@
+"""Where attempts may go: what a client must know when it picks.
+
+The one rule: a pick is wrong only where the client must know better by the wire's delays alone; what arrives in the
+very instant of the pick, it need not know.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from healthlb.simulation.fuzzing.scene import Scene
+from healthlb.simulation.fuzzing.truth import NEVER
+from healthlb.simulation.fuzzing.words import SERVING, HeardConnection, LinkWords
+from healthlb.simulation.scenario import SECOND
+
+if TYPE_CHECKING:
+    from healthlb.simulation.call import Attempt
+    from healthlb.simulation.client import Client
+    from healthlb.simulation.server import Server
+
+
+class PickOracle:
+    """Looks at each pick.
+
+    Args:
+        scene: what is watched.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        world = scene.world
+        # A resolver that has failed is asked again in its own time, and its news is not heard before.
+        self._has_resolver_errors = any(fault.error for fault in world.scenario.faults)
+        self._is_rotation = world.policy.picker == "round_robin"
+        self._rotation: dict[str, tuple[tuple[int, ...], int]] = {}
+
+    def picked(self, now: int, client: Client, attempt: Attempt, server: Server) -> None:
+        """An attempt is sent."""
+        if self._scene.is_disturbed(client):
+            self.interrupt(client)
+            return
+        self._check_pick(now, client, attempt, server)
+        self._check_exclusion(client, attempt)
+        self._check_rotation(client, attempt)
+
+    def interrupt(self, client: Client) -> None:
+        """Places of a rotation may have been taken that nothing was sent to."""
+        self._rotation.pop(client.id, None)
+
+    def _check_pick(self, now: int, client: Client, attempt: Attempt, server: Server) -> None:
+        truth, pair = self._scene.truth.servers[server.name], self._scene.truth.pair(client.id, server.name)
+        way = server.wire + server.group.jitter
+        quiet = max(pair.restless_until, self._scene.truth.resumed_at(client.id))
+        linked_at = attempt.connection.linked_at if isinstance(attempt.connection, HeardConnection) else now
+        # A link that has been lost without a word hears no other.
+        is_heard = linked_at > truth.silent_at and not pair.cuts
+        is_reset = truth.crashed_at < NEVER and truth.first_crash == "rst" and is_heard
+        if is_reset and now > max(truth.crashed_at, quiet) + way:
+            self._scene.fail(
+                "U5", f"{client.id} picks {server.name}, whose reset it has had since {truth.crashed_at} ns"
+            )
+        if not self._has_resolver_errors and truth.gone_at < NEVER and now > max(truth.gone_at, quiet):
+            self._scene.fail(
+                "U5", f"{client.id} picks {server.name}, which the resolver has not given since {truth.gone_at}"
+            )
+        is_half_open = linked_at <= truth.half_open_at
+        dead_at = min(pair.dead_at, truth.half_open_at) if is_half_open else pair.dead_at
+        if self._scene.threshold == 0 and self._scene.world.policy.service is not None:
+            self._check_silence(now, client, server, max(dead_at, quiet) + way)
+            self._check_health(now, client, attempt, server, (quiet, way) if is_heard else None)
+
+    def _check_silence(self, now: int, client: Client, server: Server, last_word_at: int) -> None:
+        heartbeat = self._scene.world.policy.health.heartbeat
+        if heartbeat is None or last_word_at > now:
+            return
+        by = last_word_at + heartbeat.interval_ns + heartbeat.timeout_ns
+        is_kept = self._scene.kept_at.get((client.id, server.name), -1) >= last_word_at - 2 * SECOND
+        if now > by and not is_kept:
+            self._scene.fail(
+                "U5", f"{client.id} picks {server.name}, from which nothing can have come since {last_word_at}"
+            )
+
+    def _check_health(
+        self, now: int, client: Client, attempt: Attempt, server: Server, wire: tuple[int, int] | None
+    ) -> None:
+        heard = self._heard(attempt)
+        if heard is not None and heard.is_unimplemented:
+            return
+        truth = self._scene.truth.servers[server.name]
+        is_told = server.group.health == "honest" and truth.honest_at < NEVER and truth.pauses == 0
+        if wire is not None and is_told and truth.ill_at < NEVER:
+            quiet, way = wire
+            said_at = max(max(truth.ill_at, truth.honest_at) + server.group.watch_lag, truth.unpaused_at, quiet) + way
+            if now > said_at + self._scene.confirmation:
+                self._scene.fail(
+                    "U5", f"{client.id} picks {server.name}, which has said since {said_at} that it is ill"
+                )
+        self._check_word(now, client, attempt, server, heard)
+
+    def _heard(self, attempt: Attempt) -> LinkWords | None:
+        connection = attempt.connection
+        return connection.heard if isinstance(connection, HeardConnection) else None
+
+    def _check_word(self, now: int, client: Client, attempt: Attempt, server: Server, heard: LinkWords | None) -> None:
+        connection = attempt.connection
+        if heard is None:
+            # The link may have been lost in this very instant.
+            if connection.link is None and isinstance(connection, HeardConnection) and connection.lost_at == now:
+                return
+            self._scene.fail(
+                "U6", f"{client.id} picks {server.name} on a connection that has said nothing of its health"
+            )
+        elif heard.status != SERVING and now > heard.changed_at + self._scene.confirmation:
+            self._scene.fail("U6", f"{client.id} picks {server.name}, whose last word was {heard.status}")
+
+    def _check_exclusion(self, client: Client, attempt: Attempt) -> None:
+        tried = self._scene.books.tried.get((client.id, attempt.number), ())
+        if not tried or attempt.sub.id not in tried:
+            return
+        others = [sub for sub in client.pool.board.snapshot.ready if sub.id not in tried]
+        if others:
+            self._scene.fail(
+                "U15", f"{client.id} makes another attempt on {attempt.sub.address}, not on {others[0].address}"
+            )
+
+    def _check_rotation(self, client: Client, attempt: Attempt) -> None:
+        if not self._is_rotation:
+            return
+        ready = client.pool.board.snapshot.ready
+        ids = tuple(sub.id for sub in ready)
+        # A call that fails takes places of the rotation that nothing is sent to.
+        is_probe = attempt.sub in client.pool.board.snapshot.probes
+        if (
+            client.open_calls
+            or is_probe
+            or attempt.start.attempt > 1
+            or attempt.sub.id not in ids
+            or attempt.sub not in ready
+        ):
+            self._rotation.pop(client.id, None)
+            return
+        place = ids.index(attempt.sub.id)
+        before = self._rotation.get(client.id)
+        if before is not None and before[0] == ids and place != (before[1] + 1) % len(ids):
+            self._scene.fail("U14", f"{client.id} picks number {place} of {len(ids)} after number {before[1]}")
+        self._rotation[client.id] = (ids, place)

@@ -1,0 +1,127 @@
+"""What a client may publish: whom it takes for READY, ejects, and picks among.
+
+The one rule: who is well is what the wire has said, not what the snapshot says.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from healthlb.core.snapshot import Snapshot
+from healthlb.core.states import ConnectivityState
+from healthlb.simulation.fuzzing.scene import Scene
+from healthlb.simulation.fuzzing.words import SERVING, LinkWords
+
+if TYPE_CHECKING:
+    from healthlb.simulation.client import Client
+
+_READY = ConnectivityState.READY
+_CONNECTING = ConnectivityState.CONNECTING
+
+
+class SnapshotOracle:
+    """Looks at each snapshot, and at each subchannel that becomes READY.
+
+    Args:
+        scene: what is watched.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def published(self, client: Client, snapshot: Snapshot) -> None:
+        """There is a new snapshot."""
+        if self._scene.truth.is_stalled(client.id):
+            self._scene.fail("U2", f"{client.id} publishes while it stands still")
+        self._check_cap(client, snapshot)
+        self._check_panic(client, snapshot)
+
+    def check_ready(self, client: Client, address: str) -> None:
+        """A client begins to take a server for READY."""
+        policy = self._scene.world.policy
+        links = [one for one in self._scene.links(client, address) if one.link is not None]
+        now = self._scene.world.engine.now
+        if self._scene.is_disturbed(client) or any(one.linked_at == now for one in links):
+            return
+        if not links:
+            if self._scene.truth.pair(client.id, address).cuts == 0 and not self._lost_now(client, address):
+                self._scene.fail("U6", f"{client.id} takes {address} for READY without a connection")
+            return
+        if policy.service is None:
+            return
+        heard = [one.heard for one in links]
+        is_good = any(
+            words is not None
+            and (words.status == SERVING or words.changed_at == now or _is_unchecked(words, policy.health))
+            for words in heard
+        )
+        if not is_good:
+            self._scene.fail("U6", f"{client.id} takes {address} for READY, whose connection has not said SERVING")
+
+    def _lost_now(self, client: Client, address: str) -> bool:
+        now = self._scene.world.engine.now
+        return any(one.lost_at == now for one in self._scene.links(client, address))
+
+    def _check_cap(self, client: Client, snapshot: Snapshot) -> None:
+        ejected = [view for view in snapshot.views if view.is_ejected]
+        outliers = self._scene.world.policy.outliers
+        if not ejected:
+            return
+        if outliers is None:
+            self._scene.fail("U8", f"{client.id} ejects though nobody asked for that")
+            return
+        count = len(snapshot.views)
+        most = min(math.ceil(count * outliers.max_ejection_percent / 100), max(0, count - 1))
+        out = sum(view.state is not _READY for view in snapshot.views)
+        well = [view for view in ejected if self._is_well(client, view.endpoint.address)]
+        if well and out > most:
+            self._scene.fail(
+                "U8", f"{client.id} holds {well[0].endpoint.address} out: {out} of {count} are, {most} may be"
+            )
+        if well and out == count:
+            self._scene.fail("U8", f"{client.id} has ejected {well[0].endpoint.address}, the last healthy one")
+
+    def _is_well(self, client: Client, address: str) -> bool:
+        """Whether the wire has said that a server is healthy, and not in this very instant."""
+        now = self._scene.world.engine.now
+        for connection in self._scene.links(client, address):
+            heard = connection.heard
+            if self._scene.world.policy.service is None:
+                if connection.link is not None and connection.linked_at < now:
+                    return True
+            elif heard is not None and heard.status == SERVING and heard.changed_at + self._scene.confirmation < now:
+                return connection.generation is not None
+        return False
+
+    def _check_panic(self, client: Client, snapshot: Snapshot) -> None:
+        total = len(snapshot.views)
+        hopeful = sum(view.state in (_READY, _CONNECTING) for view in snapshot.views)
+        is_panic = bool(total) and hopeful / total < self._scene.threshold
+        healthy = {view.id for view in snapshot.views if view.state is _READY}
+        picked = {sub.id for sub in snapshot.ready}
+        if not is_panic and picked - healthy:
+            self._scene.fail(
+                "U13", f"{client.id} picks among {len(picked)} of which {len(healthy)} are READY, without panic"
+            )
+        if not healthy <= picked:
+            self._scene.fail("U13", f"{client.id} does not pick among all that are READY")
+        if is_panic and not self._scene.is_disturbed(client):
+            missing = [
+                view for view in snapshot.views if view.id not in picked and self._is_up(client, view.endpoint.address)
+            ]
+            if missing:
+                self._scene.fail("U13", f"{client.id} panics, and does not pick {missing[0].endpoint.address}")
+
+    def _is_up(self, client: Client, address: str) -> bool:
+        now = self._scene.world.engine.now
+        links = self._scene.links(client, address)
+        return bool(links) and all(
+            one.link is not None and one.linked_at < now and one.generation is not None
+            for one in links
+            if not one.is_closed
+        )
+
+
+def _is_unchecked(words: LinkWords, health: object) -> bool:
+    return words.is_unimplemented and getattr(health, "on_unimplemented", "") == "healthy"

@@ -1,0 +1,160 @@
+"""Random worlds hold what must hold; and what does not hold is found, told so that it can be seen again, and shrunk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from healthlb.cli.app import cli
+from healthlb.core.messages import SECOND
+from healthlb.errors import ConfigError
+from healthlb.simulation.fuzzing.campaign import examine, hunt, parse_world, verdict
+from healthlb.simulation.fuzzing.shrinking import describe, shrink
+from healthlb.simulation.fuzzing.worlds import CALM, END, POLICY, random_world
+from healthlb.simulation.world import run
+from tests.simulation.mutants import MUTANTS, mutated
+
+WORLDS = 500
+# Worlds in which something once did not hold: the number, and what it was.
+ONCE_WRONG = {
+    72: "a status that came during a stall was forgotten for a timer that came with it",
+    467: "a resolver that had failed was heard before it was asked again",
+    6: "calls on a connection that was half open were in no book",
+    31: "one stall that was over ended another",
+}
+
+
+@pytest.mark.parametrize("first", range(0, WORLDS, 100))
+def test_what_must_hold_holds_in_random_worlds(first: int) -> None:
+    found = examine(1, first, 100)
+
+    assert [f"{finding.replay}  # {finding.text}" for finding in found.findings] == []
+    assert found.calls > 50_000
+
+
+@pytest.mark.parametrize("number", ONCE_WRONG)
+def test_what_was_once_wrong_stays_right(number: int) -> None:
+    assert verdict(random_world(1, number))[:2] == ("", "")
+
+
+def test_a_world_is_a_function_of_seed_and_number() -> None:
+    assert random_world(1, 5) == random_world(1, 5)
+    assert random_world(1, 5) != random_world(1, 6)
+    assert random_world(1, 5) != random_world(2, 5)
+
+
+def test_to_be_watched_changes_nothing_but_the_gossip() -> None:
+    scenario = random_world(1, 3)
+
+    assert run(scenario, POLICY, trace=2).trace_hash == run(scenario, POLICY, trace=2).trace_hash
+
+
+def test_all_faults_are_over_before_the_calm() -> None:
+    faults = [fault for number in range(200) for fault in random_world(3, number).faults]
+
+    assert len(faults) > 400
+    assert {fault.kind for fault in faults} == {
+        "crash", "health", "error", "slow", "pause", "partition", "goaway", "drain", "resolver", "cold", "stall",
+    }  # fmt: skip
+    assert max(fault.until or END for fault in faults) == CALM
+
+
+def test_jobs_find_the_same() -> None:
+    with mutated("tried subchannels are not left out"):
+        alone = [finding for part in hunt(1, 40) for finding in part.findings]
+    together = sum(part.worlds for part in hunt(1, 40, jobs=2))
+
+    assert alone
+    assert together == 40
+
+
+def test_shrinking_keeps_the_rule_and_drops_the_rest() -> None:
+    mutant = MUTANTS["an ejection cap that is ignored"]
+    with mutated("an ejection cap that is ignored"):
+        number = next(number for number in mutant.worlds if verdict(random_world(1, number))[0] == mutant.rule)
+        large = random_world(1, number)
+        steps: list[str] = []
+        small = shrink(large, steps.append)
+        rule, text, _ = verdict(small)
+
+    assert rule == mutant.rule
+    assert text.startswith(f"{mutant.rule}: ")
+    assert len(describe(small)) <= len(describe(large))
+    assert len(" ".join(describe(small))) < 0.7 * len(" ".join(describe(large)))
+    assert steps
+    assert verdict(small)[:2] == ("", "")  # with the core as it is
+
+
+def test_a_world_that_is_well_is_not_shrunk() -> None:
+    scenario = random_world(1, 0)
+
+    assert shrink(scenario) is scenario
+
+
+@pytest.mark.parametrize("text", ["", "7", "a:1", "1:b", "1:-1"])
+def test_a_world_is_named_by_seed_and_number(text: str) -> None:
+    with pytest.raises(ConfigError, match="SEED:NUMBER"):
+        parse_world(text)
+
+
+def test_an_exception_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("healthlb.core.balancer.Balancer._resolved", lambda *_: 1 // 0)
+
+    rule, text, _ = verdict(random_world(1, 1))
+
+    assert (rule, text) == ("crash", "crash: ZeroDivisionError('integer division or modulo by zero')")
+
+
+def test_fuzz_tells_how_to_see_it_again_and_fails() -> None:
+    with mutated("tried subchannels are not left out"):
+        result = CliRunner().invoke(cli, ["simulate", "fuzz", "--worlds", "40"])
+
+    assert result.exit_code == 1
+    assert "healthlb simulate replay 1:" in result.stdout
+    assert "U15: " in result.stdout
+    assert "40/40 worlds" in result.stdout
+
+
+def test_fuzz_is_silent_where_all_holds() -> None:
+    result = CliRunner().invoke(cli, ["simulate", "fuzz", "--worlds", "5", "--first", "10", "--seed", "2"])
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("done: 5/5 worlds")
+    assert ", 0 findings" in result.stdout
+
+
+def test_replay_shows_lanes_and_the_trace() -> None:
+    runner = CliRunner()
+    first = runner.invoke(cli, ["simulate", "replay", "1:7", "--lanes"])
+    second = runner.invoke(cli, ["simulate", "replay", "1:7", "--lanes"])
+
+    assert first.exit_code == 0
+    assert first.output == second.output
+    assert "was 0.000 up" in first.output
+    assert "all holds: " in first.output
+    assert "trace " in first.output
+
+
+def test_replay_shrinks_and_fails() -> None:
+    with mutated("tried subchannels are not left out"):
+        number = next(number for number in range(100) if verdict(random_world(1, number))[0] == "U15")
+        result = CliRunner().invoke(cli, ["simulate", "replay", f"1:{number}", "--shrink"])
+
+    assert result.exit_code == 1
+    assert "U15: " in result.stdout
+    assert "smaller: " in result.stderr
+
+
+def test_replay_of_nonsense_is_a_usage_error() -> None:
+    result = CliRunner().invoke(cli, ["simulate", "replay", "x"])
+
+    assert result.exit_code == 2
+    assert "SEED:NUMBER" in result.output
+
+
+def test_a_world_without_faults_or_policy_is_described_by_what_is_in_it() -> None:
+    scenario = replace(random_world(1, 0), faults=(), duration=SECOND)
+
+    assert [line.split()[0] for line in describe(scenario)].count("fault") == 0
