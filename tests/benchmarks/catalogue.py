@@ -101,6 +101,7 @@ FIGURES: Mapping[str, Figure] = {
     "pick_hashing": Figure("pick", "µs", "best", Target("value", "<=", 4.0)),
     "pick_other": Figure("pick", "µs", "best"),
     "publication": Figure("one goes out, new picker", "ms", target=Target("value", "<=", 20)),
+    "health_change": Figure("a status changes, until published", "ms", target=Target("value", "<=", 20)),
     "sync_path": Figure("sync call path without grpcio's call", "µs", "best"),
     "aio_path": Figure("aio call path without grpcio's call", "µs", "best"),
     "scale_threads": Figure("threads, most ever", "", "worst", Target("value", "<=", 20)),
