@@ -27,6 +27,7 @@ TINY = Effort(
     picks=20,
     pick_rounds=2,
     pick_sizes=(2, 30),
+    publications=2,
     subchannels=5,
     idle_seconds=0.05,
     flips=1,
@@ -66,7 +67,7 @@ def test_every_picker_is_measured_at_every_size() -> None:
 
     assert names(measurements) == {
         *("pick", "pick_weighing", "pick_hashing", "pick_other"),
-        *("pick_growth", "publication", "health_change", "sync_path"),
+        *("pick_growth", "publication", "pick_reference", "reference_growth", "sync_path"),
     }
     assert {one.detail for one in measurements if one.figure == "pick"} == {
         f"{picker}, {size} subchannels" for picker in ("round_robin", "random") for size in (2, 30)
@@ -165,7 +166,6 @@ def test_targets_are_those_of_the_requirement() -> None:
         "pick_weighing": 2.5,
         "pick_hashing": 4.0,
         "publication": 20,
-        "health_change": 20,
         "scale_threads": 20,
         "scale_cpu": 3.0,
         "scale_out": 1.0,

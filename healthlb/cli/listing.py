@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from healthlb.cli.asking import open_channel, tls_options
 from healthlb.core.messages import ServingStatus
+from healthlb.server.listing import LIST, decode_list
 
 
 @click.command("list")
@@ -32,14 +32,16 @@ def list_services(address: str, timeout: float, as_json: bool, **tls: Any) -> No
 
 def _ask(address: str, timeout: float, tls: dict[str, Any]) -> dict[str, str]:
     with open_channel(grpc, address, **tls) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            answer = stub.List(health_pb2.HealthListRequest(), timeout=timeout)
+            statuses = decode_list(channel.unary_unary(LIST)(b"", timeout=timeout))
         except grpc.RpcError as error:
             failed: Any = error
             click.echo(f"{address}: {failed.code().name}: {failed.details()}", err=True)
             raise SystemExit(3) from error
-    return {name: _name(answer.statuses[name].status) for name in sorted(answer.statuses)}
+        except ValueError as error:
+            click.echo(f"{address}: {error}", err=True)
+            raise SystemExit(3) from error
+    return {name: _name(statuses[name]) for name in sorted(statuses)}
 
 
 def _name(status: int) -> str:

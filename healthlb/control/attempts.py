@@ -1,7 +1,6 @@
-"""The attempts of one call: picking, and what a failed one means. The same in both faces.
+"""The attempts of one call over grpcio, the same in both faces.
 
-The one rule: what is decided is the core's CallPlan; here is only what it needs to know. The plan is made at
-the first failure, so that a call whose first attempt succeeds costs none.
+The one rule: what is decided is the core's (`core/attempts.py`); here is only what it needs to know of grpcio.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,28 +17,22 @@ import grpc
 from healthlb.config import is_metadata
 from healthlb.control.evidence import names_refusal
 from healthlb.control.grpc_transport import to_code
-from healthlb.control.policy import MethodPolicy, Policies
-from healthlb.control.pool import PoolBase, failure
+from healthlb.control.policy import Policies
+from healthlb.control.pool import PoolBase
+from healthlb.core.attempts import FIRST, CallAttempts, Judge, MethodPolicy, parse_pushback, told_of
 from healthlb.core.budget import Budget
-from healthlb.core.failover import Action, AttemptEnded, CallPlan, Finish, Skipped, Start, Woke
-from healthlb.core.load import Subchannel, Verdict
+from healthlb.core.failover import Action, Start
+from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, Fail
 from healthlb.core.orca import report_of
-from healthlb.core.pickers import ANY_CALL, CallEnd, CallInfo, PickerFactory
+from healthlb.core.pickers import CallEnd
 from healthlb.core.snapshot import Snapshot
 from healthlb.errors import ChannelClosed
 
 _log = logging.getLogger("healthlb")
 
-_TELLING = (Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE)
 _PREVIOUS_ATTEMPTS = "healthlb-previous-rpc-attempts"
 _PUSHBACK = "grpc-retry-pushback-ms"
-_NEVER = -1
-
-FIRST = Start(1, frozenset(), 0)
-_FINISH_FIRST = (Finish(FIRST.attempt),)
-
-
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One failed attempt of a call.
@@ -76,47 +69,7 @@ class Outcome:
     @property
     def pushback(self) -> int | None:
         """The server's `grpc-retry-pushback-ms` in nanoseconds; negative, unreadable or twice is "never" (gRFC A6)."""
-        values = [value for key, value in self.trailers if key == _PUSHBACK]
-        if not values:
-            return None
-        try:
-            milliseconds = int(values[0])
-        except ValueError:
-            return _NEVER
-        return _NEVER if milliseconds < 0 or len(values) > 1 else milliseconds * SECOND // 1000
-
-
-def count_out(sub: Subchannel, budget: Budget) -> None:
-    """Count out a call that ended with OK."""
-    sub.load.succeed(time.monotonic_ns())
-    if budget.counts_successes:
-        budget.call_succeeded()
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Which ends of attempts a picker hears of.
-
-    Attributes:
-        hear: where it hears of them.
-        of_failures: whether of those that failed.
-        of_all: whether of the others too.
-        needs_reports: whether with the backend's load report.
-    """
-
-    hear: Callable[[Subchannel, CallEnd], object]
-    of_failures: bool
-    of_all: bool
-    needs_reports: bool
-
-
-def told_of(factory: PickerFactory) -> Told:
-    """Return which ends this factory's pickers hear of."""
-    hear = getattr(factory, "call_ended", None)
-    if hear is None:
-        return Told(lambda sub, end: None, False, False, False)
-    needs_reports = bool(getattr(factory, "needs_reports", False))
-    return Told(hear, True, needs_reports or bool(getattr(factory, "needs_latency", False)), needs_reports)
+        return parse_pushback([value for key, value in self.trailers if key == _PUSHBACK])
 
 
 class Method:
@@ -133,6 +86,7 @@ class Method:
     Attributes:
         attempt_timeout: the most that one attempt may take, in seconds, None for no limit.
         told: which ends of attempts the picker hears of.
+        judge: says what a failure means for the backend.
         has_latency: whether how long a call takes says something of the backend; that of a stream does not.
         is_plain: whether a first attempt is any pick and the caller's own timeout and metadata.
         opened: grpcio's multi-callables, by subchannel.
@@ -154,26 +108,9 @@ class Method:
         self.has_latency = arity == "unary_unary"
         self.is_plain = not (self.needs_call or self.is_hedged or limit or policy.timeout)
         self.opened: dict[Subchannel, Any] = {}
-        outliers = pool.settings.outliers
-        self._counted = frozenset() if outliers is None else frozenset(Code[code] for code in outliers.codes)
+        self.judge = Judge(pool.settings.outliers)
         self._arity = arity
         self._arguments = arguments
-
-    def failed(self, sub: Subchannel, code: Code, *, is_refused: bool = False) -> None:
-        """Count out a call that ended with another status, and tell the core where that may matter."""
-        verdict = Verdict.ANSWER
-        # A refusal is the connection's affair: nothing reached the backend, and it is out of rotation by that.
-        if code in self._counted and not is_refused:
-            verdict = Verdict.LATE if code is Code.DEADLINE_EXCEEDED else Verdict.STRIKE
-        sub.load.fail(verdict)
-        if verdict is not Verdict.ANSWER or code in _TELLING:
-            self.pool.call_failed(sub, code, is_refused=is_refused)
-
-    def beaten(self, sub: Subchannel) -> None:
-        """A later attempt of a hedged call has won: this one is cancelled, and had no answer in time."""
-        if Code.DEADLINE_EXCEEDED in self._counted:
-            sub.load.beat()
-        self.pool.call_failed(sub, Code.DEADLINE_EXCEEDED, is_refused=False)
 
     def tell(self, sub: Subchannel, code: Code, started_at: float, trailers: Iterable[tuple[str, Any]] = ()) -> None:
         """Tell the picker how an attempt ended that began at `started_at` (monotonic seconds)."""
@@ -205,7 +142,7 @@ def make_method(pool: PoolBase, policies: Policies, arity: str, name: str, argum
     return Method(pool, policies.method(name), pool.budget(policies.budget), arity, name, arguments)
 
 
-class Attempts:
+class Attempts(CallAttempts):
     """One call's way through the subchannels.
 
     Args:
@@ -218,24 +155,11 @@ class Attempts:
     Attributes:
         deadline: in seconds on the monotonic clock, None for none.
         history: the attempts that failed.
-        is_committed: whether no other attempt can take over any more.
-        is_cancelled: whether the caller cancelled the call.
-        plan: what decides about further attempts, None where none was needed so far.
     """
 
-    __slots__ = (
-        "_cap",
-        "_generation",
-        "_metadata",
-        "_timeout",
-        "deadline",
-        "history",
-        "is_cancelled",
-        "is_committed",
-        "method",
-        "plan",
-        "wait_for_ready",
-    )
+    __slots__ = ("_timeout", "deadline", "history")
+
+    method: Method
 
     def __init__(
         self, method: Method, timeout: float | None, metadata: Any, wait_for_ready: bool | None, started_at: int
@@ -250,63 +174,20 @@ class Attempts:
         self.is_committed = False
         self.is_cancelled = False
         self._timeout = timeout
-        self._metadata = metadata
-        self.plan: CallPlan | None = None
-        self._generation = -1
-        self._cap = ""
+        self.metadata = metadata
+        self.plan = None
+        self.refused_in = -1
+        self.cap = ""
 
-    def begin(self) -> Sequence[Action]:
-        """Return what is to be done beside the first attempt of a hedged call."""
-        return self._make_plan().begin(time.monotonic_ns())
+    @property
+    def deadline_at(self) -> int | None:
+        """The deadline in nanoseconds."""
+        return None if self.deadline is None else round(self.deadline * SECOND)
 
-    def _make_plan(self) -> CallPlan:
-        if self.plan is None:
-            deadline = None if self.deadline is None else round(self.deadline * SECOND)
-            policy = self.method.policy.call
-            self.plan = CallPlan(policy, self.method.budget, deadline, self.method.is_hedged, random.Random())
-        return self.plan
-
-    # --- picking -----------------------------------------------------------------------------------
-
-    def try_pick(self, start: Start) -> Subchannel | None:
-        """Return a subchannel with the call counted in, or None if it must wait or fail."""
-        method = self.method
-        board = method.pool.board
-        snapshot = board.snapshot
-        call = self._call_info(start) if start.exclude or method.needs_call else ANY_CALL
-        while True:
-            sub = snapshot.picker.pick(call)
-            if sub is None:
-                self._cap = ""
-                return None
-            if sub.load.start():
-                break
-            if not sub.load.is_retired:
-                sub = self._pick_below_caps(start, snapshot)
-                if sub is not None:
-                    break
-                if self._cap:
-                    return None
-            if board.snapshot is snapshot:
-                self._cap = ""
-                return None
-            snapshot = board.snapshot
-        if start.exclude and sub.id in start.exclude and board.snapshot.generation == self._generation:
-            # Only the refused one is left, and the core does not know yet that it is down.
-            self._cap = ""
-            sub.load.abandon()
-            return None
-        if self.plan is not None:
-            self.plan.picked(sub.id)
-        return sub
-
-    def _pick_below_caps(self, start: Start, snapshot: Snapshot) -> Subchannel | None:
-        found = self.method.pool.admission.pick(snapshot, self._call_info(start))
-        self._cap = found if isinstance(found, str) else ""
-        return found if isinstance(found, Subchannel) else None
-
-    def _call_info(self, start: Start) -> CallInfo:
-        return CallInfo(self.method.name, tuple(self._metadata or ()), start.previous + 1, start.exclude)
+    @property
+    def jitter(self) -> random.Random:
+        """A stream of its own for each call: any thread may draw."""
+        return random.Random()
 
     @property
     def time_remaining(self) -> float | None:
@@ -318,7 +199,7 @@ class Attempts:
 
         Later ones say how many were before, by a key of our own: grpcio drops gRPC's.
         """
-        timeout, metadata = self._timeout, self._metadata
+        timeout, metadata = self._timeout, self.metadata
         if has_waited or start is not FIRST:
             timeout = self.time_remaining
         limit = self.method.attempt_timeout
@@ -331,18 +212,9 @@ class Attempts:
     def failure(self, snapshot: Snapshot) -> Fail | None:
         """Return how the call ends that `try_pick` had nothing for, or None if it waits."""
         # Of metadata that no server will see; on a subchannel grpcio sees to that itself.
-        if not all(is_metadata(key, value) for key, value in self._metadata or ()):
-            return Fail(Code.INTERNAL, f"metadata was invalid: {self._metadata}")
-        if self._cap:
-            return self.method.pool.refuse(self._cap, snapshot)
-        return failure(snapshot, wait_for_ready=self.wait_for_ready)
-
-    # --- ends --------------------------------------------------------------------------------------
-
-    def succeeded(self, start: Start, sub: Subchannel) -> Sequence[Action]:
-        """Take in that an attempt ended with OK, and count it out."""
-        count_out(sub, self.method.budget)
-        return self._step(AttemptEnded(start.attempt, sub.id, Code.OK)) if self.plan else _FINISH_FIRST
+        if not all(is_metadata(key, value) for key, value in self.metadata or ()):
+            return Fail(Code.INTERNAL, f"metadata was invalid: {self.metadata}")
+        return super().failure(snapshot)
 
     def failed(self, start: Start, sub: Subchannel, outcome: Outcome, started_at: float) -> Sequence[Action]:
         """Take in how an attempt failed, count it out, and return what is to be done."""
@@ -351,38 +223,23 @@ class Attempts:
         code = to_code(outcome.code)
         if self.method.told.of_failures:
             self.method.tell(sub, Code.CANCELLED if self.is_cancelled else code, started_at, outcome.trailers)
-        is_refused = self._is_refused(sub, outcome)
-        if self.is_cancelled:
-            sub.load.abandon()
-        else:
-            self.method.failed(sub, code, is_refused=is_refused)
-        if self.is_committed or self.is_cancelled or self.method.pool.is_closed:
-            return (Finish(start.attempt),)
-        if is_refused:
-            snapshot = self.method.pool.board.snapshot
-            self._generation = snapshot.generation if sub in snapshot.ready else -1
-        is_unsent = is_refused and not self.method.policy.is_strict
-        is_cut_off = code is Code.DEADLINE_EXCEEDED and self._is_cut_off(seconds)
-        return self._step(AttemptEnded(start.attempt, sub.id, code, is_unsent, is_cut_off, outcome.pushback))
+        return self.attempt_failed(
+            start,
+            sub,
+            code,
+            time.monotonic_ns(),
+            is_refused=self._is_refused(sub, outcome),
+            is_cut_off=code is Code.DEADLINE_EXCEEDED and self._is_cut_off(seconds),
+            pushback=outcome.pushback,
+        )
 
-    def lost(self, start: Start, sub: Subchannel) -> Sequence[Action]:
+    def made_no_call(self, start: Start, sub: Subchannel) -> Sequence[Action]:
         """Count out an attempt that made no call; return what is to be done if its subchannel had closed."""
         sub.load.abandon()
         pool = self.method.pool
         if pool.is_closed or pool.channels.channel(sub) is not None:
             return ()
-        return self._step(AttemptEnded(start.attempt, sub.id, Code.UNAVAILABLE, is_unsent=True))
-
-    def skipped(self, start: Start) -> Sequence[Action]:
-        """A hedge found no subchannel that was not tried."""
-        return self._step(Skipped(start.attempt))
-
-    def woke(self) -> Sequence[Action]:
-        """The time of a WakeAt has come."""
-        return self._step(Woke())
-
-    def _step(self, event: AttemptEnded | Woke | Skipped) -> Sequence[Action]:
-        return self._make_plan().step(event, time.monotonic_ns())
+        return self.lost(start, sub, time.monotonic_ns())
 
     def _is_cut_off(self, seconds: float) -> bool:
         """Whether the attempt's own timeout ended it, neither the call's deadline nor the server's word."""

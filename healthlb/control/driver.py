@@ -11,7 +11,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from healthlb.control.port import DataPlane, Transport
 from healthlb.control.tasks import start_task
@@ -40,7 +39,6 @@ from healthlb.core.messages import (
     ProbeEnded,
     RefreshData,
     Replace,
-    Report,
     Resolved,
     ResolveFailed,
     ResolveNow,
@@ -49,16 +47,13 @@ from healthlb.core.messages import (
     StopWatch,
     Tick,
 )
-from healthlb.core.pickers import Picker, PickerFactory
-from healthlb.core.probing import with_probes
+from healthlb.core.pickers import PickerFactory
+from healthlb.core.publication import Publisher, in_order
 from healthlb.core.snapshot import Snapshot
 from healthlb.resolvers import Resolver
 from healthlb.resolvers.addresses import parse_endpoints
 
 _log = logging.getLogger("healthlb")
-
-_CLOSING = (StopWatch, Drain, CloseConnection, CloseSubchannel)
-_LATER = (Report, *_CLOSING)
 
 
 class Driver:
@@ -107,10 +102,7 @@ class Driver:
         self._timer_at: int | None = None
         self._watchers: dict[int, SubchannelWatcher] = {}
         self._resolving: asyncio.Task[None] | None = None
-        self._published = balancer.snapshot
-        self._built_from = self._published.ready
-        self._picker = self._published.picker
-        self._endpoints: tuple[Endpoint, ...] = ()
+        self._publisher = Publisher(factory, balancer.snapshot)
         self._failures: dict[tuple[int, int, Code, bool], None] = {}
         self._refusals: dict[str, int] = {}
         self._failures_lock = threading.Lock()
@@ -118,7 +110,7 @@ class Driver:
     @property
     def snapshot(self) -> Snapshot:
         """What was published last, or is to be first."""
-        return self._published
+        return self._publisher.published
 
     def start(self) -> None:
         """Begin to resolve; on the loop."""
@@ -200,16 +192,14 @@ class Driver:
         now = self._clock()
         while self._queue:
             effects += self._balancer.handle(self._queue.popleft(), now)
-        for effect in effects:
-            if not isinstance(effect, _LATER):
-                self._perform(effect)
+        opening, closing, facts = in_order(effects)
+        for effect in opening:
+            self._perform(effect)
         self._publish_snapshot()
-        for effect in effects:
-            if isinstance(effect, _CLOSING):
-                self._perform(effect)
-        for effect in effects:
-            if isinstance(effect, Report):
-                self._report(effect.fact)
+        for effect in closing:
+            self._perform(effect)
+        for fact in facts:
+            self._report(fact)
         self._set_timer(now)
 
     def _set_timer(self, now: int) -> None:
@@ -228,27 +218,13 @@ class Driver:
         self.post(Tick())
 
     def _publish_snapshot(self) -> None:
-        snapshot = self._balancer.snapshot
-        old = self._published
-        if snapshot.generation == old.generation:
+        publisher = self._publisher
+        if not publisher.publish(self._balancer.snapshot):
             return
-        try:
-            self._picker = self._build(snapshot)
-        except Exception:
-            _log.exception("the picker factory %r failed; the last good picker stays", self._factory)
-        self._published = replace(snapshot, picker=with_probes(self._picker, snapshot.probes))
-        self._publish(self._published)
-
-    def _build(self, snapshot: Snapshot) -> Picker:
-        tell = getattr(self._factory, "endpoints", None)
-        endpoints = self._endpoints if tell is None else tuple(view.endpoint for view in snapshot.views)
-        if snapshot.ready is self._built_from and endpoints == self._endpoints:
-            return self._picker
-        if tell is not None and endpoints != self._endpoints:
-            tell(endpoints)
-        picker = self._factory.build(snapshot.ready)
-        self._built_from, self._endpoints = snapshot.ready, endpoints
-        return picker
+        if publisher.error is not None:
+            text = "the picker factory %r failed; the last good picker stays"
+            _log.error(text, self._factory, exc_info=publisher.error)
+        self._publish(publisher.published)
 
     # --- effects -------------------------------------------------------------------------------
 

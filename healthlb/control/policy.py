@@ -6,30 +6,11 @@ from dataclasses import dataclass, replace
 
 from healthlb.config import Failover, RetryBudget, RetryThrottle
 from healthlb.control.idempotency import is_idempotent
-from healthlb.core.failover import CallPolicy
-from healthlb.core.messages import SECOND, Code
+from healthlb.core.attempts import MethodPolicy
+from healthlb.core.failover import call_policy
 from healthlb.service_config import MethodConfig, ServiceConfig
 
 _ONE_ATTEMPT = Failover(max_attempts=1, codes=(), idempotent=False, strict=True, budget=None)
-
-
-@dataclass(frozen=True, slots=True)
-class MethodPolicy:
-    """How the calls of one method are made.
-
-    Attributes:
-        call: what the core decides by.
-        timeout: seconds at most (`methodConfig`), None for no limit.
-        wait_for_ready: the default of calls.
-        is_strict: whether C-core's text is no evidence.
-        buffer_limit: bytes of a stream of requests that are kept.
-    """
-
-    call: CallPolicy
-    timeout: float | None
-    wait_for_ready: bool
-    is_strict: bool
-    buffer_limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +39,7 @@ class Policies:
         said = self.config.method(name) or MethodConfig(names=())
         failover = self._failover(said)
         return MethodPolicy(
-            call=_call_policy(name, failover),
+            call=call_policy(failover, is_idempotent(name, failover.idempotent)),
             timeout=said.timeout,
             wait_for_ready=bool(said.wait_for_ready),
             is_strict=failover.strict,
@@ -77,17 +58,3 @@ class Policies:
         """Return the policies of a view with another failover."""
         return Policies(failover, is_explicit=True, config=self.config)
 
-
-def _call_policy(name: str, failover: Failover) -> CallPolicy:
-    return CallPolicy(
-        max_attempts=failover.max_attempts,
-        codes=frozenset(Code[code] for code in failover.codes),
-        is_idempotent=is_idempotent(name, failover.idempotent),
-        backoff=failover.backoff,
-        attempt_timeout=_ns(failover.attempt_timeout),
-        hedging_delay=_ns(failover.hedging_delay),
-    )
-
-
-def _ns(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * SECOND)

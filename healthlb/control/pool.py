@@ -128,18 +128,6 @@ class PoolBase:
         return self._budgets.setdefault(policy, make_budget(policy))
 
 
-def failure(snapshot: Snapshot, *, wait_for_ready: bool) -> Fail | None:
-    """Return how a call ends that found nothing to pick, or None if it waits."""
-    if snapshot.state is ConnectivityState.SHUTDOWN:
-        return Fail(Code.CANCELLED, "Channel closed!")
-    return None if wait_for_ready else snapshot.failure
-
-
-def too_late(snapshot: Snapshot) -> Fail:
-    """Return how a call ends whose deadline came while it waited."""
-    return Fail(Code.DEADLINE_EXCEEDED, f"Deadline Exceeded: {snapshot.describe()}")
-
-
 _pools: weakref.WeakSet[PoolBase] = weakref.WeakSet()
 
 

@@ -14,15 +14,15 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Self
 
-from healthlb.control.attempts import FIRST, Attempt, Attempts, Method, Outcome, count_out
+from healthlb.control.attempts import Attempt, Attempts, Method, Outcome
 from healthlb.control.delivery import run_callback
-from healthlb.control.pool import failure
-from healthlb.control.waiting import Wait, begin_wait
+from healthlb.core.attempts import FIRST, count_out, failure, winner
 from healthlb.core.failover import Action, Cancel, Finish, Start, WakeAt
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, Fail
 from healthlb.core.pickers import ANY_CALL
 from healthlb.core.snapshot import Snapshot
+from healthlb.core.waiting import Wait, begin_wait
 
 CANCELLED = "Locally cancelled by application!"
 
@@ -112,7 +112,7 @@ class Runner:
 
     def _begin_with_care(self) -> None:
         attempts = self._attempts
-        beside = attempts.begin() if self._method.is_hedged else ()
+        beside = attempts.begin(time.monotonic_ns()) if self._method.is_hedged else ()
         sub = attempts.try_pick(FIRST)
         if sub is None:
             self._method.pool.start()
@@ -137,8 +137,8 @@ class Runner:
                     with self._lock:
                         beaten = self._live.pop(attempt, None)
                     if beaten is not None:
-                        if attempt < _winner(actions):
-                            self._method.beaten(self._hedged[attempt])
+                        if attempt < winner(actions):
+                            self._attempts.beaten(self._hedged[attempt])
                         beaten.cancel()
                 case Finish(attempt):
                     self._finish(self._live.get(attempt), None)
@@ -161,7 +161,7 @@ class Runner:
 
     def _woke(self) -> None:
         with self._lock:
-            actions = self._attempts.woke()
+            actions = self._attempts.woke(time.monotonic_ns())
         self._perform(actions)
 
     def _start(self, start: Start) -> None:
@@ -169,14 +169,12 @@ class Runner:
         if not is_beside:
             self._advance(start)
             return
-        sub = self._attempts.try_pick(start)
-        if sub is not None and sub.id not in start.exclude:
+        sub = self._attempts.try_pick_beside(start)
+        if sub is not None:
             self._open(start, sub, *self._attempts.terms(start, has_waited=True))
             return
-        if sub is not None:
-            sub.load.abandon()
         with self._lock:
-            actions = self._attempts.skipped(start)
+            actions = self._attempts.skipped(start, time.monotonic_ns())
         self._perform(actions)
 
     def _advance(self, start: Start) -> None:
@@ -199,13 +197,13 @@ class Runner:
     def _begin_wait(self, snapshot: Snapshot) -> Fail | None:
         """Wait from now on, if not already; return how the call ends that may not."""
         if self._wait is None:
-            now = time.monotonic()
-            wait = begin_wait(self._method.pool, now, self._attempts.deadline, snapshot)
+            now = time.monotonic_ns()
+            wait = begin_wait(self._method.pool, now, self._attempts.deadline_at, snapshot)
             if isinstance(wait, Fail):
                 return wait
             self._wait = wait
             if wait.ends_at is not None:
-                self._stop_expiring = self._later(max(0.0, wait.ends_at - now), Runner._expire)
+                self._stop_expiring = self._later(max(0, wait.ends_at - now) / SECOND, Runner._expire)
             if self._is_over:  # another thread was quicker
                 self._end_wait()
         return None
@@ -235,7 +233,7 @@ class Runner:
         try:
             inner = self._call(sub, timeout, metadata)
         except Exception as error:
-            actions = self._attempts.lost(start, sub)
+            actions = self._attempts.made_no_call(start, sub)
             if not actions or not is_closed_error(error):
                 raise
             self._perform(actions)
@@ -267,12 +265,12 @@ class Runner:
             self._method.tell(sub, Code.OK, started_at, self._trailers(inner))
         if outcome is None and (self._tried is None or self._tried.plan is None):
             # The way of nearly all calls: the first attempt, and nothing was planned beside it.
-            count_out(sub, self._method.budget)
+            count_out(sub, self._method.budget, time.monotonic_ns())
             self._finish(inner, None)
             return
         with self._lock:
             if outcome is None:
-                actions = self._attempts.succeeded(start, sub)
+                actions = self._attempts.succeeded(start, sub, time.monotonic_ns())
             else:
                 actions = self._attempts.failed(start, sub, outcome, started_at)
             if not isinstance(actions[-1] if actions else None, Finish):
@@ -341,10 +339,6 @@ class Runner:
 def is_closed_error(error: Exception) -> bool:
     """Whether grpcio refused to make a call since its channel is closed."""
     return isinstance(error, ValueError) or type(error).__name__ == "UsageError"
-
-
-def _winner(actions: Sequence[Action]) -> int:
-    return next((action.attempt for action in actions if isinstance(action, Finish)), 0)
 
 
 def _advance(start: Start, call: Runner) -> None:

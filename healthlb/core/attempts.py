@@ -127,11 +127,6 @@ def failure(snapshot: Snapshot, *, wait_for_ready: bool) -> Fail | None:
     return None if wait_for_ready else snapshot.failure
 
 
-def too_late(snapshot: Snapshot) -> Fail:
-    """Return how a call ends whose deadline came while it waited."""
-    return Fail(Code.DEADLINE_EXCEEDED, f"Deadline Exceeded: {snapshot.describe()}")
-
-
 def winner(actions: Sequence[Action]) -> int:
     """Return the attempt that a call ends with, 0 where it goes on.
 
@@ -144,61 +139,44 @@ def winner(actions: Sequence[Action]) -> int:
 
 
 class Board(Protocol):
-    """Where snapshots are published."""
-
-    snapshot: Snapshot
-
-
-class CallPool(Protocol):
-    """A channel's subchannels, as its calls see them."""
-
-    board: Board
-    is_closed: bool
-
-    def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
-        """Tell the core of a failed attempt."""
-
-
-class CallMethod(Protocol):
-    """What the calls of one method have in common.
+    """Where snapshots are published.
 
     Attributes:
-        pool: the channel's subchannels.
-        policy: how the calls are made.
-        budget: pays for attempts after the first.
-        judge: says what a failure means for the backend.
-        name: the full method name.
-        needs_call: whether the picker asks what it picks for.
-        is_hedged: whether attempts may run side by side.
+        snapshot: the present one.
     """
 
-    pool: Any
-    policy: MethodPolicy
-    budget: Budget
-    judge: Judge
-    name: str
-    needs_call: bool
-    is_hedged: bool
+    snapshot: Snapshot
 
 
 class CallAttempts:
     """One call's way through the subchannels; who has it sets what stands below.
 
     Attributes:
-        method: what is called.
+        method: what is called: its `policy` (a MethodPolicy), `budget`, `judge`, `name`, `needs_call` and `is_hedged`,
+            and the channel's `pool` with `board`, `admission`, `is_closed`, `call_failed` and `refuse`.
+        metadata: the caller's pairs, or None.
+        wait_for_ready: whether the call waits even where all subchannels have failed.
         plan: what decides about further attempts, None where none was needed so far.
         is_committed: whether no other attempt can take over any more.
         is_cancelled: whether the caller cancelled the call.
         refused_in: the snapshot's generation in which an attempt was refused, -1 for none.
+        cap: that the last pick has run into, "" for none.
     """
 
-    __slots__ = ("is_cancelled", "is_committed", "method", "plan", "refused_in")
+    __slots__ = ("cap", "is_cancelled", "is_committed", "metadata", "method", "plan", "refused_in", "wait_for_ready")
 
     method: Any
+    metadata: Any
+    wait_for_ready: bool
     plan: CallPlan | None
     is_committed: bool
     is_cancelled: bool
     refused_in: int
+    cap: str
+
+    def begin(self, now: int) -> Sequence[Action]:
+        """Return what is to be done beside the first attempt of a hedged call."""
+        return self.make_plan().begin(now)
 
     def make_plan(self) -> CallPlan:
         """Return the plan; most calls need none."""
@@ -217,11 +195,6 @@ class CallAttempts:
         """The stream for the backoff of this call's attempts."""
         raise NotImplementedError
 
-    @property
-    def metadata(self) -> Any:
-        """The caller's pairs."""
-        return ()
-
     # --- picking -------------------------------------------------------------------------------------
 
     def try_pick(self, start: Start) -> Subchannel | None:
@@ -233,19 +206,40 @@ class CallAttempts:
         while True:
             sub: Subchannel | None = snapshot.picker.pick(call)
             if sub is None:
+                self.cap = ""
                 return None
             if sub.load.start():
                 break
+            if not sub.load.is_retired:
+                sub = self._pick_below_caps(start, snapshot)
+                if sub is not None:
+                    break
+                if self.cap:
+                    return None
             if board.snapshot is snapshot:
+                self.cap = ""
                 return None
             snapshot = board.snapshot
         if start.exclude and sub.id in start.exclude and board.snapshot.generation == self.refused_in:
             # Only the refused one is left, and the core does not know yet that it is down.
+            self.cap = ""
             sub.load.abandon()
             return None
         if self.plan is not None:
             self.plan.picked(sub.id)
         return sub
+
+    def _pick_below_caps(self, start: Start, snapshot: Snapshot) -> Subchannel | None:
+        found = self.method.pool.admission.pick(snapshot, self._call_info(start))
+        self.cap = found if isinstance(found, str) else ""
+        return found if isinstance(found, Subchannel) else None
+
+    def failure(self, snapshot: Snapshot) -> Fail | None:
+        """Return how the call ends that `try_pick` had nothing for, or None if it waits."""
+        if self.cap:
+            fail: Fail = self.method.pool.refuse(self.cap, snapshot)
+            return fail
+        return failure(snapshot, wait_for_ready=self.wait_for_ready)
 
     def try_pick_beside(self, start: Start) -> Subchannel | None:
         """Return a subchannel that was not tried, for an attempt beside others; None where there is none."""
@@ -260,7 +254,7 @@ class CallAttempts:
 
     # --- ends ----------------------------------------------------------------------------------------
 
-    def attempt_succeeded(self, start: Start, sub: Subchannel, now: int) -> Sequence[Action]:
+    def succeeded(self, start: Start, sub: Subchannel, now: int) -> Sequence[Action]:
         """Take in that an attempt ended with OK, and count it out."""
         count_out(sub, self.method.budget, now)
         return self.plan.step(AttemptEnded(start.attempt, sub.id, Code.OK), now) if self.plan else FINISH_FIRST
@@ -301,17 +295,17 @@ class CallAttempts:
         ended = AttemptEnded(start.attempt, sub.id, code, is_unsent, is_cut_off, pushback)
         return self.make_plan().step(ended, now)
 
-    def attempt_lost(self, start: Start, sub: Subchannel, now: int) -> Sequence[Action]:
+    def lost(self, start: Start, sub: Subchannel, now: int) -> Sequence[Action]:
         """Take in that an attempt made no call, as its subchannel had closed."""
         ended = AttemptEnded(start.attempt, sub.id, Code.UNAVAILABLE, is_unsent=True)
         return self.make_plan().step(ended, now)
 
-    def attempt_beaten(self, sub: Subchannel) -> None:
+    def beaten(self, sub: Subchannel) -> None:
         """Take in that an attempt is cancelled since a later one has won."""
         self.method.judge.beaten(sub)
         self.method.pool.call_failed(sub, Code.DEADLINE_EXCEEDED, is_refused=False)
 
-    def hedge_skipped(self, start: Start, now: int) -> Sequence[Action]:
+    def skipped(self, start: Start, now: int) -> Sequence[Action]:
         """A hedge found no subchannel that was not tried."""
         return self.make_plan().step(Skipped(start.attempt), now)
 

@@ -7,10 +7,17 @@ touched by one event loop only.
 from __future__ import annotations
 
 import enum
+import itertools
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 from healthlb.core.messages import Endpoint
+
+Lock = AbstractContextManager[Any]
+
+_LOCKS = 16
 
 
 class Verdict(enum.Enum):
@@ -21,14 +28,23 @@ class Verdict(enum.Enum):
     LATE = enum.auto()  # nothing came in time, which may be the deadline's fault
 
 
-class Load:
+class _PerCall:
+    """What every call touches, close together: with thousands of subchannels a pick's cost is that of cache misses."""
+
+    __slots__ = ("_lock", "_on_end", "in_flight", "is_retired", "last_success_at", "successes")
+
+
+class Load(_PerCall):
     """Counters of one connection for calls. They outlive pickers.
+
+    Args:
+        lock: guards them; others may share it. None makes one.
 
     Attributes:
         in_flight: calls that are under way.
-        picks: calls ever started.
         successes: calls that ended with OK.
         failures: calls that ended otherwise, the caller's own cancellations excepted.
+        abandoned: calls that ended in a way that says nothing.
         beaten: calls that were cancelled since a later attempt had its answer first.
         strikes: failures and beaten calls that speak against the backend, the late ones among them.
         lates: strikes for which nothing came in time.
@@ -38,33 +54,27 @@ class Load:
     __slots__ = (
         "_has_probe",
         "_lates_in_row",
-        "_lock",
-        "_on_end",
         "_on_idle",
         "_row_since",
         "_strikes_in_row",
+        "abandoned",
         "beaten",
         "failures",
-        "in_flight",
-        "is_retired",
-        "last_success_at",
         "lates",
-        "picks",
         "strikes",
-        "successes",
     )
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, lock: Lock | None = None) -> None:
+        self._lock = lock or threading.RLock()
         self._on_end: Callable[[], None] | None = None
         self._on_idle: Callable[[], None] | None = None
         self._has_probe = False
         self._row_since = self._strikes_in_row = self._lates_in_row = 0
         self.is_retired = False
         self.in_flight = 0
-        self.picks = 0
         self.successes = 0
         self.failures = 0
+        self.abandoned = 0
         self.beaten = 0
         self.strikes = 0
         self.lates = 0
@@ -76,7 +86,6 @@ class Load:
             if self.is_retired:
                 return False
             self.in_flight += 1
-            self.picks += 1
         return True
 
     def succeed(self, now: int) -> None:
@@ -103,6 +112,7 @@ class Load:
         """Count a call out that says nothing about the backend: its caller cancelled it."""
         with self._lock:
             self.in_flight -= 1
+            self.abandoned += 1
             on_end = self._on_end
         if on_end:
             on_end()
@@ -129,6 +139,12 @@ class Load:
     def is_full(self) -> bool:
         """Whether a cap keeps further calls out."""
         return False
+
+    @property
+    def picks(self) -> int:
+        """How many calls were ever started. Not counted but summed up, which spares each call a counter."""
+        with self._lock:
+            return self.in_flight + self.successes + self.failures + self.abandoned
 
     @property
     def judged(self) -> int:
@@ -211,10 +227,13 @@ class Crowd:
         in_flight: calls under way on all subchannels, counted where there is a cap on calls in flight.
     """
 
-    __slots__ = ("_most_waiting", "_places", "in_flight", "lock", "most", "most_each")
+    __slots__ = ("_most_waiting", "_next_lock", "_places", "in_flight", "locks", "most", "most_each")
 
     def __init__(self, most_waiting: int | None, most: int | None, most_each: int | None) -> None:
-        self.lock = threading.Lock()
+        # Of a few locks that all share each stays in the cache; and they let the same thread in again, as the garbage
+        # collector may run in the middle of a count, and close what it finds.
+        self.locks = tuple(threading.RLock() for _ in range(_LOCKS))
+        self._next_lock = itertools.cycle(self.locks)
         self.in_flight = 0
         self.most = most
         self.most_each = most_each
@@ -233,14 +252,14 @@ class Crowd:
 
     def wait(self) -> Place | None:
         """Return a place among those that wait, None where there is none."""
-        with self.lock:
+        with self.locks[0]:
             if self._most_waiting is not None and len(self._places) >= self._most_waiting:
                 return None
             return Place(self._places)
 
     def make_load(self) -> Load:
         """Return the counters of a new connection; they know of the caps where there are any."""
-        return Load() if self.most is self.most_each is None else CappedLoad(self)
+        return Load(next(self._next_lock)) if self.most is self.most_each is None else CappedLoad(self)
 
 
 class CappedLoad(Load):
@@ -253,9 +272,8 @@ class CappedLoad(Load):
     __slots__ = ("_crowd",)
 
     def __init__(self, crowd: Crowd) -> None:
-        super().__init__()
+        super().__init__(crowd.locks[0])
         self._crowd = crowd
-        self._lock = crowd.lock
 
     @property
     def is_full(self) -> bool:
@@ -269,7 +287,6 @@ class CappedLoad(Load):
             if self.is_retired or self.is_full:
                 return False
             self.in_flight += 1
-            self.picks += 1
             self._crowd.in_flight += 1
         return True
 

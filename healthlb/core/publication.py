@@ -28,17 +28,17 @@ _CLOSING = (StopWatch, Drain, CloseConnection, CloseSubchannel)
 
 def in_order(effects: Iterable[Effect]) -> tuple[list[Effect], list[Effect], list[Fact]]:
     """Return what is to be done before the snapshot is published, what after it, and what is to be told then."""
-    before: list[Effect] = []
-    after: list[Effect] = []
+    opening: list[Effect] = []
+    closing: list[Effect] = []
     facts: list[Fact] = []
     for effect in effects:
         if isinstance(effect, Report):
             facts.append(effect.fact)
         elif isinstance(effect, _CLOSING):
-            after.append(effect)
+            closing.append(effect)
         else:
-            before.append(effect)
-    return before, after, facts
+            opening.append(effect)
+    return opening, closing, facts
 
 
 class Publisher:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from heapq import heappush
 
 from healthlb.core.streams import Streams
 from healthlb.errors import ConfigError
@@ -18,6 +19,7 @@ from healthlb.simulation.laws import Law
 from healthlb.simulation.scenario import SECOND, Load
 
 _PATIENCE = 1_000_000
+_log = math.log
 
 KINDS = ("poisson", "steady", "closed", "burst", "trace")
 
@@ -72,6 +74,8 @@ class Arrivals:
         self._work = self._make_work("work", client.id)
         self._next_work = self._work.next
         self._call = client.call
+        self._again = self._arrive
+        self._is_poisson = load.kind == "poisson"
         self._made = 0
         self._started_at = 0
         self._users: dict[int, tuple[Work, random.Random]] = {}
@@ -100,22 +104,26 @@ class Arrivals:
             engine.after(self._draw_gap(), self._arrive)
 
     def _draw_gap(self) -> int:
-        if self._load.kind == "poisson":
-            return int(-math.log(1.0 - self._random()) * self._gap + 0.5)
+        if self._is_poisson:
+            return int(-_log(1.0 - self._random()) * self._gap + 0.5)
         self._made += 1
         at = self._started_at + round(self._made * self._gap)
         return at - self._engine.now
 
     def _arrive(self) -> None:
         engine = self._engine
-        if engine.now >= self._until:
+        now = engine.now
+        if now >= self._until:
             return
+        # By itself, not through `after` and `_draw_gap`: every call comes by here.
+        gap = int(-_log(1.0 - self._random()) * self._gap + 0.5) if self._is_poisson else self._draw_gap()
+        engine.sequence = sequence = engine.sequence + 1
+        heappush(engine.heap, (now + gap, sequence, self._again, ()))
         works = self._next_work()
         if self._client.is_stalled:
             self._client.defer(self._call, works)
         else:
             self._call(works)
-        engine.after(self._draw_gap(), self._arrive)
 
     def _burst(self) -> None:
         if self._engine.now >= self._until:

@@ -10,10 +10,13 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from healthlb.core.attempts import CallAttempts, failure, winner
+from healthlb.core.attempts import CallAttempts, winner
 from healthlb.core.failover import Action, Cancel, Finish, Start, WakeAt
 from healthlb.core.load import Subchannel
+from healthlb.core.messages import Fail
+from healthlb.core.snapshot import Snapshot
 from healthlb.core.states import Code
+from healthlb.core.waiting import Wait, begin_wait
 from healthlb.simulation.backend import Job
 
 if TYPE_CHECKING:
@@ -73,20 +76,25 @@ class Call(CallAttempts):
 
     Attributes:
         live: attempts under way, by number.
+        wait: for a subchannel, with its place and its end, or None.
         waiting: the attempt for which there is no subchannel at present, or None.
         is_over: whether it has ended.
     """
 
-    __slots__ = ("_wakes_at", "arrived_at", "client", "deadline", "is_over", "live", "number", "user", "waiting",
-                 "works")  # fmt: skip
+    __slots__ = ("_wakes_at", "arrived_at", "client", "deadline", "is_over", "live", "number", "user", "wait",
+                 "waiting", "works")  # fmt: skip
 
     def __init__(
         self, client: Client, number: int, arrived_at: int, deadline: int, works: tuple[int, ...], user: int | None
     ) -> None:
         self.method = self.client = client
+        self.metadata = None
         self.plan = None
         self.is_committed = self.is_cancelled = self.is_over = False
         self.refused_in = -1
+        self.cap = ""
+        self.wait_for_ready = client.policy.wait_for_ready
+        self.wait: Wait | None = None
         self.number = number
         self.arrived_at = arrived_at
         self.deadline = deadline
@@ -109,10 +117,10 @@ class Call(CallAttempts):
 
     # --- attempts ------------------------------------------------------------------------------------
 
-    def begin(self, start: Start) -> None:
+    def launch(self, start: Start) -> None:
         """Make the first attempt, or begin to wait for it."""
         now = self.client.engine.now
-        beside = self.make_plan().begin(now) if self.method.is_hedged else ()
+        beside = self.begin(now) if self.method.is_hedged else ()
         sub = self.try_pick(start)
         if sub is None:
             self.advance(start)
@@ -126,17 +134,38 @@ class Call(CallAttempts):
             return
         sub = self.try_pick(start)
         if sub is not None:
-            self.waiting = None
+            self._end_wait()
             self.client.send(self, start, sub)
             return
-        client = self.client
-        fail = failure(client.pool.board.snapshot, wait_for_ready=client.policy.wait_for_ready)
+        snapshot = self.client.pool.board.snapshot
+        fail = self.failure(snapshot) or self._begin_wait(snapshot)
         if fail is None:
             self.waiting = start
-            client.waiting[self] = None
+            self.client.waiting[self] = None
         else:
-            self.waiting = None
             self._finish(fail.code)
+
+    def _begin_wait(self, snapshot: Snapshot) -> Fail | None:
+        if self.wait is None:
+            client = self.client
+            wait = begin_wait(client.pool, client.engine.now, self.deadline_at, snapshot)
+            if isinstance(wait, Fail):
+                return wait
+            self.wait = wait
+            if wait.ends_at is not None and wait.ends_at != self.deadline:
+                client.engine.at(wait.ends_at, client.end_wait, self, wait)
+        return None
+
+    def wait_ended(self, wait: Wait) -> None:
+        """A wait has taken as long as it may."""
+        if wait is self.wait and not self.is_over:
+            self._finish(wait.ran_out(self.client.pool.board.snapshot).code)
+
+    def _end_wait(self) -> None:
+        self.waiting = None
+        wait, self.wait = self.wait, None
+        if wait is not None:
+            wait.end()
 
     def perform(self, actions: Sequence[Action], code: Code) -> None:
         """Do what the plan says, after an attempt that ended with `code`."""
@@ -151,7 +180,7 @@ class Call(CallAttempts):
                 attempt = self.live.pop(action.attempt, None)
                 if attempt is not None:
                     if action.attempt < winner(actions):
-                        self.attempt_beaten(attempt.sub)
+                        self.beaten(attempt.sub)
                     client.abandon(attempt)
             else:
                 self._finish(code)
@@ -163,7 +192,7 @@ class Call(CallAttempts):
             return
         sub = self.try_pick_beside(start)
         if sub is None:
-            self.perform(self.hedge_skipped(start, self.client.engine.now), Code.OK)
+            self.perform(self.skipped(start, self.client.engine.now), Code.OK)
         else:
             self.client.tally.hedges += 1
             self.client.send(self, start, sub)
@@ -173,9 +202,9 @@ class Call(CallAttempts):
         if not self.is_over and at == self._wakes_at:
             self.perform(self.woke(at), Code.OK)
 
-    def succeeded(self, attempt: Attempt, now: int) -> None:
+    def attempt_ended(self, attempt: Attempt, now: int) -> None:
         """An attempt has ended well."""
-        self._take(attempt, self.attempt_succeeded(attempt.start, attempt.sub, now), Code.OK)
+        self._take(attempt, self.succeeded(attempt.start, attempt.sub, now), Code.OK)
 
     def failed(self, attempt: Attempt, code: Code, now: int, *, is_refused: bool) -> None:
         """An attempt has ended otherwise."""
@@ -210,5 +239,5 @@ class Call(CallAttempts):
     def _finish(self, code: Code) -> None:
         if not self.is_over:
             self.is_over = True
-            self.waiting = None
+            self._end_wait()
             self.client.call_over(self, code)

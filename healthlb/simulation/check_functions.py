@@ -125,13 +125,18 @@ def percentile(record: RunRecord, part: float, since: Time | None = None, until:
 
 def peak(record: RunRecord, series: str, since: Time | None = None, until: Time | None = None) -> float:
     """Return the most of these in 100 ms."""
-    values = _series(record, series)[_window(record, since, until)]
+    values = _series(record, series)[_window(record, since, _end(record, series, until))]
     return float(max(values, default=0))
 
 
 def count(record: RunRecord, series: str, since: Time | None = None, until: Time | None = None) -> float:
     """Return how many of these there were."""
-    return _sum(record, [_series(record, series)], since, until)
+    return _sum(record, [_series(record, series)], since, _end(record, series, until))
+
+
+def _end(record: RunRecord, series: str, until: Time | None) -> Time | None:
+    """Calls end after the last has begun; what connections do then is nobody's concern."""
+    return record.duration / _SECOND if until is None and series in ("connects", "watch_starts") else until
 
 
 def _series(record: RunRecord, name: str) -> Sequence[int]:

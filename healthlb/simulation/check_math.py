@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Mapping
 
 from healthlb.simulation import theory
-from healthlb.simulation.durations import parse_duration
 from healthlb.simulation.expression import ExpressionError
 
 _MOST = 100_000
@@ -26,10 +25,6 @@ def _load(rho: float) -> float:
     if not 0 <= rho < 1:
         raise ExpressionError(f"it takes a load of 0 to less than 1, not {rho:g}")
     return rho
-
-
-def _seconds(duration: str | float) -> float:
-    return parse_duration("a duration", duration) / 1e9
 
 
 def _supermarket(rho: float, d: float = 2) -> float:
@@ -51,7 +46,7 @@ FUNCTIONS: Mapping[str, tuple[Callable[..., float], int, int]] = {
     "log2": (math.log2, 1, 1),
     "floor": (math.floor, 1, 1),
     "ceil": (math.ceil, 1, 1),
-    "seconds": (_seconds, 1, 1),
+    "in_seconds": (float, 1, 1),
     "erlang_b": (lambda c, a: theory.erlang_b(_whole(c), a), 2, 2),
     "erlang_c": (lambda c, a: theory.erlang_c(_whole(c), a), 2, 2),
     "mmc_mean": (lambda c, rho: theory.mmc_mean(_whole(c), _load(rho)), 2, 2),

@@ -1,8 +1,8 @@
 """Checks: what a scenario expects, held against the records of its runs.
 
 The one rule: a check holds for every replication and, unless it names one, for every policy. One that asks for
-something over all replications (`mean_of`, `ci95`, `total` and their like) is asked once, and every other number in it
-is the mean over the replications.
+something over all replications (`replications`, `mean_of`, `ci95`, `total` and their like) is asked once, and every
+other number in it is the mean over the replications.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ METRICS: Mapping[str, str] = {
     "lam": "calls per second that are offered by all clients",
     "rho": "the load of all backends at their full speed, if each call is sent once",
     "tokens_min": "the least that was left of any retry budget, as a share",
+    "replications": "how many runs there are; a check that names it looks at all of them",
 }
 OVER_RUNS: Mapping[str, tuple[tuple[str, ...], int, str]] = {
     "mean_of": (("metric", "policy"), 1, "the mean over the replications"),
@@ -112,15 +113,23 @@ class Numbers:
                  others: Mapping[str, RunRecord] | None = None) -> None:
         self.names = {**(parameters or {}), **record.metrics}
         self.functions: dict[str, Callable[..., float]] = {
-            name: _bound(name, function.call, record) for name, function in check_functions.FUNCTIONS.items()
+            name: _bound(function.call, record) for name, function in check_functions.FUNCTIONS.items()
         }
-        self.functions |= {name: entry[0] for name, entry in check_math.FUNCTIONS.items()}
+        self.functions |= {name: _of_numbers(entry[0]) for name, entry in check_math.FUNCTIONS.items()}
         self.functions["other"] = lambda policy, metric: _metric(_of(others or {}, policy), metric)
 
 
-def _bound(name: str, call: Callable[..., float], record: RunRecord) -> Callable[..., float]:
+def _bound(call: Callable[..., float], record: RunRecord) -> Callable[..., float]:
     def ask(*arguments: Any) -> float:
         return call(record, *arguments)
+
+    return ask
+
+
+def _of_numbers(call: Callable[..., float]) -> Callable[..., float]:
+    def ask(*arguments: float | str) -> float:
+        seconds = (parse_duration("a time", one) / 1e9 if isinstance(one, str) else one for one in arguments)
+        return call(*seconds)
 
     return ask
 
@@ -139,7 +148,7 @@ def _metric(record: RunRecord, name: str) -> float:
 
 def is_over_runs(expression: Expression) -> bool:
     """Whether it asks for something over all replications."""
-    return any(call.function in OVER_RUNS for call in expression.calls)
+    return "replications" in expression.names or any(call.function in OVER_RUNS for call in expression.calls)
 
 
 def evaluate(scenario: Scenario, runs: Runs) -> list[CheckResult]:
@@ -192,6 +201,7 @@ def _numbers(policy: str, parameters: Mapping[str, float], runs: Runs) -> list[N
 
 def _judge_over_runs(expression: Expression, policy: str, numbers: Sequence[Numbers], runs: Runs) -> Verdict:
     names = {name: fmean(one.names[name] for one in numbers) for name in numbers[0].names}
+    names["replications"] = len(numbers)
     functions = {name: _mean_function(name, numbers) for name in numbers[0].functions}
 
     def values(metric: str, of: str = policy) -> list[float]:
@@ -292,7 +302,7 @@ def _check_argument(scenario: Scenario, kind: str, text: str | None) -> None:
         "belief": BELIEFS,
         "series": check_functions.SERIES,
         "policy": list(scenario.policies),
-        "metric": list(METRICS),
+        "metric": [name for name in METRICS if name != "replications"],
     }
     if kind == "backends":
         check_functions.matching(text, [f"{g.name}{number}" for g in scenario.backends for number in range(g.count)])

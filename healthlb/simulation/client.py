@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from heapq import heappush
 from typing import TYPE_CHECKING
 
 from healthlb.config import Failover
@@ -17,8 +18,9 @@ from healthlb.core.failover import CallPolicy, Start, call_policy
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, ConnectivityState
 from healthlb.core.pickers import ANY_CALL, CallEnd, PickerFactory
+from healthlb.core.waiting import Wait
 from healthlb.simulation.call import Attempt, Call
-from healthlb.simulation.record import BIN
+from healthlb.simulation.deadlines import Deadlines
 from healthlb.simulation.scenario import ClientGroup, Policy
 from healthlb.simulation.seam import Host
 from healthlb.simulation.stations import NEVER, NEW
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 METHOD = "/simulation.Service/Call"
 _OK = Code.OK
 _LATE = Code.DEADLINE_EXCEEDED
+_new = Attempt.__new__
 
 
 class Client:
@@ -96,7 +99,9 @@ class Client:
         self._connections: dict[Subchannel, Connection] = {}
         self._deferred: list[tuple[Callable[..., object], tuple[object, ...]]] = []
         self._pays = not isinstance(self.budget, NoBudget)
-        self._expire = self.expire
+        self._deadlines = Deadlines(engine, self.expire)
+        self._call_deadlines = Deadlines(engine, self.expire_call)
+        self._timeouts = Deadlines(engine, self.expire)
 
     # --- calls ---------------------------------------------------------------------------------------
 
@@ -110,14 +115,15 @@ class Client:
         engine = self.engine
         now = engine.now
         self.called = number = self.called + 1
-        self.tally.arrivals[now // BIN] += 1
+        tally = self.tally
+        tally.arrivals[tally.bin] += 1
         if self._pays:
             self.budget.call_started(now)
         length = self._deadline
         if self._is_plain:
             sub = self.pool.board.snapshot.picker.pick(ANY_CALL)
             if sub is not None and sub.load.start():
-                attempt = Attempt.__new__(Attempt)
+                attempt = _new(Attempt)
                 attempt.number = number
                 attempt.works = works
                 attempt.user = user
@@ -125,17 +131,20 @@ class Client:
                 attempt.deadline = now + length if length else 0
                 attempt.call = None
                 if length:
-                    engine.deadline(length, self._expire, attempt)
+                    deadlines = self._deadlines
+                    deadlines.live[attempt] = attempt.deadline
+                    if not deadlines.is_armed:
+                        deadlines.arm(attempt.deadline)
                 self._launch(attempt, FIRST, sub, now)
                 return
         call = Call(self, number, now, now + length if length else 0, works, user)
         if length:
-            engine.deadline(length, self._expire_call, call)
-        call.begin(FIRST)
+            self._call_deadlines.add(call, call.deadline)
+        call.launch(FIRST)
 
     def send(self, call: Call, start: Start, sub: Subchannel) -> None:
         """Send an attempt of a call to what was picked and counted in."""
-        attempt = Attempt.__new__(Attempt)
+        attempt = _new(Attempt)
         attempt.number = call.number
         attempt.works = call.works
         attempt.user = call.user
@@ -166,16 +175,18 @@ class Client:
         server = path.server
         attempt.work = attempt.works[server.law]
         attempt.finish = server.finish
-        server.picks[now // BIN] += 1
+        server.picks[self.tally.bin] += 1
         if self._trace is not None:
             self._trace.picked(now, self, attempt, server)
         limit = self._attempt_limit
         if limit is not None and (not attempt.deadline or now + limit < attempt.deadline):
-            self.engine.deadline(limit, self.cut_off, attempt)
+            self._timeouts.add(attempt, now + limit)
         link = attempt.link = connection.link
         if link is not None and link.limit is None and path.is_plain:
             link.attempts[attempt] = None
-            self.engine.after(path.delay, server.arrive, attempt)
+            engine = self.engine
+            engine.sequence = sequence = engine.sequence + 1
+            heappush(engine.heap, (now + path.delay, sequence, server.arrive, (attempt,)))
         else:
             self._launch_with_care(attempt, connection)
 
@@ -199,10 +210,11 @@ class Client:
     def _lose(self, attempt: Attempt, now: int) -> None:
         """The connection was closed between pick and call: that is not the call's affair."""
         attempt.is_over = True
+        self._deadlines.live.pop(attempt, None)
         attempt.sub.load.abandon()
         call = attempt.call or self._make_call(attempt)
         del call.live[attempt.start.attempt]
-        call.perform(call.attempt_lost(attempt.start, attempt.sub, now), Code.UNAVAILABLE)
+        call.perform(call.lost(attempt.start, attempt.sub, now), Code.UNAVAILABLE)
 
     # --- ends ----------------------------------------------------------------------------------------
 
@@ -216,18 +228,21 @@ class Client:
         now = self.engine.now
         attempt.is_over = True
         link = attempt.link
-        assert link is not None
-        if link.limit is None and not link.is_draining:
-            link.attempts.pop(attempt, None)
+        if link.limit is None and not link.is_draining:  # type: ignore[union-attr]
+            link.attempts.pop(attempt, None)  # type: ignore[union-attr]
         else:
-            link.leave(attempt)
+            link.leave(attempt)  # type: ignore[union-attr]
+        if attempt.deadline:
+            self._deadlines.live.pop(attempt, None)
+        if self._attempt_limit is not None:
+            self._timeouts.live.pop(attempt, None)
         if code is not _OK:
             self._failed(attempt, code, now)
             return
         if self.told.of_all:
             self._tell(attempt, code, now)
         if attempt.call is not None:
-            attempt.call.succeeded(attempt, now)
+            attempt.call.attempt_ended(attempt, now)
             return
         attempt.sub.load.succeed(now)
         if self.budget.counts_successes:
@@ -249,6 +264,9 @@ class Client:
         call = Call(self, attempt.number, attempt.arrived_at, attempt.deadline, attempt.works, attempt.user)
         call.live[attempt.start.attempt] = attempt
         attempt.call = call
+        if attempt.deadline:
+            # The attempt's own deadline is forgotten with it; and this one is not in the order of others.
+            self.engine.at(attempt.deadline, self.expire_call, call)
         return call
 
     def _tell(self, attempt: Attempt, code: Code, now: int) -> None:
@@ -260,13 +278,14 @@ class Client:
         """A call has ended that was more than one good attempt."""
         now = self.engine.now
         del self.open_calls[call]
+        self._call_deadlines.live.pop(call, None)
         self.waiting.pop(call, None)
         if self._trace is not None:
             self._trace.ended(now, self, call.number, code)
         if code is _OK:
             self.tally.succeeded(call.arrived_at, now)
         else:
-            self.tally.failed(call.arrived_at, now, code)
+            self.tally.failed(call.arrived_at, code)
         if call.user is not None:
             self.on_user(call.user, call.arrived_at)
 
@@ -275,6 +294,8 @@ class Client:
         if attempt.is_over:
             return False
         attempt.is_over = True
+        self._deadlines.live.pop(attempt, None)
+        self._timeouts.live.pop(attempt, None)
         if attempt.link is not None:
             attempt.link.cancel(attempt)
         else:
@@ -318,35 +339,28 @@ class Client:
 
     # --- timers --------------------------------------------------------------------------------------
 
-    def expire(self, attempt: Attempt) -> None:
-        """The deadline of a call has come, which began with this attempt."""
-        if attempt.call is not None:
-            self._expire_call(attempt.call)
-        elif not attempt.is_over:
-            if self.is_stalled:
-                self._deferred.append((self.expire, (attempt,)))
-            else:
-                self.time_out(attempt)
-
-    def _expire_call(self, call: Call) -> None:
+    def _awake(self, act: Callable[..., object], *arguments: object) -> None:
+        """Do something now, or once the event loop goes on."""
         if self.is_stalled:
-            self._deferred.append((self._expire_call, (call,)))
+            self._deferred.append((act, arguments))
         else:
-            call.expire()
+            act(*arguments)
 
-    def cut_off(self, attempt: Attempt) -> None:
-        """An attempt's own timeout has come."""
-        if self.is_stalled:
-            self._deferred.append((self.cut_off, (attempt,)))
-        elif not attempt.is_over:
-            self.time_out(attempt)
+    def expire(self, attempt: Attempt) -> None:
+        """The deadline of a call has come that is its first attempt and no more, or an attempt's own timeout."""
+        self._awake(self.time_out, attempt)
+
+    def expire_call(self, call: Call) -> None:
+        """The deadline of a call has come."""
+        self._awake(call.expire)
 
     def wake(self, call: Call, at: int) -> None:
         """A timer of a call's plan has come."""
-        if self.is_stalled:
-            self._deferred.append((self.wake, (call, at)))
-        else:
-            call.wake(at)
+        self._awake(call.wake, at)
+
+    def end_wait(self, call: Call, wait: Wait) -> None:
+        """A call has waited as long as it may."""
+        self._awake(call.wait_ended, wait)
 
     # --- the host's word -----------------------------------------------------------------------------
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
+from typing import Any
 
 Act = Callable[..., object]
+Entry = tuple[int, int, Act, tuple[Any, ...]]
 
 
 class Engine:
@@ -19,49 +21,53 @@ class Engine:
     Attributes:
         now: the present time, in nanoseconds from the beginning.
         events: how many callbacks were run.
+        heap: what is to be done: time, sequence, whom to call, and with what. The few places through which every call
+            goes push by themselves, since a call of `after` costs as much as the push.
+        sequence: how often something was asked for.
     """
 
-    __slots__ = ("_fifos", "_heap", "_sequence", "events", "now")
+    __slots__ = ("_fifos", "events", "heap", "now", "sequence")
 
     def __init__(self) -> None:
         self.now = 0
         self.events = 0
-        self._sequence = 0
-        self._heap: list[tuple[int, int, Act, tuple[object, ...]]] = []
-        self._fifos: dict[int, deque[tuple[int, int, Act, tuple[object, ...]]]] = {}
+        self.sequence = 0
+        self.heap: list[Entry] = []
+        self._fifos: dict[int, deque[Entry]] = {}
 
     def at(self, time: int, act: Act, *arguments: object) -> None:
         """Have `act(*arguments)` called at `time`, at the earliest now."""
-        self._sequence += 1
-        heappush(self._heap, (max(time, self.now), self._sequence, act, arguments))
+        self.sequence = sequence = self.sequence + 1
+        heappush(self.heap, (time if time > self.now else self.now, sequence, act, arguments))
 
     def after(self, delay: int, act: Act, *arguments: object) -> None:
         """Have `act(*arguments)` called `delay` nanoseconds from now."""
-        self._sequence += 1
-        heappush(self._heap, (self.now + delay, self._sequence, act, arguments))
+        self.sequence = sequence = self.sequence + 1
+        heappush(self.heap, (self.now + delay, sequence, act, arguments))
 
     def deadline(self, length: int, act: Act, *arguments: object) -> None:
         """The same as `after`, for lengths that many share: those wait in a row of their own, out of the heap."""
-        self._sequence += 1
+        self.sequence += 1
         fifo = self._fifos.get(length)
         if fifo is None:
             fifo = self._fifos[length] = deque()
-        fifo.append((self.now + length, self._sequence, act, arguments))
+        fifo.append((self.now + length, self.sequence, act, arguments))
         if len(fifo) == 1:
-            heappush(self._heap, (fifo[0][0], fifo[0][1], self._next_of, (fifo,)))
+            heappush(self.heap, (fifo[0][0], fifo[0][1], self._next_of, (fifo,)))
 
-    def _next_of(self, fifo: deque[tuple[int, int, Act, tuple[object, ...]]]) -> None:
+    def _next_of(self, fifo: deque[Entry]) -> None:
         _, _, act, arguments = fifo.popleft()
         if fifo:
-            heappush(self._heap, (fifo[0][0], fifo[0][1], self._next_of, (fifo,)))
+            heappush(self.heap, (fifo[0][0], fifo[0][1], self._next_of, (fifo,)))
         act(*arguments)
 
     def run(self, until: int) -> None:
         """Do what is due up to and including `until`, and make it the present time."""
-        heap = self._heap
+        heap = self.heap
+        pop = heappop
         events = 0
         while heap and heap[0][0] <= until:
-            self.now, _, act, arguments = heappop(heap)
+            self.now, _, act, arguments = pop(heap)
             act(*arguments)
             events += 1
         self.now = max(self.now, until)

@@ -9,7 +9,7 @@ either bound (as DDSketch does, Masson, Rim and Lee, VLDB 2019).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 ERROR = 0.01
 _RATIO = (1 + ERROR) / (1 - ERROR)
@@ -47,6 +47,20 @@ class Histogram:
             self.least = duration
         self.count += 1
         self.total += duration
+
+    def extend(self, durations: Sequence[int]) -> None:
+        """Count many at once, in less time than one by one."""
+        if not durations:
+            return
+        log, ceil, buckets = math.log, math.ceil, self.buckets
+        for duration in durations:
+            bucket = ceil(log(duration) * _PER_E) if duration > 1 else 0
+            buckets[bucket] = buckets.get(bucket, 0) + 1
+        least = min(durations)
+        self.least = min(self.least, least) if self.count else least
+        self.most = max(self.most, max(durations))
+        self.count += len(durations)
+        self.total += sum(durations)
 
     def merge(self, other: Histogram) -> None:
         """Add what the other has counted."""

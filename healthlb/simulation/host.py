@@ -14,6 +14,7 @@ from healthlb.core.balancer import Balancer
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import (
     CallFailed,
+    CallsRefused,
     Challenge,
     CheckEnded,
     CloseConnection,
@@ -27,6 +28,7 @@ from healthlb.core.messages import (
     Effect,
     Endpoint,
     Event,
+    Fail,
     HealthReported,
     OpenSubchannel,
     PrepareData,
@@ -42,6 +44,7 @@ from healthlb.core.messages import (
     Tick,
     WatchClosed,
 )
+from healthlb.core.overload import Admission
 from healthlb.core.pickers import PickerFactory
 from healthlb.core.publication import Publisher, in_order
 from healthlb.core.snapshot import Snapshot
@@ -180,6 +183,7 @@ class CoreHost:
         factory: builds the pickers.
         around: the world.
         service: whose health is asked for.
+        admission: the caps on calls, which the core shares.
 
     Attributes:
         board: where it publishes.
@@ -187,9 +191,16 @@ class CoreHost:
     """
 
     def __init__(
-        self, engine: Engine, balancer: Balancer, factory: PickerFactory, around: Surroundings, service: str | None
+        self,
+        engine: Engine,
+        balancer: Balancer,
+        factory: PickerFactory,
+        around: Surroundings,
+        service: str | None,
+        admission: Admission,
     ) -> None:
         self.around = around
+        self.admission = admission
         self.board: Published = Board(balancer.snapshot)
         self.is_closed = False
         self._engine = engine
@@ -205,6 +216,7 @@ class CoreHost:
         self._connections: dict[tuple[int, int], Connection] = {}
         self._last_generation = 0
         self._failures: dict[tuple[int, int, Code, bool], None] = {}
+        self._refusals: dict[str, int] = {}
 
     def start(self) -> None:
         """Begin to resolve."""
@@ -224,12 +236,26 @@ class CoreHost:
 
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
         """Tell the core of a failed attempt; equal ones that wait count once."""
-        if not self._failures:
+        if not (self._failures or self._refusals):
             self._engine.after(0, self._take_failures)
         self._failures[sub.id, sub.generation, code, is_refused] = None
 
+    def calls_refused(self, cap: str) -> None:
+        """Tell the core of a call that a cap has kept out; those that wait are told of together."""
+        if not (self._failures or self._refusals):
+            self._engine.after(0, self._take_failures)
+        self._refusals[cap] = self._refusals.get(cap, 0) + 1
+
+    def refuse(self, cap: str, snapshot: Snapshot) -> Fail:
+        """Return how a call ends that this cap keeps out, and have that told."""
+        self.calls_refused(cap)
+        return Fail(Code.RESOURCE_EXHAUSTED, cap)
+
     def _take_failures(self) -> None:
         failures, self._failures = self._failures, {}
+        refusals, self._refusals = self._refusals, {}
+        for cap, calls in refusals.items():
+            self.post(CallsRefused(cap, calls))
         for sub, generation, code, is_refused in failures:
             self.post(CallFailed(sub, generation, code, is_refused))
 
@@ -267,11 +293,11 @@ class CoreHost:
         handle, queue = self._balancer.handle, self._queue
         while queue:
             effects += handle(queue.popleft(), now)
-        before, after, facts = in_order(effects)
-        for effect in before:
+        opening, closing, facts = in_order(effects)
+        for effect in opening:
             self._perform(effect)
         self._publish()
-        for effect in after:
+        for effect in closing:
             self._perform(effect)
         for fact in facts:
             self.around.reported(fact)

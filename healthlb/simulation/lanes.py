@@ -48,12 +48,14 @@ class Lanes:
         servers: by number.
         clients: how many.
         warmup: what was before does not count in `confusion`, in nanoseconds.
+        until: what comes after does not either.
     """
 
-    def __init__(self, engine: Engine, servers: Sequence[Server], clients: int, warmup: int) -> None:
+    def __init__(self, engine: Engine, servers: Sequence[Server], clients: int, warmup: int, until: int) -> None:
         self._engine = engine
         self._servers = servers
         self._warmup = warmup
+        self._until = until
         self._pairs = [[Pair(server.truth) for server in servers] for _ in range(clients)]
         self._numbers = {server.name: server.number for server in servers}
         self._views: list[dict[int, SubchannelView]] = [{} for _ in range(clients)]
@@ -115,7 +117,7 @@ class Lanes:
 
     def _count(self, pair: Pair) -> None:
         now = self._engine.now
-        span = now - max(pair.since, self._warmup)
+        span = min(now, self._until) - max(pair.since, self._warmup)
         pair.since = now
         if span > 0:
             key = (pair.truth, pair.belief)

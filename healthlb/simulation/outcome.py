@@ -1,7 +1,7 @@
 """What a run comes to: its metrics, and its record.
 
 The one rule: what is counted is counted after the warm-up; a call belongs to the time at which it began, an attempt to
-the time at which it was sent.
+the time at which it was sent. What becomes of backends and connections counts as long as calls arrive.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _metrics(world: World, latency: Histogram, bins: Bins) -> dict[str, float]:
     called, again, hedges, unsent, builds, wasted = (
         now - before for now, before in zip(world.sums(), world.before, strict=True)
     )
-    first = scenario.warmup // BIN
+    first, last = scenario.warmup // BIN, -(-scenario.duration // BIN)
     errors = sum(tally.failures.values())
     seconds = max(1, world.arrivals_end - scenario.warmup) / SECOND
     attempts = sum(bins.attempts[first:])
@@ -120,9 +120,9 @@ def _metrics(world: World, latency: Histogram, bins: Bins) -> dict[str, float]:
         "transitions": tally.facts.get("StateChange", 0),
         "ejections": tally.facts.get("Ejection", 0),
         "returns": tally.facts.get("Return", 0),
-        "connects": sum(bins.connects[first:]),
-        "connects_peak": max(bins.connects[first:], default=0),
-        "watch_starts": sum(bins.watch_starts[first:]),
+        "connects": sum(bins.connects[first:last]),
+        "connects_peak": max(bins.connects[first:last], default=0),
+        "watch_starts": sum(bins.watch_starts[first:last]),
         "picker_builds": builds,
         "wasted": wasted / SECOND,
         "clients": len(world.clients),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from healthlb.config import Failover, HealthCheck, Subset
 from healthlb.config_outliers import Outliers
+from healthlb.config_overload import Overload
 from healthlb.core.pickers import PickerSource
 
 if TYPE_CHECKING:
@@ -108,7 +109,6 @@ class ClientGroup:
         idempotent: whether they may be executed twice.
         zone: a name, or "".
         work: the law of a call's work, None for that of the backend it comes to.
-        max_waiting: calls that may wait for a connection at once, for the memory's sake; more fail.
     """
 
     name: str = "c"
@@ -120,7 +120,6 @@ class ClientGroup:
     idempotent: bool = True
     zone: str = ""
     work: Law | None = None
-    max_waiting: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +134,8 @@ class Policy:
         failover: what becomes of a call whose attempt fails, None for one attempt.
         outliers: who is ejected, None for nobody.
         subset: to how many endpoints a client connects, None for all.
-        extra: further arguments of the core's `Balancer`, by name.
+        overload: the caps on calls, None for none.
+        extra: further arguments of the core's `Balancer`, by name: `panic_threshold` and `slow_start`.
     """
 
     name: str = "default"
@@ -145,6 +145,7 @@ class Policy:
     failover: Failover | None = field(default_factory=Failover)
     outliers: Outliers | None = field(default_factory=Outliers)
     subset: Subset | None = None
+    overload: Overload | None = field(default_factory=Overload)
     extra: Mapping[str, object] = field(default_factory=dict)
 
 

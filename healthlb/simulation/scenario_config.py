@@ -20,7 +20,7 @@ C = TypeVar("C")
 _SECONDS = frozenset({
     *("initial", "maximum", "interval", "timeout", "half_life", "max_suppress", "window", "ttl"),
     *("first_response_timeout", "min_restart_interval", "confirm_interval", "attempt_timeout", "hedging_delay"),
-    *("latency_floor", "base_ejection_time", "max_ejection_time"),
+    *("latency_floor", "base_ejection_time", "max_ejection_time", "max_wait"),
 })  # fmt: skip
 _NESTED: Mapping[tuple[type[Any], str], type[Any]] = {
     (HealthCheck, "backoff"): Backoff,

@@ -7,6 +7,7 @@ content alone says what a scenario is, wherever it is run.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,9 +28,15 @@ CATALOGUES = (Path(__file__).parent / "catalogue", Path(__file__).parents[2] / "
 
 
 def catalogue() -> dict[str, Path]:
-    """Return the shipped scenarios by name, sorted."""
+    """Return the shipped scenarios by name, f2 before f10."""
     folder = next((folder for folder in CATALOGUES if folder.is_dir()), None)
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))} if folder else {}
+    paths = folder.glob("*.toml") if folder else ()
+    return {path.stem: path for path in sorted(paths, key=lambda path: _in_order(path.stem))}
+
+
+def _in_order(name: str) -> tuple[str, int, str]:
+    letters, number, rest = re.fullmatch(r"([^0-9]*)([0-9]*)(.*)", name).groups()  # type: ignore[union-attr]
+    return letters, int(number or 0), rest
 
 
 def find_scenario(name: str) -> Path:

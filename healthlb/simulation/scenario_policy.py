@@ -16,6 +16,7 @@ from typing import Any
 
 from healthlb.config import Failover, HealthCheck, Heartbeat, SlowStart, Subset
 from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
+from healthlb.config_overload import Overload
 from healthlb.core.pickers import PickerSource, make_factory, picker_names, service_config_picker
 from healthlb.core.streams import Streams
 from healthlb.presets import resilient
@@ -35,6 +36,7 @@ class _Base:
     health: HealthCheck
     failover: Failover | None = None
     outliers: Outliers | None = None
+    overload: Overload | None = None
 
 
 def read_policy(name: str, table: Table) -> Policy:
@@ -47,15 +49,17 @@ def read_policy(name: str, table: Table) -> Policy:
     service = table.raw("service", "")
     if service is not False and not isinstance(service, str):
         raise table.wrong("service", "text, or false for no health checking")
+    picker = _read_picker(table)
     policy = Policy(
         name=name,
-        picker=_read_picker(table),
+        picker=picker,
         service=None if service is False else service,
         health=_read_health(table, base.health),
         failover=_read_failover(table, base.failover),
         outliers=_read_outliers(table, base.outliers),
         subset=_optional(table, "subset", Subset, None),
-        extra=_read_extra(table),
+        overload=_optional(table, "overload", Overload, base.overload),
+        extra=_read_extra(table, picker),
     )
     table.done()
     return policy
@@ -74,14 +78,14 @@ def _read_preset(table: Table) -> _Base:
     name = given.text("name", among=PRESETS) if isinstance(value, Mapping) else table.text("preset", among=PRESETS)
     if name == "default":
         given.done()
-        return _Base(HealthCheck(), Failover(), Outliers())
+        return _Base(HealthCheck(), Failover(), Outliers(), Overload())
     options: dict[str, Any] = {}
     for option in ("hedging_delay", "attempt_timeout"):
         if option in given:
             length = given.duration(option, None, low=1)
             options[option] = None if length is None else length / 1e9
     given.done()
-    return _Base(**table.checked(resilient, **options))
+    return _Base(**table.checked(resilient, **options), overload=Overload())
 
 
 def _read_picker(table: Table) -> PickerSource:
@@ -169,7 +173,7 @@ def _short_outliers(table: Table) -> Outliers:
     )
 
 
-def _read_extra(table: Table) -> dict[str, object]:
+def _read_extra(table: Table, picker: PickerSource) -> dict[str, object]:
     extra: dict[str, object] = {}
     if "panic" in table and "panic_threshold" in table:
         raise table.error(f"{table.key('panic')} and {table.key('panic_threshold')} say the same; give one of them")
@@ -178,6 +182,8 @@ def _read_extra(table: Table) -> dict[str, object]:
         extra["panic_threshold"] = panic
     slow_start = _optional(table, "slow_start", SlowStart, None)
     if slow_start is not None:
+        if not getattr(make_factory(picker, Streams(0).stream("check")), "reads_weight", True):
+            raise table.error(f"{table.key('slow_start')} needs a picker that reads weights, as weighted_round_robin")
         extra["slow_start"] = slow_start
     return extra
 

@@ -107,7 +107,6 @@ def _read_client(table: Table) -> ClientGroup:
         idempotent=table.flag("idempotent", True),
         zone=table.text("zone", ""),
         work=table.law("work", None),
-        max_waiting=table.count("max_waiting", 1_000_000, low=0),
     )
     table.done()
     return group

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from healthlb.core.attempts import Board
 from healthlb.core.facts import Fact
 from healthlb.core.load import Subchannel
-from healthlb.core.messages import Code, Endpoint
+from healthlb.core.messages import Code, Endpoint, Fail
+from healthlb.core.overload import Admission
 from healthlb.core.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -23,11 +24,13 @@ class Host(Protocol):
     """Hosts one client's core.
 
     Attributes:
+        admission: the caps on calls, which the core shares.
         board: where it publishes; it calls the client's `published` after each new snapshot.
         is_closed: whether it has ended.
     """
 
     board: Board
+    admission: Admission
     is_closed: bool
 
     def start(self) -> None:
@@ -35,6 +38,9 @@ class Host(Protocol):
 
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
         """Tell the core of a failed attempt."""
+
+    def refuse(self, cap: str, snapshot: Snapshot) -> Fail:
+        """Return how a call ends that this cap keeps out, and tell the core of it."""
 
     def connection(self, sub: Subchannel) -> Connection | None:
         """Return the connection for calls of what was picked, None where it is closed already."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from heapq import heappush
 from typing import TYPE_CHECKING
 
 from healthlb.core.orca import LoadReport
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from healthlb.simulation.call import Attempt
 
 _AGE_SPREAD = 0.1
-_REPORT_EVERY = 1.0
+_REPORT_EVERY = SECOND
 
 
 class Server:
@@ -85,8 +86,9 @@ class Server:
         self._failing: list[tuple[float, Code, int]] = []
         self._ill: list[int] = []
         self._modes = [group.health]
-        self._qps = 0.0
-        self._reported_at = self._reported_picks = 0
+        self._report = LoadReport()
+        self._served = 0
+        self._reported_at = self._reported_served = self._reported_busy = 0
         self.truth = "up"
         if group.speed != 1.0:
             self.backend.set_speed(group.speed)
@@ -174,11 +176,14 @@ class Server:
 
     def _finish(self, job: Job, code: Code) -> None:
         attempt: Attempt = job  # type: ignore[assignment]
+        self._served += 1
         link = attempt.link
         assert link is not None
         path = link.path
         if path.is_plain:
-            self.engine.after(path.delay, attempt.client.replied, attempt, code)
+            engine = self.engine
+            engine.sequence = sequence = engine.sequence + 1
+            heappush(engine.heap, (engine.now + path.delay, sequence, attempt.client.replied, (attempt, code)))
         else:
             path.down(attempt.client.replied, attempt, code)
 
@@ -283,14 +288,17 @@ class Server:
         self.health.set_mode(self._modes[-1])
 
     def report(self) -> LoadReport:
-        """Return what it says of its load with each reply (gRFC A51)."""
-        backend = self.backend
-        used = (backend.in_service + backend.queued) / self.group.slots
-        seconds = max(1, self.engine.now - self._reported_at) / SECOND
-        if seconds >= _REPORT_EVERY:
-            self._qps = (sum(self.picks) - self._reported_picks) / seconds
-            self._reported_at, self._reported_picks = self.engine.now, sum(self.picks)
-        return LoadReport(application_utilization=used, qps=self._qps)
+        """Return what it says of its load with each reply (gRFC A51): means over a second or more."""
+        now = self.engine.now
+        passed = now - self._reported_at
+        if passed >= _REPORT_EVERY:
+            served, busy = self._served, self.backend.busy_ns
+            self._report = LoadReport(
+                application_utilization=(busy - self._reported_busy) / (passed * self.group.slots),
+                qps=(served - self._reported_served) * SECOND / passed,
+            )
+            self._reported_at, self._reported_served, self._reported_busy = now, served, busy
+        return self._report
 
     def __repr__(self) -> str:
         return f"<Server {self.name} {self.truth}, {len(self.links)} links>"

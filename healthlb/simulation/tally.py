@@ -20,6 +20,7 @@ class Tally:
         end: when the run is over at the latest.
 
     Attributes:
+        bin: the present one.
         arrivals, ok, connects, watch_starts: by bins of time.
         errors: by the status's name, by bins of time.
         tokens: the least that was left of any client's budget, by bins of time.
@@ -34,6 +35,7 @@ class Tally:
         bins = end // BIN + 2
         self.warmup = warmup
         self.bins = bins
+        self.bin = 0
         self.arrivals = [0] * bins
         self.ok = [0] * bins
         self.connects = [0] * bins
@@ -44,31 +46,40 @@ class Tally:
         self.counted = [Histogram() for _ in range(seconds)]
         self.early = [Histogram() for _ in range(seconds)]
         self.failures: dict[str, int] = {}
+        self._latencies: list[int] = []
+        self._early_latencies: list[int] = []
         self.again = self.hedges = self.unsent = 0
         self.facts: dict[str, int] = {}
 
+    def turn(self, now: int) -> None:
+        """The next bin begins."""
+        second = self.bin * BIN // SECOND
+        self.counted[second].extend(self._latencies)
+        self.early[second].extend(self._early_latencies)
+        self._latencies.clear()
+        self._early_latencies.clear()
+        self.bin = now // BIN
+
     def succeeded(self, arrived_at: int, now: int) -> None:
         """A call has ended well."""
-        self.ok[now // BIN] += 1
-        latencies = self.counted if arrived_at >= self.warmup else self.early
-        latencies[now // SECOND].add(now - arrived_at)
+        self.ok[self.bin] += 1
+        (self._latencies if arrived_at >= self.warmup else self._early_latencies).append(now - arrived_at)
 
-    def failed(self, arrived_at: int, now: int, code: Code) -> None:
+    def failed(self, arrived_at: int, code: Code) -> None:
         """A call has failed."""
         name = code.name
         bins = self.errors.get(name)
         if bins is None:
             bins = self.errors[name] = [0] * self.bins
-        bins[now // BIN] += 1
+        bins[self.bin] += 1
         if arrived_at >= self.warmup:
             self.failures[name] = self.failures.get(name, 0) + 1
 
     def attempt_failed(self, budget: Budget, now: int) -> None:
         """An attempt has failed; see what is left of what pays for others."""
         left = budget.left(now)
-        place = now // BIN
-        if left < self.tokens[place]:
-            self.tokens[place] = left
+        if left < self.tokens[self.bin]:
+            self.tokens[self.bin] = left
 
     def latency(self) -> Histogram:
         """Return the latencies of all calls that ended well and began after the warm-up."""

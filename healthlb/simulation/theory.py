@@ -229,11 +229,18 @@ def recovery_time(rho: float, retries: int, trigger: float, capacity: float, tim
         trigger: length of the dip, in seconds.
         capacity: that is left in it, as a share.
         timeout: of each attempt, in seconds: a line that is shorter hurts nobody.
+
+    It counts retries from the beginning of the dip on; `sooner_by` says what it is sooner since they come later.
     """
     offered = rho * (1 + retries)
     if offered >= 1:
         return math.inf
     return max(0.0, trigger * (offered - capacity) - timeout) / (1 - offered)
+
+
+def sooner_by(rho: float, retries: int, timeout: float) -> float:
+    """Return the seconds by which recovery is sooner than `recovery_time`: the k-th retry comes k timeouts late."""
+    return rho * timeout * retries * (retries + 1) / 2 / (1 - rho * (1 + retries))
 
 
 def most_retries(max_tokens: float, ratio: float, successes: float) -> float:

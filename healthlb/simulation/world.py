@@ -17,6 +17,7 @@ from healthlb.core.balancer import Balancer
 from healthlb.core.facts import Fact
 from healthlb.core.heartbeat import Pace
 from healthlb.core.messages import Endpoint
+from healthlb.core.overload import Admission
 from healthlb.core.pickers import make_factory
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.streams import Streams
@@ -65,7 +66,7 @@ class Around:
         return Connection(path, reconnect, self._jitter, on_change, self._connecting)
 
     def _connecting(self) -> None:
-        self.world.tally.connects[self.world.engine.now // BIN] += 1
+        self.world.tally.connects[self.world.tally.bin] += 1
 
     def resolve(self, told: Told) -> None:
         """Ask the resolver; after the first time it answers anew only where its answer is of no use."""
@@ -77,7 +78,7 @@ class Around:
 
     def watch_started(self) -> None:
         """A Watch is opened."""
-        self.world.tally.watch_starts[self.world.engine.now // BIN] += 1
+        self.world.tally.watch_starts[self.world.tally.bin] += 1
 
     def published(self, snapshot: Snapshot) -> None:
         """There is a new snapshot."""
@@ -91,13 +92,15 @@ class Around:
 
 def core_host(world: World, client: Client, seed: int) -> Host:
     """Return the simulator's own host of a client's core."""
-    balancer = make_balancer(world.policy, seed)
-    return CoreHost(world.engine, balancer, client.factory, Around(world, client), world.policy.service)
+    policy, admission = world.policy, Admission(world.policy.overload)
+    balancer = make_balancer(policy, seed, admission)
+    return CoreHost(world.engine, balancer, client.factory, Around(world, client), policy.service, admission)
 
 
-def make_balancer(policy: Policy, seed: int) -> Balancer:
+def make_balancer(policy: Policy, seed: int, admission: Admission) -> Balancer:
     """Return a client's core; each client is a process of its own, with a pace of its own."""
     extra: dict[str, Any] = dict(policy.extra)
+    extra["admission"] = admission
     return Balancer(policy.service, policy.health, seed, Pace(), policy.subset, policy.outliers, **extra)
 
 
@@ -152,14 +155,18 @@ class World:
         self._by_name = {server.name: server for server in self.servers}
         if len(self._by_name) < len(self.servers):
             raise ConfigError("two backends have the same name")
-        self.lanes = Lanes(self.engine, self.servers, sum(group.count for group in scenario.clients), scenario.warmup)
+        clients = sum(group.count for group in scenario.clients)
+        self.lanes = Lanes(self.engine, self.servers, clients, scenario.warmup, scenario.duration)
         self._paths: dict[tuple[int, int], Path] = {}
         self.resolver = Resolver(self.engine, self.servers, scenario.addresses)
         self.clients = self._make_clients(make_host)
         self.before = _NO_WARMUP
+        self.engine.at(BIN, self._turn)
+        self.builds: int | None = None
         Faults(self).schedule()
         if scenario.warmup:
             self.engine.at(scenario.warmup, self._warmed_up)
+        self.engine.at(scenario.duration, self._arrived)
 
     # --- making --------------------------------------------------------------------------------------
 
@@ -219,7 +226,7 @@ class World:
 
     def reported(self, client: Client, fact: Fact) -> None:
         """A client's core reports."""
-        if fact.at >= self.tally.warmup and getattr(fact, "is_enforced", True):
+        if self.tally.warmup <= fact.at <= self.scenario.duration and getattr(fact, "is_enforced", True):
             name = type(fact).__name__
             self.tally.facts[name] = self.tally.facts.get(name, 0) + 1
         if client.number == 0 and len(self.facts) < _MOST_FACTS:
@@ -232,8 +239,18 @@ class World:
         if self.trace is not None:
             self.trace.fault(self.engine.now, what)
 
+    def _turn(self) -> None:
+        self.tally.turn(self.engine.now)
+        self.engine.after(BIN, self._turn)
+
     def _warmed_up(self) -> None:
         self.before = self.sums()
+
+    def _arrived(self) -> None:
+        self.builds = self._builds()
+
+    def _builds(self) -> int:
+        return sum(getattr(client.pool, "builds", 0) for client in self.clients)
 
     def sums(self) -> tuple[int, int, int, int, int, int]:
         """Return what is only ever counted up: calls, attempts after the first, hedges, unsent ones, builds, waste."""
@@ -243,7 +260,7 @@ class World:
             tally.again,
             tally.hedges,
             tally.unsent,
-            sum(getattr(client.pool, "builds", 0) for client in self.clients),
+            self._builds() if self.builds is None else self.builds,
             sum(server.backend.wasted_ns for server in self.servers),
         )
 
@@ -274,6 +291,7 @@ class World:
                     self.engine.run(self.end * step // _STEPS)
                     each(self)
             self.engine.run(self.end)
+            self.tally.turn(self.end)
         return make_record(self, time.process_time() - started_at)
 
 

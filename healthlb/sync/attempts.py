@@ -9,11 +9,11 @@ import grpc
 
 from healthlb.control.attempts import Attempts, Outcome
 from healthlb.control.pool import PoolBase
-from healthlb.control.waiting import Wait, begin_wait
 from healthlb.core.failover import Start
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Fail
 from healthlb.core.snapshot import Snapshot
+from healthlb.core.waiting import Wait, begin_wait
 from healthlb.sync.errors import CallError
 
 
@@ -35,7 +35,7 @@ def wait_for_pick(attempts: Attempts, start: Start) -> Subchannel:
                 return sub
             fail = attempts.failure(snapshot)
             if fail is None:
-                wait = wait or begin_wait(pool, time.monotonic(), attempts.deadline, snapshot)
+                wait = wait or begin_wait(pool, time.monotonic_ns(), attempts.deadline_at, snapshot)
                 fail = wait if isinstance(wait, Fail) else _wait_on(wait, pool, snapshot)
             if fail is not None:
                 raise CallError(fail, attempts.history)
@@ -46,7 +46,8 @@ def wait_for_pick(attempts: Attempts, start: Start) -> Subchannel:
 
 def _wait_on(wait: Wait, pool: PoolBase, snapshot: Snapshot) -> Fail | None:
     """Block until there is another snapshot; return how the call ends where that takes too long."""
-    return None if pool.board.wait(snapshot.generation, wait.ends_at) else wait.ran_out(snapshot)
+    ends_at = None if wait.ends_at is None else wait.ends_at / SECOND
+    return None if pool.board.wait(snapshot.generation, ends_at) else wait.ran_out(snapshot)
 
 
 def pause(pool: PoolBase, until: int) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 import grpc
 
-from healthlb.control.attempts import FIRST, Attempts, Method
+from healthlb.control.attempts import Attempts, Method
 from healthlb.control.replay import Replay
+from healthlb.core.attempts import FIRST
 from healthlb.core.failover import Action, Start, WakeAt
 from healthlb.core.messages import Code
 from healthlb.sync.attempts import outcome_of, pause, wait_for_pick
@@ -81,12 +82,12 @@ class _UnaryResponse(_MultiCallable):
                 attempts.is_committed = replay is not None and not replay.rewind()
                 start = _next(attempts, attempts.failed(start, sub, outcome_of(error), started_at), error)
             except ValueError as error:
-                start = _next(attempts, attempts.lost(start, sub), error)
+                start = _next(attempts, attempts.made_no_call(start, sub), error)
             except BaseException:
                 sub.load.abandon()
                 raise
             else:
-                attempts.succeeded(start, sub)
+                attempts.succeeded(start, sub, time.monotonic_ns())
                 if method.told.of_all:
                     trailers = result[1].trailing_metadata() if beneath == "with_call" else ()
                     method.tell(sub, Code.OK, started_at, trailers)
@@ -156,7 +157,7 @@ def _next(attempts: Attempts, actions: Sequence[Action], error: Exception) -> St
         case [WakeAt(at)]:
             pause(attempts.method.pool, at)
             if not attempts.method.pool.is_closed:
-                return _next(attempts, attempts.woke(), error)
+                return _next(attempts, attempts.woke(time.monotonic_ns()), error)
     error.attempts = attempts.history  # type: ignore[attr-defined]
     raise error
 

@@ -69,7 +69,7 @@ def test_run_tells_numbers_and_checks(scenario: Path) -> None:
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0] == "small: One of four fails half of its calls"
-    assert lines[1].startswith("2 times 2 s, seed 7; ")
+    assert lines[1].startswith("2 s, 2 times, seed 7; ")
     assert "plain: round_robin, no failover, no ejection, no heartbeat" in lines
     assert "retrying: round_robin, 3 attempts, no ejection, no heartbeat" in lines
     assert [line.split()[0] for line in lines if "±" in line][:4] == ["requests", "error_ratio", "p50", "p99"]
@@ -96,7 +96,7 @@ def test_options_change_what_is_run(scenario: Path) -> None:
     result = invoke("run", scenario, "--policy", "plain", "--seed", "9", "--reps", "1", "--until", "1s")
 
     lines = result.stdout.splitlines()
-    assert lines[1].startswith("1 times 1 s, seed 9; ")
+    assert lines[1].startswith("1 s, once, seed 9; ")
     assert "retrying" not in result.stdout
     assert "±" not in result.stdout
 
@@ -148,12 +148,41 @@ def test_files_hold_what_was_shown(scenario: Path, tmp_path: Path) -> None:
     assert " pick 1.1 b" in trace
 
 
+def test_a_report_shows_what_was_run(scenario: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+
+    result = invoke("run", scenario, "--reps", 1, "--html", report)
+    run = report.read_text()
+    assert result.exit_code == 0
+    assert f"report: {report}" in result.stderr
+    assert "One of four fails half of its calls" in run
+    assert "retrying against plain" in run
+    assert "✓ All 4 checks hold" in run
+    assert "[[backend]]\ncount = 4" in run
+
+    result = invoke("run", scenario, "--reps", 2, "--policy", "plain", "--html", report)
+    assert "Drawn is replication 0 of 2" in report.read_text()
+    assert "against" not in report.read_text()
+
+    result = invoke("compare", scenario, "--reps", 2, "--policy", "retrying", "--policy", "plain", "--html", report)
+    assert result.exit_code == 0
+    assert "plain against retrying" in report.read_text()
+
+
+def test_a_report_that_cannot_be_written_is_said_so(scenario: Path, tmp_path: Path) -> None:
+    result = invoke("run", scenario, "--reps", 1, "--html", tmp_path / "no" / "report.html")
+
+    assert result.exit_code == 2
+    assert "--html" in result.stderr
+    assert "No such file" in result.stderr
+
+
 def test_compare_takes_differences_in_pairs(scenario: Path) -> None:
     result = invoke("compare", scenario, "--policy", "plain", "--policy", "retrying")
 
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[1].startswith("5 times 2 s")
+    assert lines[1].startswith("2 s, 5 times, seed 7")
     rows = {line.split()[0]: line.split() for line in lines if "±" in line}
     assert rows["error_ratio"][-1] == "better"
     assert rows["retries"][-1] == "more"
@@ -287,11 +316,13 @@ def test_a_terminal_gets_a_bar(scenario: Path) -> None:
     ("metric", "values", "text"),
     [
         ("requests", [49076.0], "49,076"),
-        ("requests", [100, 102], "101 ± 12.7"),
+        ("requests", [100, 102], "101 ± 13"),
         ("p99", [0.0127], "12.7 ms"),
         ("p99", [1.5], "1.50 s"),
         ("p99", [0.000052], "52 us"),
         ("p99", [0.0], "0 s"),
+        ("p99", [0.0702, 0.0712, 0.0722], "71.2 ± 2.5 ms"),
+        ("attempts_per_request", [1.00001, 1.00003], "1.0000 ± 0.0001"),
         ("error_ratio", [0.0412], "4.12 %"),
         ("error_ratio", [0.04, 0.04], "4 ± 0 %"),
         ("imbalance", [1.0949], "1.09"),

@@ -188,3 +188,14 @@ def test_a_ratio_of_three_decimals_counts_exactly() -> None:
     throttle.call_succeeded()
 
     assert throttle.withdraw(START)
+
+
+def test_what_is_left_is_told_as_a_share() -> None:
+    ratio = RatioBudget(RetryBudget(ratio=0.0, min_per_second=1.0, ttl=4.0))
+    throttle = Throttle(RetryThrottle(max_tokens=4, token_ratio=0.5))
+    assert (ratio.left(START), throttle.left(START), make_budget(None).left(START)) == (1.0, 1.0, 1.0)
+    ratio.withdraw(START)
+    throttle.attempt_failed()
+
+    assert (ratio.left(START), throttle.left(START)) == (0.75, 0.75)
+    assert ratio.left(START + 5 * SECOND) == 1.0

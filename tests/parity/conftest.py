@@ -31,8 +31,11 @@ def _loops_are_well(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 def _is_grpcios(record: logging.LogRecord) -> bool:
-    # Its poller closes its own socket while a loop is about to read from it (seen on 1.85.1).
-    return record.exc_info is not None and isinstance(record.exc_info[1], OSError)
+    error = None if record.exc_info is None else record.exc_info[1]
+    # Its poller closes its own socket while a loop is about to read from it; and as it is one for all loops, it reads in
+    # this one what was for that of a test before, which is closed (seen on 1.85.1).
+    is_late = "PollerCompletionQueue._handle_events" in record.getMessage() and str(error) == "Event loop is closed"
+    return isinstance(error, OSError) or is_late
 
 
 @pytest.fixture

@@ -180,13 +180,8 @@ def test_p18_serialization_that_raises(
 BAD_METADATA = [(("Upper-Case", "v"),), (("no-value", None),), (("ctl", "\n"),), (("not a pair",),), 3]
 
 
-GRPCIO = tuple(int(number) for number in grpc.__version__.split(".")[:2])
-
-
 @pytest.mark.parametrize("metadata", BAD_METADATA, ids=repr)
 def test_p18_metadata_that_is_none(face: Face, client: Client, backend: Backend, metadata: Any) -> None:
-    if face.name == "aio" and GRPCIO < (1, 83):
-        pytest.skip("such a call of grpc.aio leaves a task behind for ever before grpcio 1.83")
     plain = face.native([backend.address])
     native = [fate(plain, arity, metadata=metadata).partition(":")[0] for arity in ARITIES]
     ours = [fate(client, arity, metadata=metadata).partition(":")[0] for arity in ARITIES]
@@ -196,7 +191,6 @@ def test_p18_metadata_that_is_none(face: Face, client: Client, backend: Backend,
     assert client.call() == "b0"
 
 
-@pytest.mark.skipif(GRPCIO < (1, 83), reason="such a call of grpc.aio leaves a task behind for ever before grpcio 1.83")
 def test_p18_aio_what_grpcio_refuses_to_send_is_counted_out_at_once(aio_face: AioFace, fleet: Fleet) -> None:
     client = aio_face.ready(addresses(fleet.lend()))
     call = client.start(metadata=BAD_METADATA[0])

@@ -212,6 +212,7 @@ def test_views_share_the_caps(face: Face, fleet: Fleet) -> None:
 def test_attempts_after_the_first_count(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(2)
     backends[0].behave(fail="UNAVAILABLE")
+    backends[1].behave(sleep=60)
     client = face.ready(
         addresses(backends),
         failover=Failover(idempotent=True),
@@ -219,13 +220,14 @@ def test_attempts_after_the_first_count(face: Face, fleet: Fleet) -> None:
         overload=Overload(max_in_flight_per_subchannel=1),
     )
     # However b1 came by its call, b0 alone is left for others, and it fails them.
-    hanging = client.start(**SLOW)
+    hanging = client.start(timeout=None)
     eventually(lambda: backends[1].stats().in_flight == 1)
     call = client.start()
 
     assert call.code() is grpc.StatusCode.UNAVAILABLE
     assert crowd(client).in_flight == 1
     run_dry(client, [hanging])
+    backends[1].behave()
     assert client.call() == "b1"
 
 

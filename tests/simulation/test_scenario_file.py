@@ -167,7 +167,7 @@ def test_a_whole_file() -> None:
                 work=Deterministic(MILLISECOND),
             ),
         ),
-        policies={"plain": Policy(name="plain", health=HealthCheck(heartbeat=None), failover=None, outliers=None)},
+        policies={"plain": Policy(name="plain", health=HealthCheck(heartbeat=None), failover=None, outliers=None, overload=None)},
         parameters={"period": 2.0, "crashes": 10.0},
         faults=(
             Fault(
@@ -233,7 +233,7 @@ BARE = HealthCheck(heartbeat=None)
 
 
 def test_what_a_policy_does_not_name_is_off() -> None:
-    assert policy("") == Policy(name="p", health=BARE, failover=None, outliers=None)
+    assert policy("") == Policy(name="p", health=BARE, failover=None, outliers=None, overload=None)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_short_forms(short: str, long: str) -> None:
 
 def test_a_policy_in_the_library_s_own_names() -> None:
     made = policy("""
-        picker = "peak_ewma"
+        picker = "least_request"
         service = "shop"
         panic_threshold = 0.4
         health = { rise = 2, fall = 3, backoff = { initial = "100ms" }, heartbeat = { interval = "1s", timeout = 0.5 }, damping = { half_life = "5s", max_suppress = "20s" } }
@@ -290,7 +290,7 @@ def test_a_policy_in_the_library_s_own_names() -> None:
 
     assert made == Policy(
         name="p",
-        picker="peak_ewma",
+        picker="least_request",
         service="shop",
         health=HealthCheck(
             rise=2,
@@ -314,6 +314,7 @@ def test_a_policy_in_the_library_s_own_names() -> None:
             consecutive_failures=4,
         ),
         subset=Subset(size=3, seed=7),
+        overload=None,
         extra={"panic_threshold": 0.4, "slow_start": SlowStart(window=10, aggression=2)},
     )
 
@@ -380,6 +381,7 @@ def test_files_that_a_file_names(tmp_path: Path) -> None:
         health=BARE,
         failover=Failover(max_attempts=5),
         outliers=None,
+        overload=None,
         extra={"panic_threshold": 0.5},
     )
 
@@ -507,6 +509,7 @@ POLICIES = {
     "outlier = {}\noutliers = {}": "policy.p.outlier and policy.p.outliers say the same",
     "outlier = { interval = '1s', base = '9s', cap = '1s' }": "Outliers.max_ejection_time must be a number at least 9, not 1.0",
     "outlier = { pct = 1 }": "policy.p.outlier.pct is unknown (did you mean max_pct?)",
+    "overload = { max_wait = 0 }": "Overload.max_wait must be",
     "panic = 1.5": "policy.p.panic must be a number at least 0 and at most 1, not 1.5",
     "panic = 1\npanic_threshold = 1": "policy.p.panic and policy.p.panic_threshold say the same",
     "health = { rise = 0 }": "HealthCheck.rise must be",
@@ -515,6 +518,7 @@ POLICIES = {
     "failover = { codes = ['UNHAPPY'] }": "Failover.codes must hold names of gRPC status codes",
     "failover = 3": "policy.p.failover must be a table, not 3",
     "slow_start = {}": "policy.p.slow_start.window is missing",
+    "slow_start = { window = 1 }": "policy.p.slow_start needs a picker that reads weights",
     "subset = { size = 0 }": "Subset.size must be",
     "preset = 'best'": "policy.p.preset must be one of default, resilient",
     "preset = { name = 'default', hedging_delay = 1 }": "policy.p.preset.hedging_delay is unknown",

@@ -84,6 +84,8 @@ def test_when_an_overload_feeds_itself() -> None:
     assert theory.recovery_time(0.55, 1, 3, 0.1, 0.5) == math.inf
     assert theory.recovery_time(0.6, 0, 3, 0.1, 0.5) == pytest.approx(2.5)
     assert theory.recovery_time(0.1, 0, 3, 0.1, 0.5) == 0
+    assert theory.sooner_by(0.5, 0, 0.5) == 0
+    assert theory.sooner_by(0.25, 2, 0.5) == pytest.approx(1.5)
 
 
 def test_what_budgets_allow() -> None:

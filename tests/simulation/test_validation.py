@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -10,15 +11,17 @@ import pytest
 from healthlb.core.load import Load
 from healthlb.simulation import theory
 from healthlb.simulation.laws import Deterministic, Exponential
-from healthlb.simulation.validation import Claim, claims, examine
+from healthlb.simulation.validation import Claim, claims, examine, worlds
 from healthlb.simulation.validation import queues as laws
 from healthlb.simulation.validation.fleet import MEAN, Fleet
 
 QUICK = claims(quick=True)
 # One of each kind; all of them take `healthlb simulate validate --quick`.
-HERE = ("M/M/1", "Little", "M/G/c/c", "M/G/1 FIFO", "M/G/1 PS", "supermarket d=2", "D/M/1")
+HERE = ("M/M/1", "Little", "M/G/c/c", "M/G/1 FIFO", "M/G/1 PS", "supermarket d=2", "D/M/1", "crash loss", "drain loss",
+        "recovery from a dip", "hedging")  # fmt: skip
 RULES = ("A50 blind spot", "A6 throttle's edge", "A6 throttle's bound", "retry budget's bound", "two choices, static",
-         "random subsets' churn", "random subsets' spread")  # fmt: skip
+         "random subsets' churn", "random subsets' spread", "metastability's edge", "flap damping's edge",
+         "flap damping")  # fmt: skip
 
 
 def first(law: str) -> Claim:
@@ -77,6 +80,37 @@ def _run(get: laws.Get, rho: float, options: dict[str, object], seed: int) -> fl
 )  # fmt: skip
 def test_a_broken_system_is_noticed(expected: float, rho: float, options: dict[str, object]) -> None:
     assert broken(expected, rho, **options) != ""
+
+
+@pytest.mark.parametrize(
+    ("law", "measure"),
+    [
+        # Other wires, a longer warning, less load, and the other side of the edge.
+        ("crash loss", partial(worlds._lost_by_crashes, 10, 10)),
+        ("drain loss", partial(worlds._lost_by_drains, 10, 15)),
+        ("recovery from a dip", partial(worlds._recovery, 0.2, 1)),
+        ("metastability's edge", partial(worlds._in_the_end, 0.45, 1, False)),
+        ("flap damping", lambda seed: worlds._released_after(seed) * 1.01),
+    ],
+)
+def test_a_broken_world_is_noticed(law: str, measure: Callable[[int], float]) -> None:
+    claim = first(law)
+    replications = min(4, claim.replications)
+
+    assert examine(replace(claim, measure=measure, replications=replications, most=4, precision=9)).reason != ""
+
+
+def test_damping_after_too_few_flaps_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds, "_FLAPS", 6)
+
+    # Six flaps are too few for a steady state: the formula is not about them.
+    assert examine(first("flap damping")).reason != ""
+
+
+def test_a_hedge_that_comes_late_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds, "_HEDGE_AT", 0.04)
+
+    assert examine(replace(first("hedging"), replications=2, most=2, precision=9)).reason != ""
 
 
 def test_refusals_that_are_not_erlangs_are_noticed() -> None:

@@ -47,8 +47,9 @@ class BackendProcess:
         address: what clients connect to.
     """
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, script: Path = _SCRIPT) -> None:
         self.index = index
+        self._script = script
         self._holder = _reserved_port()
         self._port: int = self._holder.getsockname()[1]
         self.address = f"127.0.0.1:{self._port}"
@@ -62,7 +63,7 @@ class BackendProcess:
     def launch(self) -> None:
         """Start the process without waiting for it; `await_ready` does."""
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(_SCRIPT), str(self.index), str(self._port)],
+            [sys.executable, "-P", str(self._script), str(self.index), str(self._port)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env={**os.environ, "GRPC_VERBOSITY": "NONE"},
             process_group=0,  # Ctrl-C in the terminal is for the demo alone
@@ -78,8 +79,16 @@ class BackendProcess:
 
     def set_status(self, status: str) -> None:
         """Change its serving status; returns when that is done."""
-        self._send({"set": status})
-        self._expect("set", ANSWER_TIMEOUT)
+        self.tell({"set": status})
+
+    def tell(self, command: dict[str, Any]) -> None:
+        """Send a command of one key, and wait until it was done.
+
+        Raises:
+            BackendError: it is not running, ended, or did not answer within 10 s.
+        """
+        self._send(command)
+        self._expect(next(iter(command)), ANSWER_TIMEOUT)
 
     def kill(self) -> None:
         """kill -9; returns when the process is gone."""
@@ -156,8 +165,8 @@ class BackendProcess:
 class Fleet:
     """All backends, in the order of their lanes."""
 
-    def __init__(self, size: int) -> None:
-        self.backends = tuple(BackendProcess(index) for index in range(size))
+    def __init__(self, size: int, script: Path = _SCRIPT) -> None:
+        self.backends = tuple(BackendProcess(index, script) for index in range(size))
 
     @property
     def addresses(self) -> tuple[str, ...]:

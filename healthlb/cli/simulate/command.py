@@ -14,7 +14,9 @@ COMMANDS: dict[str, str] = {
     "list": "healthlb.cli.simulate.listing",
     "run": "healthlb.cli.simulate.run",
     "compare": "healthlb.cli.simulate.compare",
+    "sweep": "healthlb.cli.simulate.sweep",
     "validate": "healthlb.cli.simulate.validate",
+    "calibrate": "healthlb.cli.simulate.calibrate",
 }
 
 

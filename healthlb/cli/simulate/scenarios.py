@@ -45,6 +45,7 @@ _OPTIONS = (
     click.option("--until", type=Duration(), metavar="TIME", help="Let no calls arrive after this time, as 60s."),
     click.option("--trace", type=click.IntRange(0, 3), help="1 facts and faults, 2 every call too, 3 as text."),
     click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write files into a folder."),
+    click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a report to this file."),
 )
 
 
@@ -66,6 +67,7 @@ class Options:
         until: nanoseconds after which no calls arrive, or None.
         trace: how much is traced, or None.
         output: the folder for files, or None.
+        html: the file for a report, or None.
     """
 
     scenario: str
@@ -74,6 +76,7 @@ class Options:
     until: int | None
     trace: int | None
     output: Path | None
+    html: Path | None
 
     def load(self) -> tuple[Scenario, Mapping[str, Any]]:
         """Return the scenario as changed by the options, and the file's content.
@@ -100,4 +103,20 @@ class Options:
             outcome = run_all(scenario, names, trace=trace, tell=tell)
         if self.output is not None:
             write_results(self.output, outcome, content)
+        if self.html is not None:
+            _write_report(self.html, outcome, find_scenario(self.scenario))
         return outcome
+
+
+def _write_report(file: Path, outcome: Outcome, scenario: Path) -> None:
+    if not outcome.records:
+        return
+    # Most runs want none.
+    from healthlb.simulation.report import render_outcome
+
+    page = render_outcome(outcome, text=scenario.read_text(encoding="utf-8"))
+    try:
+        file.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"--html: {error}") from error
+    click.echo(f"report: {file}", err=True)

@@ -29,7 +29,8 @@ def head(outcome: Outcome) -> list[str]:
     calls = sum(record.metrics["requests"] for record in records)
     cpu = sum(record.cpu_seconds for record in records)
     title = f"{scenario.name}: {scenario.title}" if scenario.title else scenario.name
-    times = f"{scenario.replications} times {scenario.duration / 1e9:g} s, seed {scenario.seed}"
+    often = f"{scenario.replications} times" if scenario.replications > 1 else "once"
+    times = f"{scenario.duration / 1e9:g} s, {often}, seed {scenario.seed}"
     lines = [title, f"{times}; {calls:,.0f} calls in {cpu:.1f} s of CPU time, {grouped(calls / max(cpu, 1e-9))}/s"]
     if not outcome.is_complete:
         planned = len(outcome.runs) * scenario.replications

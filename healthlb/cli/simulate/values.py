@@ -10,6 +10,7 @@ import math
 
 from healthlb.simulation.estimates import Estimate
 
+_MOST_PLACES = 4
 SECONDS = frozenset({"mean", "p50", "p90", "p95", "p99", "p999", "max", "wasted"})
 SHARES = frozenset({"error_ratio", "goodput", "tokens_min", "rho"})
 # Of these less is better, and of the others below more; of all others neither.
@@ -21,9 +22,11 @@ def written(metric: str, estimate: Estimate, *, signed: bool = False) -> str:
     """Return "12.7 ± 0.1 ms", "4.12 %", "49,080"."""
     half = estimate.half_width()
     factor, unit = _unit(metric, max(abs(estimate.mean), 0.0 if math.isinf(half) else half))
-    text = _number(estimate.mean * factor, signed=signed)
-    if not math.isinf(half):
-        text += f" ± {_number(half * factor)}"
+    mean, half = estimate.mean * factor, half * factor
+    sign = "+" if signed else ""
+    # Three digits of the mean, or two of what is uncertain about it.
+    places = _places(mean, 3) if math.isinf(half) or not half else _places(half, 2)
+    text = f"{mean:{sign},.{places}f}" if math.isinf(half) else f"{mean:{sign},.{places}f} ± {half:,.{places}f}"
     return f"{text} {unit}" if unit else text
 
 
@@ -35,13 +38,10 @@ def _unit(metric: str, size: float) -> tuple[float, str]:
     return 1, ""
 
 
-def _number(value: float, *, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    if abs(value) >= 1000 or value == int(value):
-        return f"{value:{sign},.0f}"
-    # Three digits that say something.
-    places = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
-    return f"{value:{sign}.{min(places, 6)}f}"
+def _places(value: float, digits: int) -> int:
+    if value == int(value):
+        return 0
+    return min(_MOST_PLACES, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
 
 
 def counted(seconds: float | None) -> str:

@@ -22,7 +22,7 @@ import random
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import compress
 from typing import TYPE_CHECKING
@@ -146,6 +146,7 @@ class RingHash:
         self._rng = Streams(0).stream("ring_hash")
         self._endpoints: tuple[Endpoint, ...] = ()
         self._ring = Ring((), *self._sizes)
+        self._owners: dict[Subchannel, int] = {}
         self.needs_call = self._header is not None
 
     def seed(self, rng: random.Random) -> None:
@@ -156,15 +157,20 @@ class RingHash:
         """Make the ring over these, READY or not."""
         self._endpoints = tuple(endpoints)
         self._ring = Ring(self._endpoints, *self._sizes)
+        self._owners = {}
 
     def build(self, ready: Sequence[Subchannel]) -> RingHashPicker:
         """Return a picker over the places of `ready`."""
-        index = self._ring.index
-        if any(sub.endpoint.address not in index for sub in ready):
+        index, known = self._ring.index, self._owners
+        if any(sub not in known and sub.address not in index for sub in ready):
             # Whoever has no `endpoints` to tell of: the ring is of those that were ever READY.
             new = {sub.address: sub.endpoint for sub in ready if sub.address not in index}
             self.endpoints((*self._endpoints, *new.values()))
-        return RingHashPicker(self._ring, ready, self._header, self._rng, self._balance_factor)
+            index = self._ring.index
+            known = {}
+        # By identity: to look thousands up by their addresses would take most of a change of health.
+        self._owners = {sub: known[sub] if sub in known else index[sub.address] for sub in ready}
+        return RingHashPicker(self._ring, self._owners, self._header, self._rng, self._balance_factor)
 
 
 def _check_header(header: object) -> str | None:
@@ -185,18 +191,18 @@ class RingHashPicker:
     def __init__(
         self,
         ring: Ring,
-        ready: Sequence[Subchannel],
+        owners: Mapping[Subchannel, int],
         header: str | None,
         rng: random.Random,
         factor: float | None,
     ) -> None:
         subs: list[Subchannel | None] = [None] * len(ring.index)
-        for sub in ready:
-            subs[ring.index[sub.endpoint.address]] = sub
+        for sub, owner in owners.items():
+            subs[owner] = sub
         self._subs = subs
-        self._ready = tuple(ready)
+        self._ready = tuple(owners)
         self._hashes, self._owners = ring.hashes, ring.owners
-        if len(ready) * _SPARSE < len(subs):
+        if len(self._ready) * _SPARSE < len(subs):
             # So few that a pick would go past many: here the others' places are left out.
             kept = [subs[owner] is not None for owner in ring.owners]
             self._hashes = array("Q", compress(ring.hashes, kept))

@@ -100,6 +100,8 @@ class WeightedRoundRobin:
         self._expiry = round(weight_expiration_period * _SECOND)
         self._period = round(max(_SHORTEST_UPDATE_PERIOD, weight_update_period) * _SECOND)
         self._numbers: Iterator[int] = itertools.count()
+        self._ready: dict[Subchannel, None] = {}
+        # Of those that report; where nobody does, thousands cost a change of health nothing here.
         self._reported: dict[Subchannel, ReportedWeight] = {}
         self._picker = WeightedRoundRobinPicker(StaticStride((), (), self._numbers))
         self._has_reports = False
@@ -129,15 +131,15 @@ class WeightedRoundRobin:
 
         A backend that was away starts with a blackout, as in A58.
         """
-        known = self._reported
-        self._reported = {sub: known.get(sub) or ReportedWeight() for sub in ready}
+        self._ready = dict.fromkeys(ready)
+        self._reported = {sub: known for sub, known in self._reported.items() if sub in self._ready}
         self._picker = WeightedRoundRobinPicker(self._schedule(self._updated_at))
         return self._picker
 
     def call_ended(self, sub: Subchannel, end: CallEnd) -> None:
         """Hear of an attempt, and of the backend's load."""
-        reported = self._reported.get(sub)
-        if end.report is not None and reported is not None:
+        if end.report is not None and sub in self._ready:
+            reported = self._reported.get(sub) or self._reported.setdefault(sub, ReportedWeight())
             reported.reported(end.report, self._penalty, end.at)
             self._has_reports = True
         if self._has_reports and end.at - self._updated_at >= self._period:
@@ -146,10 +148,11 @@ class WeightedRoundRobin:
             picker.schedule = self._schedule(end.at)
 
     def _schedule(self, now: int) -> StaticStride:
-        subs = tuple(self._reported)
+        subs = tuple(self._ready)
         weights = [sub.weight for sub in subs]
         if self._has_reports:
-            reported = [known.value(now, self._expiry, self._blackout) for known in self._reported.values()]
+            heard = [self._reported.get(sub) for sub in subs]
+            reported = [one.value(now, self._expiry, self._blackout) if one else 0.0 for one in heard]
             usable = [weight for weight in reported if weight]
             # A58: fewer than two are nothing to compare; who has none gets the mean.
             if len(usable) >= 2:

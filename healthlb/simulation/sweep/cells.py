@@ -23,7 +23,7 @@ _KEY_BYTES = 16
 _DECIDING = ("config.py", "config_outliers.py", "presets.py", "core/**/*.py", "simulation/*.py")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """One run to be made.
 
@@ -43,7 +43,7 @@ class Cell:
     replication: int = 0
     engine: str = ""
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """The hash of all of it, in hexadecimal."""
         return fingerprint(self.to_json())

@@ -58,7 +58,7 @@ def parse(data: Mapping[str, Any], where: str, find: Callable[[str], Mapping[str
     """
     table = Table(data, where)
     table.whole("schema", least=SCHEMA, most=SCHEMA)
-    world = _world(table, find)
+    world = _expecting(table, _world(table, find))
     axes = _axes(table)
     design = table.text("design", "grid", DESIGNS)
     names = [axis.name for axis in axes]
@@ -92,11 +92,25 @@ def parse(data: Mapping[str, Any], where: str, find: Callable[[str], Mapping[str
 
 
 def _world(table: Table, find: Callable[[str], Mapping[str, Any]]) -> Mapping[str, Any]:
+    if table.is_table("scenario"):
+        return {"name": table.text("name"), **table.mapping("scenario")}
     name = table.text("scenario")
     try:
         return find(name)
     except (OSError, tomllib.TOMLDecodeError, ConfigError) as error:
         raise table.error("scenario", name, f"must be a scenario's name or file: {error}") from error
+
+
+def _expecting(table: Table, world: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Most of what a scenario expects it expects of its own numbers, which a sweep changes.
+    known = world.get("expect", {})
+    if "expect" not in table or not isinstance(known, Mapping):
+        return world
+    wanted = table.texts("expect")
+    for name in wanted:
+        if name not in known:
+            raise table.error("expect", name, f"must be of the scenario's checks: {', '.join(known)}")
+    return {**world, "expect": {name: known[name] for name in wanted}}
 
 
 def _policies(table: Table, world: Mapping[str, Any]) -> tuple[str, ...]:
@@ -182,10 +196,12 @@ def _boundary(table: Table, names: list[str]) -> str:
 
 def _map(table: Table, axes: tuple[Axis, ...]) -> Map | None:
     inner = table.table("map")
-    names = [axis.name for axis in axes]
+    names = [axis.name for axis in axes if axis.is_numeric]
     if inner is None:
-        return Map(x=names[0], y=names[1], values=()) if len(axes) > 1 else None
-    x, y = inner.text("x", names[0], names), inner.text("y", names[min(1, len(names) - 1)], names)
+        return Map(x=names[0], y=names[1], values=()) if len(names) > 1 else None
+    if len(names) < 2:
+        raise SweepError(f"{inner.where}: needs two axes of numbers or durations, there are {len(names)}")
+    x, y = inner.text("x", names[0], names), inner.text("y", names[1], names)
     if x == y:
         raise inner.error("y", y, "must be another axis than x")
     values = inner.texts("values", ())

@@ -37,6 +37,10 @@ class Table:
     def __contains__(self, key: str) -> bool:
         return key in self._data
 
+    def is_table(self, key: str) -> bool:
+        """Whether there is a table under this key."""
+        return isinstance(self._data.get(key), Mapping)
+
     def text(self, key: str, default: str = _MISSING, among: Collection[str] = ()) -> str:
         """Return a string, not empty where it was given."""
         value = self._value(key, default)

@@ -1,0 +1,130 @@
+"""Two policies side by side: the differences in what matters, each with its 95 % interval.
+
+The one rule: a difference whose interval holds zero is called unclear, however large it looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from healthlb.simulation.record import RunRecord
+from healthlb.simulation.report.figure import Figure, Key
+from healthlb.simulation.report.markup import Markup, join, percent, tag
+from healthlb.simulation.report.metrics import COMPARED, metric, written
+from healthlb.simulation.report.paired import Difference, differences
+from healthlb.simulation.report.palette import BLUE, GREEN, VERMILLION, Look
+from healthlb.simulation.report.scale import MINUS, Linear, linear
+from healthlb.simulation.report.tables import Table
+
+_ROW, _TOP, _LEFT = 28, 26, 150
+# A change beyond these is drawn at the edge, with its number in the table.
+_LEAST, _MOST = -100.0, 100.0
+_LOOKS = {"better": GREEN, "worse": VERMILLION, "differs": BLUE, "unclear": "var(--grey)"}
+
+
+def compared(base: Sequence[RunRecord], other: Sequence[RunRecord], name: str) -> Figure:
+    """Return how the second policy's runs differ from the first's."""
+    first, second = base[0].policy, other[0].policy
+    found = differences(base, other, COMPARED)
+    drawn = [one for one in found if one.base.mean]
+    pairs = len({run.replication for run in base} & {run.replication for run in other})
+    kinds = [kind for kind in _LOOKS if any(judged(one) == kind for one in drawn)]
+    return Figure(
+        name=name, title=f"{second} against {first}", says=_says(first, second, found, pairs), left=_LEFT,
+        marks=_marks(drawn), height=_TOP + len(drawn) * _ROW + 26 if drawn else 0,
+        keys=tuple(Key(kind, Look(_LOOKS[kind], "", kind)) for kind in kinds),
+        table=_table(first, second, found).markup(),
+    )  # fmt: skip
+
+
+def judged(one: Difference) -> str:
+    """Return "better", "worse", "differs" (neither way is better) or "unclear"."""
+    if not one.is_clear:
+        return "unclear"
+    better = metric(one.metric).better
+    if not better:
+        return "differs"
+    return "better" if one.change.mean * better > 0 else "worse"
+
+
+def _marks(drawn: Sequence[Difference]) -> Markup:
+    if not drawn:
+        return Markup("")
+    ends = [value for one in drawn for value in _interval(one)]
+    scale = linear([max(_LEAST, min(_MOST, value)) for value in ends] + [-10.0, 10.0], low=None, count=6)
+    bottom = _TOP + len(drawn) * _ROW
+    rows = (_row(one, scale, _TOP + index * _ROW + _ROW / 2) for index, one in enumerate(drawn))
+    return join([_axis(scale, bottom), *rows])
+
+
+def _axis(scale: Linear, bottom: float) -> Markup:
+    marks = [tag("text", "relative difference", x=-_LEFT, y=14, class_="unit")]
+    for index, tick in enumerate(scale.ticks):
+        x = percent(scale.place(tick))
+        marks.append(tag("line", x1=x, x2=x, y1=_TOP, y2=bottom, class_="zero" if tick == 0 else "grid"))
+        sign = "+" if tick > 0 else ""
+        words = f"{sign}{tick:g} %".replace("-", MINUS)
+        odd = "tick odd" if index % 2 and tick else "tick"
+        marks.append(tag("text", words, x=x, y=bottom + 16, class_=odd, text_anchor="middle"))
+    return tag("g", join(marks), class_="axis x")
+
+
+def _interval(one: Difference) -> tuple[float, float, float]:
+    scale = 100 / abs(one.base.mean)
+    half = one.change.half_width() if one.change.count > 1 else 0.0
+    return (one.change.mean - half) * scale, one.change.mean * scale, (one.change.mean + half) * scale
+
+
+def _row(one: Difference, scale: Linear, y: float) -> Markup:
+    kind = judged(one)
+    low, middle, high = map(scale.place, _interval(one))
+    beyond = [(sign, x) for sign, x, is_out in _ends(one) if is_out]
+    words = f"{metric(one.metric).says}: {_signed(one)}, {kind}"
+    return tag(
+        "g", tag("title", words),
+        tag("text", metric(one.metric).says, x=-10, y=y + 4, class_="label", text_anchor="end"),
+        tag(
+            "line", x1=percent(low), x2=percent(high), y1=y, y2=y, class_="whisker",
+            style=f"stroke:{_LOOKS[kind]}",
+        ),
+        *(tag("text", sign, x=x, y=y + 4, class_="beyond", text_anchor="middle") for sign, x in beyond),
+        tag("circle", cx=percent(middle), cy=y, r=5, class_="dot", style=f"fill:{_LOOKS[kind]}"),
+        class_=f"change {kind}",
+    )  # fmt: skip
+
+
+def _ends(one: Difference) -> tuple[tuple[str, str, bool], ...]:
+    """Arrows at the edges, for intervals that go on beyond them."""
+    low, _, high = _interval(one)
+    return ("◂", "0%", low < _LEAST), ("▸", "100%", high > _MOST)
+
+
+def _signed(one: Difference) -> str:
+    sign = "+" if one.change.mean > 0 else ""
+    return sign + written(one.metric, one.change)
+
+
+def _table(first: str, second: str, found: Sequence[Difference]) -> Table:
+    rows = tuple(
+        (
+            metric(one.metric).says,
+            written(one.metric, one.base),
+            written(one.metric, one.other),
+            _signed(one),
+            judged(one),
+        )
+        for one in found
+    )
+    headings = ("Metric", first, second, "Difference ± 95 %", "Verdict")
+    return Table(f"{second} less {first}, means over replications with 95 % intervals", headings, rows)
+
+
+def _says(first: str, second: str, found: Sequence[Difference], pairs: int) -> str:
+    if pairs < 2:
+        return f"{second} less {first}, on the same calls. Of a single replication no confidence is known: run more."
+    parts = {kind: [metric(one.metric).says for one in found if judged(one) == kind] for kind in ("better", "worse")}
+    better, worse = (", ".join(parts[kind]) or "nothing" for kind in ("better", "worse"))
+    return (
+        f"{second} less {first} in {pairs} replications of the same calls, with 95 % intervals of the paired "
+        f"differences. Clearly better: {better}. Clearly worse: {worse}."
+    )

@@ -1,0 +1,135 @@
+"""Whole reports: of a run, of several policies, of a sweep.
+
+The one rule: the same arguments give the same bytes. Nothing of the machine, the day or the process goes into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from healthlb.simulation.estimates import Estimate
+from healthlb.simulation.record import RunRecord
+from healthlb.simulation.report.comparison import compared
+from healthlb.simulation.report.delays import distributions, merged
+from healthlb.simulation.report.figure import LEFT
+from healthlb.simulation.report.heatmap import HeatMap, heat_map
+from healthlb.simulation.report.markup import Markup, join, tag
+from healthlb.simulation.report.metrics import TILES, metric, written
+from healthlb.simulation.report.page import Checked, checks, figures, header, numbers, page, source, tiles
+from healthlb.simulation.report.paired import by_policy
+from healthlb.simulation.report.scale import DASH, SECOND, plain, seconds
+from healthlb.simulation.report.tables import Table
+
+if TYPE_CHECKING:
+    from healthlb.simulation.running import Outcome
+
+
+def render_run(
+    record: RunRecord, *, replications: Sequence[RunRecord] = (), results: Sequence[Checked] = (), text: str = ""
+) -> str:
+    """Return the report of a run.
+
+    Args:
+        record: the run that is drawn.
+        replications: others of the same policy, for means with confidence; `record` may be among them.
+        results: of the scenario's checks.
+        text: of the scenario.
+    """
+    others = [run for run in replications if run.replication != record.replication]
+    return _report([record, *others], "Simulation", results, text)
+
+
+def render_comparison(records: Sequence[RunRecord], *, results: Sequence[Checked] = (), text: str = "") -> str:
+    """Return the report of one scenario under several policies; the first that comes is what others are compared with.
+
+    Args:
+        records: of all policies and replications; at least one.
+        results: of the scenario's checks.
+        text: of the scenario.
+    """
+    return _report(records, "Comparison", results, text)
+
+
+def render_outcome(outcome: Outcome, *, text: str = "") -> str:
+    """Return the report of all that was run of a scenario: a comparison if there were several policies.
+
+    Args:
+        outcome: with at least one record.
+        text: of the scenario.
+    """
+    records = outcome.records
+    if len(by_policy(records)) > 1:
+        return render_comparison(records, results=outcome.checks, text=text)
+    return render_run(records[0], replications=records, results=outcome.checks, text=text)
+
+
+def render_maps(title: str, maps: Sequence[HeatMap], *, says: str = "", text: str = "") -> str:
+    """Return the report of a sweep.
+
+    Args:
+        title: of the sweep.
+        maps: what to draw.
+        says: what the sweep was about, and how large it was.
+        text: of the sweep's file.
+    """
+    drawn = (heat_map(shown, f"map{index}").markup() for index, shown in enumerate(maps))
+    lead = tag("p", says, class_="lead") if says else None
+    return page(title, header("healthlb simulate · Sweep", title, ()), lead, *drawn, source(text), _footer())
+
+
+def _report(records: Sequence[RunRecord], kind: str, results: Sequence[Checked], text: str) -> str:
+    groups = by_policy(records)
+    first = records[0]
+    title = first.title or first.scenario
+    sections = [_section(policy, runs, index, len(groups) > 1) for index, (policy, runs) in enumerate(groups.items())]
+    return page(
+        f"{title} {DASH} {first.scenario}",
+        header(f"healthlb simulate · {kind} · {first.scenario}", title, _facts(records)),
+        checks(results), _comparison(groups), *sections, numbers(groups), source(text), _footer(),
+    )  # fmt: skip
+
+
+def _facts(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
+    first = records[0]
+    groups = by_policy(records)
+    return [
+        ("Policies" if len(groups) > 1 else "Policy", ", ".join(groups)),
+        ("Seed", str(first.seed)),
+        ("Replications", str(max(map(len, groups.values())))),
+        ("Duration", seconds(first.duration / SECOND)),
+        ("Warm-up", seconds(first.warmup / SECOND) if first.warmup else ""),
+        ("Backends", str(len(first.lanes))),
+        ("Calls", plain(sum(sum(run.bins.arrivals) for run in records))),
+        ("Trace", ", ".join(runs[0].trace_hash[:16] for runs in groups.values() if runs[0].trace_hash)),
+    ]
+
+
+def _comparison(groups: dict[str, list[RunRecord]]) -> Markup | None:
+    if len(groups) < 2:
+        return None
+    base, *others = groups.values()
+    histograms = {policy: merged(tuple(run.latency for run in runs)) for policy, runs in groups.items()}
+    drawn = [compared(base, runs, f"against{index}").markup() for index, runs in enumerate(others)]
+    known = [name for name in TILES if all(name in run.metrics for runs in groups.values() for run in runs)]
+    rows = tuple(
+        (policy, *(written(name, Estimate.of([run.metrics[name] for run in runs])) for name in known))
+        for policy, runs in groups.items()
+    )
+    summary = Table("The policies at a glance", ("Policy", *(metric(name).says for name in known)), rows)
+    return tag(
+        "section", tag("h2", "Comparison"), summary.markup(), join(drawn),
+        distributions(histograms, "distributions", LEFT).markup(), id="comparison",
+    )  # fmt: skip
+
+
+def _section(policy: str, runs: Sequence[RunRecord], index: int, is_one_of_many: bool) -> Markup:
+    heading = f"Policy {policy}" if is_one_of_many else "What happened"
+    drawn = f"Drawn is replication {runs[0].replication} of {len(runs)}. " if len(runs) > 1 else ""
+    lead = tag("p", f"{drawn}The numbers leave the warm-up out.", class_="lead")
+    made = join(figure.markup() for figure in figures(runs[0], f"run{index}"))
+    return tag("section", tag("h2", heading), lead, tiles(runs), made, id=f"policy{index}")
+
+
+def _footer() -> Markup:
+    return tag("footer", "Made by healthlb simulate. The same scenario, seed and version give the same report.")

@@ -1,0 +1,186 @@
+"""Lanes: for each backend what it was, under it what the client believed, and how many attempts it got.
+
+The one rule: well is pale above and below. So wherever the two halves of a lane differ, truth and belief did, and a
+dark or grey line between them says which way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from healthlb.simulation.record import Lane, RunRecord
+from healthlb.simulation.report import palette, steps
+from healthlb.simulation.report.axes import BOTTOM, time_axis, warm_up
+from healthlb.simulation.report.bars import Pencil
+from healthlb.simulation.report.figure import Figure, Key, shortened
+from healthlb.simulation.report.markup import Markup, join, tag
+from healthlb.simulation.report.palette import BLUE, Look
+from healthlb.simulation.report.picks import picks
+from healthlb.simulation.report.scale import SECOND, plain, seconds, share
+from healthlb.simulation.report.steps import Span
+from healthlb.simulation.report.tables import Table
+from healthlb.simulation.report.timeline import Timeline, timeline
+
+# So many boxes are drawn one by one; of more, columns show what share of each a state held.
+MOST_BOXES = 2400
+_MOST_TITLES = 400
+_APART = {
+    "wrong": Look("var(--ink)", "", "taken for READY, but does not serve"),
+    "missed": Look("var(--grey)", "", "serves, but gets no calls"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How tall the parts of a lane are, in pixels."""
+
+    bar: int
+    strip: int
+    picks: int
+    gap: int
+    label: str
+
+    @property
+    def height(self) -> int:
+        """Of a lane and the gap below it."""
+        return 2 * self.bar + self.strip + self.picks + self.gap
+
+
+def rows_for(count: int) -> Rows:
+    """Return how tall lanes are drawn when there are `count` of them."""
+    if count <= 16:
+        return Rows(10, 3, 10, 14, "label")
+    return Rows(6, 2, 4, 6, "label") if count <= 40 else Rows(4, 1, 3, 5, "label small")
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """One lane, cut into spans."""
+
+    lane: Lane
+    truth: list[Span]
+    belief: list[Span]
+    apart: list[Span]
+    picks: tuple[float, ...]
+
+
+def lanes(record: RunRecord, name: str, left: int) -> Figure:
+    """Return the figure of all lanes of a run."""
+    times = timeline(record)
+    drawn = [_cut(lane, record, times) for lane in record.lanes]
+    rows = rows_for(len(drawn))
+    top = 20 if len(drawn) > 16 else 6
+    bottom = top + len(drawn) * rows.height
+    return Figure(
+        name=name, title="What each backend was, and what the client took it for", says=_says(record, drawn),
+        marks=_marks(record, drawn, _Canvas(name, rows, times, left), top) if drawn else None,
+        height=bottom + BOTTOM, left=left, keys=_keys(drawn) if drawn else (), numbers=_table(record, drawn),
+    )  # fmt: skip
+
+
+def _cut(lane: Lane, record: RunRecord, times: Timeline) -> _Drawn:
+    picks = times.rates(record.bins.picks.get(lane.backend, ()))
+    truth, belief = steps.spans(lane.truth, times.end), steps.spans(lane.belief, times.end)
+    return _Drawn(lane, truth, belief, steps.disagreements(lane, times.end), picks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Canvas:
+    """What all lanes of a figure share."""
+
+    name: str
+    rows: Rows
+    times: Timeline
+    left: int
+
+
+def _marks(record: RunRecord, drawn: list[_Drawn], canvas: _Canvas, top: int) -> Markup:
+    boxes = sum(len(one.truth) + len(one.belief) + len(one.apart) for one in drawn)
+    times, height = canvas.times, canvas.rows.height
+    count = None if boxes <= MOST_BOXES else max(60, min(240, 6000 // len(drawn)))
+    pencils = (
+        Pencil(f"{canvas.name}-{index}", times.end, count, has_titles=boxes <= _MOST_TITLES)
+        for index in range(len(drawn))
+    )
+    most = max((rate for one in drawn for rate in one.picks), default=0.0)
+    bottom = top + len(drawn) * height
+    parts = [time_axis(times.axis, top, bottom), warm_up(times.axis, record.warmup / SECOND, top, bottom)]
+    for index, (one, pencil) in enumerate(zip(drawn, pencils, strict=True)):
+        parts.append(_lane(one, canvas, pencil, top + index * height, most))
+    return join(parts)
+
+
+def _lane(one: _Drawn, canvas: _Canvas, pencil: Pencil, top: float, most: float) -> Markup:
+    rows = canvas.rows
+    y = top + rows.gap / 2
+    middle = y + rows.bar + rows.strip / 2
+    below = y + 2 * rows.bar + rows.strip
+    name = shortened(one.lane.backend, canvas.left)
+    return tag(
+        "g", tag("title", one.lane.backend),
+        tag("text", name, x=-10, y=middle + 4, class_=rows.label, text_anchor="end"),
+        pencil.bar("truth", one.truth, palette.truth, y, rows.bar),
+        pencil.bar("apart", one.apart, _APART.__getitem__, y + rows.bar, rows.strip),
+        pencil.bar("belief", one.belief, palette.belief, y + rows.bar + rows.strip, rows.bar),
+        picks(one.picks, canvas.times, below, rows.picks, most), class_="lane", data_backend=one.lane.backend,
+    )  # fmt: skip
+
+
+def _keys(drawn: list[_Drawn]) -> tuple[Key, ...]:
+    truths = {span.state for one in drawn for span in one.truth}
+    beliefs = {span.state for one in drawn for span in one.belief}
+    kinds = {span.state for one in drawn for span in one.apart}
+    above, below, between = "above, the backend", "below, the client", "between, they differ"
+    keys = [Key("up", palette.truth("up"), group=above)]
+    keys += [Key(look.says, look, group=above) for look in map(palette.truth, _order(truths, palette.TRUTH))]
+    keys += [Key("READY", palette.belief("READY"), group=below)]
+    keys += [Key(look.says, look, group=below) for look in map(palette.belief, _order(beliefs, palette.BELIEF))]
+    keys += [Key(look.says, look, group=between) for kind, look in _APART.items() if kind in kinds]
+    return (*keys, Key("attempts it got from all clients", Look(BLUE, "", ""), group="under each lane"))
+
+
+def _order(states: set[str], known: Mapping[str, Look]) -> list[str]:
+    places = {name: place for place, name in enumerate(known)}
+    return sorted(states - {"up", "READY", "absent"}, key=lambda state: (places.get(state, len(places)), state))
+
+
+def _says(record: RunRecord, drawn: list[_Drawn]) -> str:
+    if not drawn:
+        return "The run has no backends."
+    faulty = sum(any(span.state != "up" for span in one.truth) for one in drawn)
+    wrong = sum(steps.total(one.apart, "wrong") for one in drawn)
+    missed = sum(steps.total(one.apart, "missed") for one in drawn)
+    backends = "The one backend" if len(drawn) == 1 else f"{faulty} of {len(drawn)} backends"
+    was = f"{backends} was not up all the time." if faulty == 1 else f"{backends} were not up all the time."
+    if not faulty:
+        was = (
+            "The one backend was up all the time."
+            if len(drawn) == 1
+            else f"All {len(drawn)} backends were up all the time."
+        )
+    return (
+        f"In each lane: above what the backend was, below what the first client took it for, then the attempts it got "
+        f"from all clients. {was} Summed over backends, one was taken for READY that did not serve for "
+        f"{seconds(wrong / SECOND)}, and one that served got no calls for {seconds(missed / SECOND)}."
+    )
+
+
+def _table(record: RunRecord, drawn: list[_Drawn]) -> Table:
+    end = max(timeline(record).end, 1)
+    sent = {name: sum(counts) for name, counts in record.bins.picks.items()}
+    everything = max(sum(sent.values()), 1)
+    rows = tuple(
+        (
+            one.lane.backend, share(steps.total(one.truth, *steps.SERVES) / end),
+            share(steps.total(one.belief, *steps.GETS_CALLS) / end), seconds(steps.total(one.apart, "wrong") / SECOND),
+            seconds(steps.total(one.apart, "missed") / SECOND), str(max(0, len(one.belief) - 1)),
+            plain(sent.get(one.lane.backend, 0)), share(sent.get(one.lane.backend, 0) / everything),
+        )
+        for one in drawn
+    )  # fmt: skip
+    headings = (
+        "Backend", "Served", "Taken for READY", "READY but not serving", "Serving but left out", "Changes of belief",
+        "Attempts", "Share",
+    )  # fmt: skip
+    return Table("Each backend over the whole run", headings, rows)

@@ -1,0 +1,150 @@
+"""The page around the figures: title, verdict, checks, summary, a section for each policy, the scenario's text.
+
+The one rule: a page is whole in itself. It loads nothing, runs nothing and says in words whatever it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from healthlb.simulation.estimates import Estimate
+from healthlb.simulation.record import RunRecord
+from healthlb.simulation.report import balance, delays, palette, traffic
+from healthlb.simulation.report.figure import Figure, margin_for
+from healthlb.simulation.report.lanes import lanes
+from healthlb.simulation.report.markup import Child, Markup, join, tag
+from healthlb.simulation.report.matrix import matrix
+from healthlb.simulation.report.metrics import METRICS, TILES, metric, written
+from healthlb.simulation.report.scale import DASH
+from healthlb.simulation.report.style import PAGE
+from healthlb.simulation.report.tables import Table
+
+
+class Checked(Protocol):
+    """One check of a scenario under one policy and what became of it (`healthlb.simulation.checks.CheckResult`)."""
+
+    @property
+    def name(self) -> str:
+        """Of the check."""
+
+    @property
+    def policy(self) -> str:
+        """Under which it was made."""
+
+    @property
+    def check(self) -> str:
+        """The expression."""
+
+    @property
+    def why(self) -> str:
+        """The law behind it."""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether it held; None where it could not be made."""
+
+    @property
+    def found(self) -> str:
+        """The numbers that went in."""
+
+    @property
+    def failed(self) -> tuple[int, ...]:
+        """The replications in which it failed."""
+
+
+def page(title: str, *parts: Markup | None) -> str:
+    """Return a whole page."""
+    looks = tag("svg", palette.patterns(palette.every_look()), class_="unseen", aria_hidden="true", width=0, height=0)
+    head = tag(
+        "head", tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="generator", content="healthlb"), tag("title", title), tag("style", Markup(PAGE)),
+        tag("link", rel="icon", href="data:,"),
+    )  # fmt: skip
+    body = tag("body", looks, tag("main", *parts))
+    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def header(kicker: str, title: str, facts: Sequence[tuple[str, str]]) -> Markup:
+    """Return the head of a page: what it is, what it is about, and the facts that make it repeatable."""
+    items = join(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts if value)
+    return tag("header", tag("p", kicker, class_="kicker"), tag("h1", title), tag("dl", items, class_="facts"))
+
+
+def checks(results: Sequence[Checked]) -> Markup | None:
+    """Return the verdict in one line, and the table of all checks behind it; None where there are none."""
+    if not results:
+        return None
+    failed = sum(one.holds is False for one in results)
+    rows = tuple(_check(one) for one in sorted(results, key=lambda one: one.holds is not False))
+    table = Table("What had to hold", ("Check", "Verdict", "Policy", "Expression", "Numbers", "Why"), rows)
+    return tag(
+        "section", tag("p", _in_one_line(results), class_="verdict bad" if failed else "verdict"), tag("h2", "Checks"),
+        table.markup(class_="checks"), id="checks",
+    )  # fmt: skip
+
+
+def _in_one_line(results: Sequence[Checked]) -> str:
+    count = len(results)
+    failed, unmade = (sum(one.holds is holds for one in results) for holds in (False, None))
+    if failed:
+        return f"✗ {failed} of {count} checks {'do' if failed > 1 else 'does'} not hold"
+    if unmade:
+        return f"✓ {count - unmade} of {count} checks hold, {unmade} could not be made"
+    return f"✓ All {count} checks hold" if count > 1 else "✓ The one check holds"
+
+
+def _check(one: Checked) -> tuple[Child, ...]:
+    words, class_ = {True: ("✓ holds", "good"), False: ("✗ fails", "bad"), None: ("? not made", "open")}[one.holds]
+    if one.failed:
+        words += f" in replication {', '.join(map(str, one.failed[:5]))}" + (" …" if len(one.failed) > 5 else "")
+    return one.name, tag("span", words, class_=class_), one.policy, tag("code", one.check), one.found, one.why
+
+
+def tiles(runs: Sequence[RunRecord]) -> Markup:
+    """Return the few numbers that matter most, as means over the replications."""
+    known = [name for name in TILES if all(name in run.metrics for run in runs)]
+    items = (
+        tag("div", tag("dt", metric(name).says), tag("dd", metric(name).write(_mean(runs, name)))) for name in known
+    )
+    return tag("dl", join(items), class_="tiles")
+
+
+def _mean(runs: Sequence[RunRecord], name: str) -> float:
+    return Estimate.of([run.metrics[name] for run in runs]).mean
+
+
+def figures(run: RunRecord, prefix: str) -> list[Figure]:
+    """Return all figures of one run; their time axes stand below one another."""
+    left = margin_for([lane.backend for lane in run.lanes])
+    made = [
+        lanes(run, f"{prefix}-lanes", left), traffic.goodput(run, f"{prefix}-goodput", left),
+        traffic.errors(run, f"{prefix}-errors", left), delays.latency(run, f"{prefix}-latency", left),
+        balance.imbalance(run, f"{prefix}-imbalance", left), balance.starts(run, f"{prefix}-starts", left),
+        balance.tokens(run, f"{prefix}-tokens", left), matrix(run, f"{prefix}-matrix"),
+    ]  # fmt: skip
+    return [figure for figure in made if figure is not None]
+
+
+def numbers(groups: dict[str, list[RunRecord]]) -> Markup:
+    """Return all metrics of all policies, as means over replications with 95 % intervals."""
+    names = {name: None for runs in groups.values() for run in runs for name in run.metrics}
+    order = [name for name in METRICS if name in names] + [name for name in names if name not in METRICS]
+    rows = tuple(
+        (metric(name).says, *(_written(name, runs) for runs in groups.values()), tag("code", name)) for name in order
+    )
+    table = Table("Means over replications, ± half a 95 % interval", ("Metric", *groups, "Name in checks"), rows)
+    return tag("section", tag("h2", "All numbers"), table.markup(), id="numbers")
+
+
+def _written(name: str, runs: Sequence[RunRecord]) -> str:
+    values = [run.metrics[name] for run in runs if name in run.metrics]
+    return written(name, Estimate.of(values)) if values else DASH
+
+
+def source(text: str) -> Markup | None:
+    """Return the scenario's text, or None where it is not known."""
+    if not text:
+        return None
+    return tag("section", tag("h2", "Scenario"), tag("pre", tag("code", text), tabindex=0), id="scenario")

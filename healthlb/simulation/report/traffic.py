@@ -1,0 +1,109 @@
+"""Calls over time: how many ended well, and what became of the others.
+
+The one rule: calls are counted where they end. So offered and ended differ by what is under way, and errors stand where
+their callers saw them.
+"""
+
+from __future__ import annotations
+
+from healthlb.simulation.record import RunRecord
+from healthlb.simulation.report import lines, palette
+from healthlb.simulation.report.areas import Layer, stacked
+from healthlb.simulation.report.axes import BOTTOM, TOP, time_axis, value_axis, warm_up
+from healthlb.simulation.report.figure import Figure, Key
+from healthlb.simulation.report.markup import join
+from healthlb.simulation.report.palette import Look
+from healthlb.simulation.report.scale import DASH, SECOND, linear, plain, seconds, share
+from healthlb.simulation.report.tables import Table
+from healthlb.simulation.report.timeline import Timeline, timeline
+
+ROWS = 20
+_OFFERED = ("var(--ink)", "1 1.5")
+
+
+def goodput(record: RunRecord, name: str, left: int) -> Figure:
+    """Return the figure of all calls by what became of them."""
+    times = timeline(record)
+    layers = [Layer("ok", Look("var(--well)", "", "ok"), times.rates(record.bins.ok)), *_errors(record, times)]
+    offered = times.rates(record.bins.arrivals)
+    totals = [sum(values) for values in zip(*(layer.values for layer in layers), strict=True)]
+    up, bottom, axis = linear([*totals, *offered]), TOP + 170, times.axis
+    marks = join([
+        time_axis(axis, TOP, bottom), value_axis(up, TOP, bottom, plain, unit="calls a second", left=left),
+        stacked(layers, times.edges, axis, up, top=TOP, height=bottom - TOP, name=name),
+        lines.line(times.edges, offered, axis, up, top=TOP, height=bottom - TOP, look=_OFFERED, name="offered"),
+        warm_up(axis, record.warmup / SECOND, TOP, bottom),
+    ])  # fmt: skip
+    keys = (*(Key(layer.name, layer.look) for layer in layers), Key("offered", line=_OFFERED))
+    return Figure(
+        name=name, title="Goodput", says=_says(record), marks=marks, height=bottom + BOTTOM, left=left, keys=keys,
+        numbers=_table(record),
+    )  # fmt: skip
+
+
+def errors(record: RunRecord, name: str, left: int) -> Figure | None:
+    """Return the figure of the errors alone, on their own scale; None where there were none."""
+    times = timeline(record)
+    layers = _errors(record, times)
+    if not layers:
+        return None
+    totals = [sum(values) for values in zip(*(layer.values for layer in layers), strict=True)]
+    up, bottom, axis = linear(totals, count=3), TOP + 110, times.axis
+    marks = join([
+        time_axis(axis, TOP, bottom), value_axis(up, TOP, bottom, plain, unit="errors a second", left=left),
+        stacked(layers, times.edges, axis, up, top=TOP, height=bottom - TOP, name=name),
+        warm_up(axis, record.warmup / SECOND, TOP, bottom),
+    ])  # fmt: skip
+    counts = {code: sum(values) for code, values in record.bins.errors.items() if any(values)}
+    parts = ", ".join(f"{plain(counts[code])} {code}" for code in sorted(counts, key=lambda code: -counts[code]))
+    return Figure(
+        name=name, title="Errors by cause", says=f"The same errors on a scale of their own: {parts}.", marks=marks,
+        height=bottom + BOTTOM, left=left, keys=tuple(Key(layer.name, layer.look) for layer in layers),
+        numbers=_error_table(record, counts),
+    )  # fmt: skip
+
+
+def span_of(times: Timeline, index: int) -> str:
+    """Return from when to when a column goes, as a row's heading."""
+    return f"{seconds(times.edges[index])} {DASH} {seconds(times.edges[index + 1])}"
+
+
+def _errors(record: RunRecord, times: Timeline) -> list[Layer]:
+    codes = sorted(code for code, counts in record.bins.errors.items() if any(counts))
+    looks = palette.causes(codes)
+    return [Layer(code, looks[code], times.rates(record.bins.errors[code])) for code in codes]
+
+
+def _says(record: RunRecord) -> str:
+    arrivals, ok = sum(record.bins.arrivals), sum(record.bins.ok)
+    failed = sum(map(sum, record.bins.errors.values()))
+    if not arrivals:
+        return "No calls arrived."
+    rest = arrivals - ok - failed
+    waiting = f", {plain(rest)} had not ended when the run did" if rest > 0 else ""
+    return (
+        f"Calls by when they ended. Of {plain(arrivals)} calls {share(ok / arrivals)} ended well and {plain(failed)} "
+        f"did not{waiting}; warm-up included."
+    )
+
+
+def _table(record: RunRecord) -> Table:
+    times = timeline(record, most=ROWS)
+    failed = [times.sums(counts) for counts in record.bins.errors.values()]
+    rows = tuple(
+        (span_of(times, index), str(offered), str(ok), str(sum(counts[index] for counts in failed)))
+        for index, (offered, ok) in enumerate(
+            zip(times.sums(record.bins.arrivals), times.sums(record.bins.ok), strict=True)
+        )
+    )
+    return Table("Calls by when they began (offered) or ended", ("Time", "Offered", "Ok", "Errors"), rows)
+
+
+def _error_table(record: RunRecord, counts: dict[str, int]) -> Table:
+    times = timeline(record, most=ROWS)
+    sums = {code: times.sums(record.bins.errors[code]) for code in sorted(counts)}
+    rows = tuple(
+        (span_of(times, index), *(str(values[index]) for values in sums.values()))
+        for index in range(len(times.edges) - 1)
+    )
+    return Table("Errors by when they ended", ("Time", *sums), rows)

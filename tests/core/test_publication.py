@@ -1,0 +1,126 @@
+"""What a driver does with effects and snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from healthlb.core.facts import Addition
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import (
+    CloseConnection,
+    CloseSubchannel,
+    ConnectivityState,
+    Drain,
+    Effect,
+    Endpoint,
+    OpenSubchannel,
+    PrepareData,
+    Report,
+    StopWatch,
+)
+from healthlb.core.pickers import CallInfo, Picker
+from healthlb.core.probing import ProbingPicker
+from healthlb.core.publication import Publisher, in_order
+from healthlb.core.snapshot import Snapshot, SubchannelView
+
+READY = ConnectivityState.READY
+ONE, TWO = (Subchannel(number, 1, Endpoint(f"10.0.0.{number}:1")) for number in (1, 2))
+
+
+class Nobody:
+    """Picks nothing."""
+
+    def pick(self, call: CallInfo) -> None:
+        """Return None."""
+
+
+class Factory:
+    """Counts its builds, and fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.built: list[tuple[Subchannel, ...]] = []
+        self.is_broken = False
+
+    def build(self, ready: Sequence[Subchannel]) -> Picker:
+        if self.is_broken:
+            raise RuntimeError("no")
+        self.built.append(tuple(ready))
+        return Nobody()
+
+
+class Told(Factory):
+    """Wants to know all endpoints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[tuple[Endpoint, ...]] = []
+
+    def endpoints(self, endpoints: tuple[Endpoint, ...]) -> None:
+        self.heard.append(endpoints)
+
+
+def view(sub: Subchannel) -> SubchannelView:
+    return SubchannelView(sub.id, sub.endpoint, READY, None, "", 0, (), (0, 0, 0))
+
+
+def test_effects_are_done_in_order_open_close_report() -> None:
+    fact = Addition(0, 2, "b")
+    effects: list[Effect] = [CloseSubchannel(1), OpenSubchannel(2, Endpoint("b")), Report(fact), StopWatch(1, 1), PrepareData(2),
+               Drain(ONE), CloseConnection(1, 1)]  # fmt: skip
+    opening, closing, facts = in_order(effects)
+
+    assert opening == [OpenSubchannel(2, Endpoint("b")), PrepareData(2)]
+    assert closing == [CloseSubchannel(1), StopWatch(1, 1), Drain(ONE), CloseConnection(1, 1)]
+    assert facts == [fact]
+
+
+def test_a_picker_is_built_only_for_other_subchannels() -> None:
+    factory = Factory()
+    publisher = Publisher(factory, Snapshot(0, READY))
+    ready = (ONE,)
+
+    assert publisher.publish(Snapshot(1, READY, ready))
+    assert not publisher.publish(Snapshot(1, READY, ready))
+    picker = publisher.published.picker
+    assert publisher.publish(Snapshot(2, READY, ready, error="x"))
+    assert publisher.published.picker is picker
+    assert (factory.built, publisher.builds) == ([(ONE,)], 1)
+
+
+def test_probes_go_past_the_picker_without_a_new_one() -> None:
+    factory = Factory()
+    publisher = Publisher(factory, Snapshot(0, READY))
+    ready = (ONE,)
+    publisher.publish(Snapshot(1, READY, ready))
+    publisher.publish(Snapshot(2, READY, ready, probes=(TWO,)))
+
+    assert isinstance(publisher.published.picker, ProbingPicker)
+    assert publisher.builds == 1
+
+
+def test_the_last_good_picker_stays_where_the_factory_fails() -> None:
+    factory = Factory()
+    publisher = Publisher(factory, Snapshot(0, READY))
+    publisher.publish(Snapshot(1, READY, (ONE,)))
+    picker = publisher.published.picker
+    factory.is_broken = True
+
+    assert publisher.publish(Snapshot(2, READY, (TWO,)))
+    assert publisher.published.picker is picker
+    assert str(publisher.error) == "no"
+    factory.is_broken = False
+    publisher.publish(Snapshot(3, READY, (ONE, TWO)))
+    assert publisher.error is None
+    assert publisher.published.picker is not picker
+
+
+def test_a_factory_that_asks_hears_of_all_endpoints_when_they_change() -> None:
+    factory = Told()
+    publisher = Publisher(factory, Snapshot(0, READY))
+    ready = (ONE,)
+    publisher.publish(Snapshot(1, READY, ready, views=(view(ONE),)))
+    publisher.publish(Snapshot(2, READY, ready, views=(view(ONE), view(TWO))))
+    publisher.publish(Snapshot(3, READY, (ONE, TWO), views=(view(ONE), view(TWO))))
+
+    assert factory.heard == [(ONE.endpoint,), (ONE.endpoint, TWO.endpoint)]
+    assert factory.built == [(ONE,), (ONE,), (ONE, TWO)]

@@ -1,0 +1,73 @@
+"""Outages, overload and load balancing: what is broken on purpose makes the check fail that is about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.simulation.catalogue import GONE, failing_checks
+
+# The scenario, what is changed, which policies are run, and the check that must fail.
+BROKEN: list[tuple[str, dict[str, Any], tuple[str, ...], str]] = [
+    ("o1-blackhole-or-reset", {"policy.round-robin.picker": "least_request"}, ("round-robin",), "silence-costs"),
+    ("o1-blackhole-or-reset", {"policy.least-request.picker": "random"}, ("least-request",), "load-shields"),
+    ("o1-blackhole-or-reset", {"policy.heartbeat.heartbeat": False}, ("heartbeat",), "heartbeat-ends-it"),
+    ("o1-blackhole-or-reset", {"faults.timeline.1.mode": "half-open"}, ("round-robin",), "reset-costs"),
+    ("o2-zone-outage", {"client.0.load.rho": 0.8}, ("budget",), "one-zone"),
+    ("o2-zone-outage", {"client.0.load.rho": 0.3}, ("budget",), "two-zones"),
+    ("o2-zone-outage", {"policy.budget.failover.budget": False}, ("budget",), "recovers"),
+    ("o2-zone-outage", {"policy.unlimited.failover.max_attempts": 1}, ("unlimited",), "stays-down"),
+    ("o3-panic", {"policy.panic.panic_threshold": 0}, ("panic",), "panic-saves"),
+    ("o3-panic", {"policy.panic.panic_threshold": 0.51}, ("panic",), "half"),
+    ("o3-panic", {"policy.trusting.panic_threshold": 0.5}, ("trusting",), "trust-costs"),
+    ("o4-total-outage", {"faults.timeline.1.rate": 0.5}, ("panic",), "not-hidden"),
+    ("o4-total-outage", {"policy.panic.failover.budget": False}, ("panic",), "no-storm"),
+    ("o4-total-outage", {"policy.panic.failover": GONE}, ("panic",), "storm-is-possible"),
+    ("o4-total-outage", {"client.0.wait_for_ready": True}, ("panic",), "fails-fast"),
+    ("o4-total-outage", {"policy.panic.health": {"reconnect": {"initial": "30s", "maximum": "30s"}}}, ("panic",), "returns"),
+    ("o5-blind-spot", {"policy.success-rate.outlier.stdev_factor": 2100}, ("success-rate",), "four-are-seen"),
+    ("o5-blind-spot", {"policy.success-rate.outlier.stdev_factor": 1500}, ("success-rate",), "five-hide"),
+    ("o5-blind-spot", {"policy.failure-percentage.outlier": False}, ("failure-percentage",), "five-are-seen"),
+    ("o6-false-ejections", {"policy.usual.outlier.stdev_factor": 1000}, ("usual",), "noise"),
+    ("o6-false-ejections", {"policy.usual.outlier.stdev_factor": 4000}, ("usual",), "there-is-noise"),
+    ("o6-false-ejections", {"policy.touchy.outlier.max_pct": 60}, ("touchy",), "cap"),
+    ("m1-retry-storm", {"faults.timeline.0.factor": 0.9}, ("no-retry",), "dip-hurts"),
+    ("m1-retry-storm", {"policy.no-retry.failover.max_attempts": 3}, ("no-retry",), "recovers"),
+    ("m1-retry-storm", {"policy.one-retry.failover.max_attempts": 1}, ("one-retry",), "recovers-late"),
+    ("m1-retry-storm", {"policy.one-retry.failover.max_attempts": 3}, ("one-retry",), "recovers-late"),
+    ("m1-retry-storm", {"policy.two-retries.failover.max_attempts": 2}, ("two-retries",), "never-recovers"),
+    ("m1-retry-storm", {"backend.0.drop_cancelled": True}, ("two-retries",), "never-recovers"),
+    ("m2-retry-budget", {"policy.throttle.failover.budget": False}, ("throttle",), "throttle-bound"),
+    ("m2-retry-budget", {"policy.share.failover.budget.ratio": 0.9}, ("share",), "share-bound"),
+    ("m2-retry-budget", {"policy.throttle.failover.budget": False}, ("throttle",), "budgets-recover"),
+    ("m2-retry-budget", {"policy.unlimited.failover.budget": {"ratio": 0.1}}, ("unlimited",), "no-budget-does-not"),
+    ("m3-budget-starvation", {"policy.small-throttle.failover.budget.token_ratio": 0.2}, ("small-throttle",), "starves"),
+    ("m3-budget-starvation", {"policy.large-throttle.failover.budget.token_ratio": 0.1}, ("large-throttle",), "lasts"),
+    ("m3-budget-starvation", {"policy.share.failover.budget": {"ratio": 0.02, "min_per_second": 0}}, ("share",), "share-lasts"),
+    ("m3-budget-starvation", {"policy.ejection.outliers": False}, ("ejection",), "ejection-saves"),
+    ("b1-pickers", {"policy.random.picker": "round_robin"}, ("random",), "mm1"),
+    ("b1-pickers", {"policy.round-robin.picker": "random"}, ("round-robin",), "em1"),
+    ("b1-pickers", {"policy.least-request.picker": "round_robin"}, ("least-request",), "supermarket"),
+    ("b1-pickers", {"policy.least-request.picker": "random"}, ("least-request", "random", "round-robin"), "order"),
+    ("b2-many-clients", {"client.0.count": 1}, ("least-request",), "no-supermarket"),
+    ("b2-many-clients", {"client.0.count": 1}, ("round-robin",), "no-turns"),
+    ("b2-many-clients", {"faults": {"timeline": [{"kind": "slow", "target": "b0", "factor": 0.5}]}}, ("round-robin",), "no-worse-than-chance"),
+    ("b3-old-reports", {"policy.round-robin.picker": "least_request"}, ("round-robin",), "turns-overload"),
+    ("b3-old-reports", {"policy.fresh.picker": "round_robin"}, ("fresh",), "fresh-recovers"),
+    ("b3-old-reports", {"policy.old.picker.weight_update_period": 60}, ("old", "fresh"), "old-recovers-late"),
+    ("b3-old-reports", {"policy.fresh.picker": "pick_first"}, ("fresh",), "no-herd"),
+    ("b3-old-reports", {"policy.least-request.picker": "random"}, ("least-request",), "needs-no-report"),
+    ("b4-fast-and-slow", {"faults.timeline.0.factor": 0.1}, ("round-robin",), "all-stable"),
+    ("b4-fast-and-slow", {"policy.round-robin.picker": "least_request"}, ("round-robin",), "turns-fall-behind"),
+    ("b4-fast-and-slow", {"policy.two-choices.picker": "random"}, ("two-choices",), "choices-keep-up"),
+    ("b4-fast-and-slow", {"policy.two-choices.picker": {"name": "least_request", "choice_count": 9}}, ("two-choices",), "choices-fall-behind"),
+    ("b4-fast-and-slow", {"policy.weights.picker": "round_robin"}, ("weights",), "weights-keep-up"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "policies", "check"), BROKEN, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_broken_variant_is_noticed(name: str, changes: dict[str, Any], policies: tuple[str, ...], check: str) -> None:
+    assert check in failing_checks(name, changes, policies)
