@@ -27,6 +27,7 @@ TINY = Effort(
     picks=20,
     pick_rounds=2,
     pick_sizes=(2, 30),
+    publications=2,
     subchannels=5,
     idle_seconds=0.05,
     flips=1,
@@ -68,7 +69,7 @@ def test_every_picker_is_measured_at_every_size() -> None:
 
     assert names(measurements) == {
         *("pick", "pick_weighing", "pick_hashing", "pick_other"),
-        *("pick_growth", "publication", "sync_path"),
+        *("pick_growth", "publication", "pick_reference", "reference_growth", "sync_path"),
     }
     assert {one.detail for one in measurements if one.figure == "pick"} == {
         f"{picker}, {size} subchannels" for picker in ("round_robin", "random") for size in (2, 30)

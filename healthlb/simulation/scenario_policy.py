@@ -26,6 +26,10 @@ from healthlb.simulation.scenario_config import read_budget, read_config
 from healthlb.simulation.scenario_table import Table
 
 PICKER_ALIASES = {"rr": "round_robin", "p2c": "least_request", "wrr": "weighted_round_robin", "ewma": "peak_ewma"}
+KEYS = (
+    *("preset", "picker", "service", "health", "heartbeat", "failover", "retries", "budget", "outliers", "outlier"),
+    *("overload", "subset", "panic_threshold", "panic", "slow_start"),
+)
 PRESETS = ("default", "resilient")
 
 
@@ -45,6 +49,9 @@ def read_policy(name: str, table: Table) -> Policy:
     Raises:
         ScenarioError: a key is unknown, or a value of the wrong type or out of its bounds.
     """
+    for key in KEYS:
+        # An error tells of all keys there may be.
+        table.raw(key, None)
     base = _read_preset(table)
     service = table.raw("service", "")
     if service is not False and not isinstance(service, str):

@@ -21,6 +21,7 @@ class Effort:
         picks: picks in a block of the pick figures.
         pick_rounds: blocks per picker and size.
         pick_sizes: how many subchannels are picked from.
+        publications: changes of health per picker, with the most of these.
         subchannels: of the scale figures.
         idle_seconds: how long the scale figures watch a channel without calls.
         flips: how often all subchannels go out and come back.
@@ -39,6 +40,7 @@ class Effort:
     picks: int = 2_000
     pick_rounds: int = 150
     pick_sizes: tuple[int, ...] = (10, 1_000, 10_000)
+    publications: int = 40
     subchannels: int = 1_000
     idle_seconds: float = 30.0
     flips: int = 3

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import aio_calls, pick, scale, simulation, sync_calls
+from tests.benchmarks import aio_calls, pick, publication, scale, simulation, sync_calls
 from tests.benchmarks.catalogue import Measurement
 from tests.benchmarks.contestants import HEALTHLB, NATIVE
 from tests.benchmarks.effort import Effort
@@ -80,7 +80,7 @@ def measure(job: Job, effort: Effort) -> list[Measurement]:
     """Run a job in this process."""
     match job.part:
         case "pick":
-            return pick.picks(effort)
+            return [*pick.picks(effort), *publication.publications(effort)]
         case "simulation":
             return simulation.simulations(effort)
         case "scale":

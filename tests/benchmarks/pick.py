@@ -1,15 +1,17 @@
 """What a pick costs, measured on the call path's own objects, without a network.
 
 The one rule: the path is healthlb's own code, from the loading of the snapshot to the counting out of the call;
-only the cost of the bare loop is taken away.
+only the cost of the bare loop is taken away. Times are CPU time, of which neighbours on the machine take nothing but
+the caches; beside the pickers stands what it costs to touch that many counters at all.
 """
 
 from __future__ import annotations
 
 import functools
+import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
@@ -55,12 +57,14 @@ class Case:
         name: what the row is called.
         picker: for `picker=`.
         weight: gives an endpoint's weight by its number.
+        is_busy: whether calls are in flight everywhere; else the first of two that is looked at is as good as any.
     """
 
     figure: str
     name: str
     picker: PickerSource
     weight: Callable[[int], float] = lambda number: 1.0
+    is_busy: bool = False
 
 
 def _uneven(number: int) -> float:
@@ -78,29 +82,46 @@ CASES = (
     Case("pick_weighing", "weighted_round_robin", "weighted_round_robin"),
     Case("pick_weighing", "weighted_round_robin, weights 1 to 4", "weighted_round_robin", _uneven),
     Case("pick_weighing", "least_request", "least_request"),
+    Case("pick_weighing", "least_request, busy", "least_request", is_busy=True),
     Case("pick_weighing", "least_request, weights 1 to 4", "least_request", _uneven),
+    Case("pick_weighing", "least_request, weights 1 to 4, busy", "least_request", _uneven, is_busy=True),
     Case("pick_weighing", "peak_ewma", "peak_ewma"),
+    Case("pick_weighing", "peak_ewma, busy", "peak_ewma", is_busy=True),
     Case("pick_hashing", "ring_hash", "ring_hash"),
     Case("pick_hashing", "ring_hash by a header", _by_header),
 )
 
 
 def picks(effort: Effort) -> list[Measurement]:
-    """Measure the pick of each picker at each size, in microseconds, and what a change of health costs."""
+    """Measure the pick of each picker at each size, in microseconds."""
     measurements = []
     for case in CASES:
-        channels = {size: open_offline(case.picker, size, case.weight) for size in effort.pick_sizes}
-        blocks = {str(size): _pick_block(channel, effort.picks) for size, channel in channels.items()}
-        samples = alternate(blocks, effort.pick_rounds)
-        for size in effort.pick_sizes:
-            detail = f"{case.name}, {size:,} subchannels"
-            measurements.append(Measurement(case.figure, {HEALTHLB: samples[str(size)]}, detail))
-        small, large = (str(effort.pick_sizes[end]) for end in (0, -1))
-        growth = [many / few for many, few in zip(samples[large], samples[small], strict=True)]
-        detail = f"{case.name}, {int(large):,} : {int(small):,}"
-        measurements.append(Measurement("pick_growth", {HEALTHLB: growth}, detail))
-        measurements.append(_publication(case, channels[effort.pick_sizes[-1]], effort.pick_rounds))
+        channels = {size: _open(case, size) for size in effort.pick_sizes}
+        blocks = {size: _pick_block(channel, effort.picks) for size, channel in channels.items()}
+        measurements += _rows(case.figure, "pick_growth", case.name, blocks, effort)
+    for name, count in (("touch one subchannel", 1), ("touch two subchannels", 2)):
+        channels = {size: open_offline("random", size) for size in effort.pick_sizes}
+        blocks = {size: _touch_block(channel, count, effort.picks) for size, channel in channels.items()}
+        measurements += _rows("pick_reference", "reference_growth", name, blocks, effort)
     return [*measurements, _whole_path(effort)]
+
+
+def _rows(figure: str, growth: str, name: str, blocks: dict[int, Block], effort: Effort) -> list[Measurement]:
+    samples = alternate({str(size): block for size, block in blocks.items()}, effort.pick_rounds)
+    small, large = effort.pick_sizes[0], effort.pick_sizes[-1]
+    ratios = [many / few for many, few in zip(samples[str(large)], samples[str(small)], strict=True)]
+    return [
+        *(Measurement(figure, {HEALTHLB: samples[str(size)]}, f"{name}, {size:,} subchannels") for size in blocks),
+        Measurement(growth, {HEALTHLB: ratios}, f"{name}, {large:,} : {small:,}"),
+    ]
+
+
+def _open(case: Case, size: int) -> healthlb.HealthAwareChannel:
+    channel = open_offline(case.picker, size, case.weight)
+    if case.is_busy:
+        for sub in channel._pool.board.snapshot.ready:
+            sub.load.in_flight = 1 + sub.id % 3
+    return channel
 
 
 def open_offline(
@@ -132,7 +153,7 @@ def _pick_block(channel: healthlb.HealthAwareChannel, count: int) -> Block:
     attempts = Attempts(method, None, _METADATA, None, 0)
 
     def block() -> float:
-        clock, now = time.perf_counter_ns, time.monotonic_ns
+        clock, now = time.thread_time_ns, time.monotonic_ns
         began_at = clock()
         for _ in repeat(None, count):
             attempts.try_pick(FIRST).load.succeed(now())  # type: ignore[union-attr]
@@ -141,25 +162,31 @@ def _pick_block(channel: healthlb.HealthAwareChannel, count: int) -> Block:
     return block
 
 
-def _publication(case: Case, channel: healthlb.HealthAwareChannel, rounds: int) -> Measurement:
-    """The picker that is built when one of all goes out or comes back, and its publication, in milliseconds."""
-    board, factory = channel._pool.board, channel._pool.settings.factory
-    ready = board.snapshot.ready
-    samples = []
-    for number in range(rounds):
-        now_ready = ready if number % 2 else ready[1:]
-        began_at = time.perf_counter_ns()
-        snapshot = replace(board.snapshot, generation=number + 2, ready=now_ready, picker=factory.build(now_ready))
-        board.publish(snapshot)
-        samples.append((time.perf_counter_ns() - began_at) / 1e6)
-    return Measurement("publication", {HEALTHLB: samples}, f"{case.name}, {len(ready):,} subchannels")
+def _touch_block(channel: healthlb.HealthAwareChannel, looked_at: int, count: int) -> Block:
+    """The least that any picker has to do: look at counters at random places, and count a call in and out."""
+    ready, draw = channel._pool.board.snapshot.ready, random.Random(1).random
+    size = len(ready)
+
+    def block() -> float:
+        clock, now = time.thread_time_ns, time.monotonic_ns
+        began_at = clock()
+        for _ in repeat(None, count):
+            sub = ready[int(draw() * size)]
+            if looked_at == 2:
+                other = ready[int(draw() * size)]
+                sub = other if other.load.in_flight < sub.load.in_flight else sub
+            sub.load.start()
+            sub.load.succeed(now())
+        return (clock() - began_at) / count / 1e3 - _loop_cost(count)
+
+    return block
 
 
 def _whole_path(effort: Effort) -> Measurement:
     call = open_offline(_TARGETED, effort.pick_sizes[0]).unary_unary(_METHOD)
 
     def block() -> float:
-        clock = time.perf_counter_ns
+        clock = time.thread_time_ns
         began_at = clock()
         for _ in repeat(None, effort.picks):
             call(b"")
@@ -171,7 +198,7 @@ def _whole_path(effort: Effort) -> Measurement:
 @functools.lru_cache
 def _loop_cost(count: int) -> float:
     """What a turn of the bare loop costs at best."""
-    clock = time.perf_counter_ns
+    clock = time.thread_time_ns
     samples = []
     for _ in range(50):
         began_at = clock()

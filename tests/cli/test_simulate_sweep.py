@@ -196,6 +196,7 @@ def test_corrupt_lines_are_told(tmp_path: Path) -> None:
         ("replications = 2", 'replications = 2\ndesign = "random"', "must be one of grid, sobol, lhs"),
         ("replications = 2", 'replications = 2\ndesign = "sobol"', "points is missing"),
         ("replications = 2", 'replications = 2\npolicies = ["worse"]', "must be of the scenario's: plain, tuned"),
+        ("replications = 2", 'replications = 2\nexpect = ["ever"]', "expect = 'ever', must be of the scenario's checks: never"),
         ("[checks]", "[stop]\nmetric = 'p99'\n[checks]", "must have either relative or absolute"),
         ("[checks]", "[refine]\naxis = 'slots'\ncheck = 'p99 < 1'\ntolerance = 1\n[checks]", "must be one of rho"),
         ("[checks]", "[boundary]\nzero = 'rho - size'\n[checks]", "must not name 'size'; there are rho, slots"),

@@ -46,6 +46,21 @@ def test_p17_of_two_the_busier_one_is_never_picked(weights: list[float]) -> None
     assert set(picks(least_request().build(ready), 500)) == {2}
 
 
+@pytest.mark.parametrize("weights", [[1.0] * 8, [1.0, 2.0, 3.0, 4.0], [0.5, 0.5, 8.0]])
+@pytest.mark.parametrize("choices", [2, 5])
+def test_calls_that_stay_pile_up_by_the_weights(weights: list[float], choices: int) -> None:
+    """The power of two choices: far more even than chance, which would be off by a few dozen."""
+    ready = fleet(weights=weights)
+    picker = least_request(choice_count=choices).build(ready)
+    for _ in range(4_000):
+        sub = picker.pick(CallInfo())
+        assert sub is not None
+        sub.load.start()
+
+    for sub in ready:
+        assert sub.load.in_flight == pytest.approx(4_000 * sub.weight / sum(weights), abs=8 * max(1.0, sub.weight))
+
+
 def test_busy_is_by_weight() -> None:
     ready = fleet(weights=[1.0, 10.0])
     ready[0].load.in_flight, ready[1].load.in_flight = 1, 9

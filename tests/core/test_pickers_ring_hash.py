@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healthlb.core.load import Subchannel
+from healthlb.core.messages import Endpoint
 from healthlb.core.pickers import CallInfo, Picker
 from healthlb.core.pickers.ring_hash import Ring, RingHash, hash_of
-from tests.core.fleets import fleet, picks
+from tests.core.fleets import chi_square, critical, fleet, picks
 
 KEYS = [f"user-{number}" for number in range(4_000)]
 
@@ -62,7 +63,49 @@ def test_shares_are_about_the_weights() -> None:
     assert [counts[sub] / len(KEYS) for sub in (1, 2, 3, 4)] == pytest.approx([0.125, 0.25, 0.125, 0.5], rel=0.25)
 
 
-@pytest.mark.parametrize("size", [2, 3, 4, 5, 8, 9, 10, 17, 33])
+def arcs(ring: Ring) -> dict[int, float]:
+    """What part of all hashes each address has, by its number from 1."""
+    shares: dict[int, float] = dict.fromkeys(range(1, len(ring.index) + 1), 0.0)
+    before = ring.hashes[-1] - 2**64
+    for place, owner in zip(ring.hashes, ring.owners, strict=True):
+        shares[owner + 1] += (place - before) / 2**64
+        before = place
+    return shares
+
+
+WEIGHTS = [[1.0] * 10, [1.0, 2.0, 3.0, 4.0], [0.5, 0.5, 8.0], [1.0] * 300]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=len)
+def test_keys_and_random_places_are_spread_as_the_ring_is(weights: list[float]) -> None:
+    """By chi-square: hashing adds no bias of its own, whether it looks at a header or draws."""
+    ready = fleet(weights=weights)
+    made = ring_hash()
+    made.endpoints([sub.endpoint for sub in ready])
+    shares = arcs(made._ring)
+    picker = made.build(ready)
+    drawn = Counter(picks(picker, 20_000))
+    hashed = Counter(picks(picker, 1, call(f"user-{number}"))[0] for number in range(20_000))
+
+    assert sum(shares.values()) == pytest.approx(1.0)
+    for counts in (drawn, hashed):
+        assert chi_square(counts, shares) < critical(len(weights) - 1)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS[:3], ids=len)
+def test_rings_follow_the_weights_on_average(weights: list[float]) -> None:
+    """One ring is uneven by chance, about 9 % for the mean weight; many are not."""
+    parts, rings = Counter[int](), 60
+    for number in range(rings):
+        endpoints = [Endpoint(f"10.{number}.0.{n}:1", weight) for n, weight in enumerate(weights, 1)]
+        for owner, share in arcs(Ring(endpoints, 1, 131_072)).items():
+            parts[owner] += share  # type: ignore[assignment]
+
+    for owner, weight in enumerate(weights, 1):
+        assert parts[owner] / rings == pytest.approx(weight / sum(weights), rel=0.06)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 8, 9, 10, 17, 33, 100])
 def test_whoever_leaves_takes_no_more_than_its_own_keys_along(size: int) -> None:
     """At most 1.5/N of the keys move, whether it became unhealthy or was removed."""
     everybody = fleet(size)

@@ -4,7 +4,9 @@ Comments in a page steer how its blocks are tested. None of them shows when the 
 
 - `<!-- test` ... `-->`: Python that runs here, unseen, with `stage` at hand.
 - `<!-- output -->` before a text block: what was printed since the last one.
-- `<!-- file: NAME -->` before a Python block: it becomes this file instead of running here.
+- `<!-- file: NAME -->` before a block: it becomes this file instead of running here.
+- `<!-- append: NAME -->` before a block: it is added to the end of this file.
+- `<!-- session -->` before a console block: what stands after each `$` is typed, and must print what follows it.
 - `<!-- syntax only: REASON -->` before a Python block: it is compiled, not run.
 - `<!-- run: NAME -->` before a shell block: a command that CI extracts.
 """

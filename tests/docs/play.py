@@ -41,10 +41,14 @@ class Player(shop.Stage):
             self._compare(block)
         elif block.language == "hidden":
             exec(compile(block.padded, block.page, "exec"), self.names)
-        elif block.language != "python":
-            return
         elif kind == "file":
             Path(argument).write_text(self.real(block.text))
+        elif kind == "append":
+            Path(argument).write_text(f"{Path(argument).read_text()}\n{block.text}")
+        elif kind == "session":
+            self._session(block)
+        elif block.language != "python":
+            return
         elif kind == "syntax only":
             compile(block.padded, block.page, "exec")
         else:
@@ -96,6 +100,15 @@ class Player(shop.Stage):
             process.communicate()
         super().close()
 
+    def _session(self, block: Block) -> None:
+        """Type what stands after each "$" and compare what comes; `healthlb` is this source's."""
+        for command, *shown in _commands(block.text):
+            typed = f'healthlb() {{ "{sys.executable}" -W error -m healthlb.cli "$@"; }}\n{command}'
+            played = subprocess.run(["bash", "-c", typed], stdout=subprocess.PIPE, text=True, timeout=100, check=False)
+            assert _pattern("\n".join(shown)).fullmatch(_plain(played.stdout)), (
+                f"{block.page}:{block.line}: {command} printed\n{played.stdout}"
+            )
+
     def _compare(self, block: Block) -> None:
         printed = self.shown(self.printed.getvalue())
         self.printed.seek(0)
@@ -103,6 +116,17 @@ class Player(shop.Stage):
         assert _pattern(block.text).fullmatch(_plain(printed)), (
             f"{block.page}:{block.line} shows\n{block.text}\nbut this was printed\n{printed}"
         )
+
+
+def _commands(text: str) -> list[list[str]]:
+    """Return each command of a session, followed by the lines that it prints."""
+    found: list[list[str]] = []
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            found.append([line[2:]])
+        else:
+            found[-1].append(line)
+    return found
 
 
 def _pattern(text: str) -> re.Pattern[str]:

@@ -60,6 +60,23 @@ def test_o7_load_aware_pickers_go_round_a_slow_backend(face: Face, fleet: Fleet,
     assert tails["peak_ewma"] < SLOW <= tails["round_robin"]
 
 
+def test_o7_load_aware_pickers_queue_up_at_no_small_backend(face: Face, fleet: Fleet, tally: Tally) -> None:
+    """O7: a third of the calls is more than the smallest of three can do; p99 at the same rate, one after the other."""
+    backends = fleet.lend(3, options={"workers": 2})
+    for backend, seconds in zip(backends, (0.1, 0.02, 0.01), strict=True):
+        backend.behave(sleep=seconds)
+    tails = {}
+    for picker in ("round_robin", *LOAD_AWARE):
+        with Load(face.ready(addresses(backends), picker=picker), rate=90) as load:
+            load.wait_for(180)
+        assert not load.failed()
+        tails[picker] = statistics.quantiles([one.ended_at - one.began_at for one in load.outcomes], n=100)[98]
+    tally.note("one small backend of three: p99, s", tails)
+
+    for name in LOAD_AWARE:
+        assert tails[name] < 0.6 * tails["round_robin"]
+
+
 @pytest.mark.parametrize("picker", LOAD_AWARE)
 def test_p16_a_backend_that_fails_fast_draws_no_calls(face: Face, fleet: Fleet, picker: str) -> None:
     """P16, F8."""

@@ -25,6 +25,8 @@ TAIL_ERROR = 0.15
 MOST_LAG = 10_000_000
 # What one takes a loopback for before it is measured: 0.25 ms each way.
 _GUESS = 500_000
+# What is left to luck in the simulation, which call fails above all, is to have no part in the error.
+REPLICATIONS = 8
 _SIMULATED_PARTS, _MEASURED_PARTS = 1000, 100
 
 
@@ -92,7 +94,7 @@ def judge(plan: Plan, observed: Observed) -> Judgement:
     """Simulate the plan, calibrated and not, and compare."""
     measured = [call for call in observed.calls if call.is_ok and call.ended_at < plan.half]
     judged = [call.latency for call in observed.calls if call.is_ok and call.ended_at >= plan.half]
-    plain = world.run(make_scenario(plan, plan.works), "real")
+    plain = [world.run(make_scenario(plan, plan.works), "real", number) for number in range(REPLICATIONS)]
     draw = Random("overslept")
     slept = [call.overslept for call in measured]
     works = [max(1, work + slept[int(draw.random() * len(slept))]) for work in plan.works]
@@ -100,15 +102,15 @@ def judge(plan: Plan, observed: Observed) -> Judgement:
     return Judgement(
         decisions=_decisions(plan, plain, observed),
         latencies=_latencies(_second_half(plan, calibrated), [call.on_the_way for call in measured], judged, True),
-        guessed=_latencies(_second_half(plan, plain), [_GUESS], judged, False),
+        guessed=_latencies(_second_half(plan, *plain), [_GUESS], judged, False),
         lag=quantile([call.lag for call in observed.calls], 0.99),
         load=observed.load,
         calls=len(observed.calls),
     )
 
 
-def _decisions(plan: Plan, record: RunRecord, observed: Observed) -> tuple[Row, ...]:
-    picks = [sum(record.bins.picks.get(f"b{number}", ())) for number in range(BACKENDS)]
+def _decisions(plan: Plan, records: Sequence[RunRecord], observed: Observed) -> tuple[Row, ...]:
+    picks = [fmean(sum(record.bins.picks.get(f"b{number}", ())) for record in records) for number in range(BACKENDS)]
     ours, theirs = sum(picks), sum(observed.picks)
     rows = [
         _difference(f"share of b{number}", picks[number] / ours, observed.picks[number] / theirs, POINT)
@@ -117,8 +119,10 @@ def _decisions(plan: Plan, record: RunRecord, observed: Observed) -> tuple[Row, 
     made = len(observed.calls)
     rows.append(_difference("retries per call", ours / made - 1, theirs / made - 1, POINT))
     errors = sum(not call.is_ok for call in observed.calls)
-    rows.append(_difference("errors per call", record.metrics["errors"] / made, errors / made, POINT))
-    rows.append(_difference("transitions", transitions_of(plan, record), observed.transitions, 0.0))
+    failed = fmean(record.metrics["errors"] for record in records)
+    rows.append(_difference("errors per call", failed / made, errors / made, POINT))
+    transitions = fmean(transitions_of(plan, record) for record in records)
+    rows.append(_difference("transitions", transitions, observed.transitions, 0.0))
     return tuple(rows)
 
 
@@ -135,10 +139,11 @@ def _difference(name: str, simulated: float, real: float, allowed: float) -> Row
     return Row(name, simulated, real, simulated - real, allowed)
 
 
-def _second_half(plan: Plan, record: RunRecord) -> Histogram:
+def _second_half(plan: Plan, *records: RunRecord) -> Histogram:
     merged = Histogram()
-    for one in record.bins.latency[plan.half // SECOND:]:
-        merged.merge(one)
+    for record in records:
+        for one in record.bins.latency[plan.half // SECOND:]:
+            merged.merge(one)
     return merged
 
 

@@ -19,7 +19,8 @@ SLOTS = 4
 RATE = 200.0
 WORK = 0.025
 FLAPPING, FAILING = 1, 2
-ERRORS = 0.06
+# Each so many-th call of the failing one.
+ERRORS = 16
 _PERIODS = 4
 
 
@@ -48,7 +49,7 @@ class Plan:
     times: tuple[int, ...]
     works: tuple[int, ...]
     flips: tuple[Flip, ...]
-    picker: str = "least_request"
+    picker: str = "round_robin"
 
     @property
     def half(self) -> int:
@@ -80,7 +81,7 @@ class Sequenced:
         return value
 
 
-def make_plan(seconds: float, seed: int) -> Plan:
+def make_plan(seconds: float, seed: int, picker: str = "round_robin") -> Plan:
     """Return the plan: Poisson calls, exponential work, a backend that is out in the second half of each period."""
     duration = int(seconds * SECOND)
     arrivals, work = Random(f"arrivals {seed}"), Random(f"work {seed}")
@@ -93,7 +94,7 @@ def make_plan(seconds: float, seed: int) -> Plan:
     for number in range(_PERIODS):
         flips.append(Flip(number * period + period // 2, FLAPPING, "NOT_SERVING"))
         flips.append(Flip((number + 1) * period, FLAPPING, "SERVING"))
-    return Plan(duration, tuple(times), works, tuple(flips))
+    return Plan(duration, tuple(times), works, tuple(flips), picker)
 
 
 def _exponential(random: Random, mean: float) -> int:
@@ -116,7 +117,7 @@ def make_scenario(plan: Plan, works: Sequence[int]) -> Scenario:
                      "service": {"dist": "exponential", "mean": WORK}}],
         "client": [{"name": "c", "load": {"trace": [at / SECOND for at in plan.times]}, "idempotent": True}],
         "policy": {"real": {"preset": "default", "picker": plan.picker, "outliers": False}},
-        "faults": {"timeline": [flap, {"kind": "error", "target": f"b{FAILING}", "from": 0, "rate": ERRORS}]},
+        "faults": {"timeline": [flap, {"kind": "error", "target": f"b{FAILING}", "from": 0, "rate": 1 / ERRORS}]},
     }  # fmt: skip
     scenario = parse_scenario(content, "calibration")
     (client,) = scenario.clients

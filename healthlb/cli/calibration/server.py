@@ -1,10 +1,10 @@
 """One backend of a calibration: a grpcio server that works as the simulator's does, in its own process.
 
-    python server.py NAME PORT
+    python server.py NUMBER PORT
 
 A request is its work in nanoseconds: it waits for one of the slots, sleeps for its work, and is answered with how long
 it was here in all, and how long in its slot. Commands come as JSON lines on stdin, each answered by a line on stdout:
-`{"slots": 4}`, `{"errors": 0.1}` (a share of calls that fail at once), `{"set": "NOT_SERVING"}`, `{"stop": 1.0}`.
+`{"slots": 4}`, `{"errors": 16}` (each sixteenth call fails at once), `{"set": "NOT_SERVING"}`, `{"stop": 1.0}`.
 
 The one rule: end of file on stdin ends the process, so that it never outlives its parent. It imports nothing of
 healthlb.
@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import struct
 import sys
 import time
@@ -31,9 +30,8 @@ SERVICE = "calibration"
 class Server:
     """The server, its slots and its serving status."""
 
-    def __init__(self, name: str, port: int) -> None:
-        self._random = random.Random(name)
-        self._errors = 0.0
+    def __init__(self, port: int) -> None:
+        self._errors = self._calls = 0
         self._slots = asyncio.Semaphore(1)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=(("grpc.so_reuseport", 1),))
@@ -52,8 +50,8 @@ class Server:
         match command:
             case {"slots": int(slots)}:
                 self._slots = asyncio.Semaphore(slots)
-            case {"errors": float(share) | int(share)}:
-                self._errors = share
+            case {"errors": int(each)}:
+                self._errors = each
             case {"set": str(status)}:
                 value = health_pb2.HealthCheckResponse.ServingStatus.Value(status)
                 for service in ("", SERVICE):
@@ -66,7 +64,9 @@ class Server:
     async def _work(self, request: bytes, context: Any) -> bytes:
         came_at = time.monotonic_ns()
         (work,) = struct.unpack("<Q", request)
-        if self._random.random() < self._errors:
+        self._calls += 1
+        # Evenly, not at random: the number of failures is to be no matter of luck.
+        if self._errors and self._calls % self._errors == 0:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "it was told to")
         async with self._slots:
             began_at = time.monotonic_ns()
@@ -75,9 +75,9 @@ class Server:
         return struct.pack("<QQ", time.monotonic_ns() - came_at, ended_at - began_at)
 
 
-async def serve(name: str, port: int) -> None:
+async def serve(port: int) -> None:
     """Serve until told to stop, or until stdin ends."""
-    server = Server(name, port)
+    server = Server(port)
     await server.start()
     commands = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
@@ -96,6 +96,6 @@ def _answer(answer: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(BrokenPipeError):  # the parent died between a command and its answer
-        asyncio.run(serve(sys.argv[1], int(sys.argv[2])))
+        asyncio.run(serve(int(sys.argv[2])))
     # Not sys.exit: nothing that is still open, a Watch for one, may keep the process alive.
     os._exit(0)

@@ -19,20 +19,23 @@ from healthlb.cli.calibration.real import Observed, observe
 from healthlb.cli.demo.fleet import BackendError
 
 SKIPPED = 3
+PICKERS = ("round_robin", "least_request", "peak_ewma")
 _LATENCIES = frozenset({"mean", "p50", "p99"})
 
 
 @click.command("calibrate")
 @click.option("--seconds", type=click.IntRange(4, 3600), default=20, show_default=True, help="Of traffic.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of calls and their work.")
+@click.option("--picker", type=click.Choice(PICKERS), default=PICKERS[0], show_default=True,
+              help="Those that look at the load are part luck: their shares take minutes to settle within a point.")
 @click.option("--json", "is_json", is_flag=True, help="Nothing but one JSON document.")
-def command(seconds: int, seed: int, is_json: bool) -> None:
+def command(seconds: int, seed: int, picker: str, is_json: bool) -> None:
     """Compare the simulator with real gRPC servers on this machine.
 
     The same calls and faults are played to local servers through a HealthAwareChannel and to the simulator. What this
     machine adds to each call is measured on the first half and given to the simulator for the second.
     """
-    plan = make_plan(seconds, seed)
+    plan = make_plan(seconds, seed, picker)
     if not is_json:
         click.echo(f"{BACKENDS} servers, {len(plan.times):,} calls at {RATE:g}/s, {seconds} s of real time", err=True)
     try:

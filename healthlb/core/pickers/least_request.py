@@ -91,9 +91,12 @@ class LeastRequest:
         known = self._candidates
         self._candidates = {sub: known.get(sub) or Candidate(sub) for sub in ready}
         candidates = tuple(self._candidates.values())
+        # Equal weights are one object: of thousands that lie apart, each look would be a cache miss.
+        weights: dict[float, float] = {}
         for candidate in candidates:
-            candidate.weight = candidate.sub.weight
-        if len({candidate.weight for candidate in candidates}) > 1:
+            weight = candidate.sub.weight
+            candidate.weight = weights.setdefault(weight, weight)
+        if len(weights) > 1:
             return WeightedLeastRequestPicker(candidates, self._rng, self._choice_count)
         return LeastRequestPicker(candidates, self._rng, self._choice_count)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -17,6 +18,7 @@ from healthlb.simulation.sweep import sobol
 from healthlb.simulation.sweep.cells import Value
 
 Point = tuple[Value, ...]
+_PERCENT = re.compile(r"[0-9]+(\.[0-9]+)?%")
 DESIGNS = ("grid", "sobol", "lhs")
 
 
@@ -110,8 +112,10 @@ def latin(count: int, dimensions: int, seed: int) -> list[tuple[float, ...]]:
 
 
 def in_seconds(value: object) -> float | None:
-    """Return a value of an axis as expressions and pages see it: a duration in seconds; None for other texts."""
+    """Return a value of an axis as expressions and pages see it: "10ms" is 0.01, "30%" is 0.3; None for other texts."""
     if isinstance(value, str):
+        if _PERCENT.fullmatch(value):
+            return float(value[:-1]) / 100
         try:
             return parse_duration("value", value) / 1e9
         except ConfigError:

@@ -58,7 +58,7 @@ def parse(data: Mapping[str, Any], where: str, find: Callable[[str], Mapping[str
     """
     table = Table(data, where)
     table.whole("schema", least=SCHEMA, most=SCHEMA)
-    world = _world(table, find)
+    world = _expecting(table, _world(table, find))
     axes = _axes(table)
     design = table.text("design", "grid", DESIGNS)
     names = [axis.name for axis in axes]
@@ -99,6 +99,18 @@ def _world(table: Table, find: Callable[[str], Mapping[str, Any]]) -> Mapping[st
         return find(name)
     except (OSError, tomllib.TOMLDecodeError, ConfigError) as error:
         raise table.error("scenario", name, f"must be a scenario's name or file: {error}") from error
+
+
+def _expecting(table: Table, world: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Most of what a scenario expects it expects of its own numbers, which a sweep changes.
+    known = world.get("expect", {})
+    if "expect" not in table or not isinstance(known, Mapping):
+        return world
+    wanted = table.texts("expect")
+    for name in wanted:
+        if name not in known:
+            raise table.error("expect", name, f"must be of the scenario's checks: {', '.join(known)}")
+    return {**world, "expect": {name: known[name] for name in wanted}}
 
 
 def _policies(table: Table, world: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from healthlb.simulation.sweep.cells import Value
 from healthlb.simulation.sweep.designs import Axis, in_seconds
 from healthlb.simulation.sweep.rounds import Site
 from healthlb.simulation.sweep.summary import Row, Summary
+from healthlb.simulation.sweep.sweep import Sweep
 
 # More maps than this nobody looks at.
 MOST_MAPS = 24
@@ -55,7 +56,7 @@ def _map(summary: Summary, x: Axis, y: Axis, metric: str, policy: str, others: O
     shown = {
         (_number(sweep.axes, row.site, x), _number(sweep.axes, row.site, y)): row.estimates[metric].mean
         for row in rows
-        if metric in row.estimates
+        if metric in row.estimates and _is_shown(sweep, row.site)
     }
     xs, ys = sorted({place[0] for place in shown}), sorted({place[1] for place in shown})
     fixed = {name: number for name, value in others if (number := in_seconds(value)) is not None}
@@ -67,6 +68,13 @@ def _map(summary: Summary, x: Axis, y: Axis, metric: str, policy: str, others: O
         title=", ".join([f"{metric}, policy {policy}", *(f"{name} {value}" for name, value in others)]),
         boundary_name=sweep.boundary_label or "theory",
     )  # fmt: skip
+
+
+def _is_shown(sweep: Sweep, site: Site) -> bool:
+    # What a refinement adds is in one row alone, and would be a column of holes; the table has it.
+    if sweep.refine is None:
+        return True
+    return all(value in axis.grid for axis, value in zip(sweep.axes, site.point, strict=True))
 
 
 def _others(axes: tuple[Axis, ...], site: Site, x: Axis, y: Axis) -> Others:

@@ -88,6 +88,13 @@ def test_a_map_for_each_metric_and_policy() -> None:
     assert len(first.boundary) > 50
 
 
+def test_a_map_has_no_columns_of_refinements() -> None:
+    refine = Refine(axis="rho", check="edge < 1", tolerance=0.01)
+    (first, _) = maps.maps(summed(refine=refine, map=Map(x="rho", y="tries", values=()))[0])
+
+    assert list(first.xs) == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
 def test_the_other_axes_have_maps_of_their_own() -> None:
     kind = Axis(name="kind", paths=("kind",), values=("a", "b"))
     drawn = maps.maps(summed(axes=(RHO, kind, TRIES), map=Map(x="rho", y="tries", values=()), policies=("plain",))[0])
