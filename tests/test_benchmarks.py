@@ -182,4 +182,7 @@ def test_targets_are_those_of_the_requirement() -> None:
         "scale_in": 1.0,
         "scale_memory": 150,
         "scale_rss": 150,
+        "simulation_rate": 50_000,
+        "simulation_million": 25,
+        "simulation_memory": 120,
     }

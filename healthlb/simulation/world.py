@@ -269,10 +269,8 @@ class World:
         count = 0
         for client in self.clients:
             count += sum(call.arrived_at >= since for call in client.open_calls)
-        for path in self._paths.values():
-            links = [link for link in path.server.links if link.path is path]
-            for link in links:
-                alone = [attempt for attempt in (*link.attempts, *link.waiting) if attempt.call is None]
+            for connection in client.pool.connections():
+                alone = [attempt for attempt in connection.attempts() if attempt.call is None]
                 count += sum(attempt.arrived_at >= since and not attempt.is_over for attempt in alone)
         return count
 
