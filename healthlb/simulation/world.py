@@ -162,7 +162,7 @@ class World:
         self.resolver = Resolver(self.engine, self.servers, scenario.addresses)
         self.clients = self._make_clients(make_host)
         self.before = _NO_WARMUP
-        self.engine.at(BIN, self._turn)
+        self.engine.first(BIN, self._turn)
         self.builds: int | None = None
         Faults(self).schedule()
         if scenario.warmup:
@@ -242,7 +242,7 @@ class World:
 
     def _turn(self) -> None:
         self.tally.turn(self.engine.now)
-        self.engine.after(BIN, self._turn)
+        self.engine.first(self.engine.now + BIN, self._turn)
 
     def _warmed_up(self) -> None:
         self.before = self.sums()

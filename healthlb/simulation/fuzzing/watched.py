@@ -65,13 +65,13 @@ class WatchedWorld(World):
             _before(server, "arrive", arrived)
         return servers
 
-    def run(self) -> RunRecord:
+    def run(self, each: Callable[[World], object] | None = None) -> RunRecord:
         """Let all happen, and check what must hold of the whole.
 
         Raises:
             Violation: something does not hold.
         """
-        record = super().run()
+        record = super().run(each)
         self.inspector.finish(record)
         return record
 
