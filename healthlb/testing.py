@@ -23,20 +23,26 @@ _RARE = 3.719
 
 
 def make_subchannels(
-    count: int = 3, *, weights: Sequence[float] = (), in_flight: Sequence[int] = ()
+    count: int = 3,
+    *,
+    weights: Sequence[float] = (),
+    in_flight: Sequence[int] = (),
+    endpoints: Sequence[Endpoint] = (),
 ) -> list[Subchannel]:
     """Return READY subchannels `10.0.0.1:50051` and so on, with ids from 1.
 
     Args:
-        count: how many; `weights` or `in_flight` say it too.
+        count: how many; what stands below says it too.
         weights: of their endpoints, 1.0 by default.
         in_flight: calls under way on each, 0 by default.
+        endpoints: their endpoints, where a picker looks at more than weights; `weights` do not count then.
     """
-    count = len(weights) or len(in_flight) or count
+    count = len(endpoints) or len(weights) or len(in_flight) or count
     subs = []
     for number in range(1, count + 1):
         weight = weights[number - 1] if weights else 1.0
-        sub = Subchannel(number, 1, Endpoint(f"10.0.{number >> 8}.{number & 255}:50051", weight))
+        made = Endpoint(f"10.0.{number >> 8}.{number & 255}:50051", weight)
+        sub = Subchannel(number, 1, endpoints[number - 1] if endpoints else made)
         sub.load.in_flight = in_flight[number - 1] if in_flight else 0
         subs.append(sub)
     return subs
@@ -110,6 +116,7 @@ def check_purity(picker: PickerSource, *, subs: Sequence[Subchannel] = (), picks
     given.clear()
     for _ in range(picks):
         sub, same = built.pick(ANY_CALL), other.pick(ANY_CALL)
+        assert sub is not None or same is None, "build kept the list that it was given: it has to copy it"
         assert sub in subs, f"picked {sub!r}, which is none of those it was given"
         assert sub is same, "equal seeds pick differently: draw from the stream that `seed` gives, and from no clock"
     for call in calls:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from healthlb.cli.simulate import validate
-from healthlb.simulation.validation import Claim
+from healthlb.simulation.validation import Claim, examine
 
 GOOD = Claim(law="M/M/1", case="rho 0.5", expected=2.0, measure=lambda seed: 2.0 + 0.001 * (seed % 2))
 BOUND = Claim(law="A6", case="retries beyond", expected=0, relation="<=", measure=lambda seed: -0.5)
@@ -67,3 +67,15 @@ def test_what_was_checked_is_kept_when_it_is_interrupted(monkeypatch: pytest.Mon
     assert code == 130
     assert output.splitlines()[1].endswith("holds")
     assert output.splitlines()[-1].startswith("interrupted")
+
+
+def test_a_terminal_sees_the_same_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    view = validate._TerminalView([GOOD])
+    view.begin(GOOD)
+    view.end(examine(GOOD))
+    view.close("1 of 1 laws hold (0 s)")
+    head, line, last = (line.rstrip() for line in capsys.readouterr().out.splitlines())
+
+    assert head.split()[0] == "law"
+    assert line.split() == ["M/M/1", "rho", "0.5", "2.0000", "2.0005", "0.0004", "holds"]
+    assert last == "1 of 1 laws hold (0 s)"

@@ -35,8 +35,8 @@ def show_complaints(store: Store, write: Write) -> None:
         write(f"{len(store.conflicts)} cells have results that differ, the first of them {store.conflicts[0]}")
 
 
-def show(summary: Summary, campaign: Campaign, store: Store, file: Path) -> None:
-    """Print the table of points, the edges, the failures and the digest."""
+def show(summary: Summary, campaign: Campaign, store: Store, file: Path, *, is_whole: bool) -> None:
+    """Print the table of points, the edges and the failures, and of a whole sweep the digest."""
     rows = [row for row in summary.rows() if row.replications or row.failed]
     for line in aligned([_head(summary.sweep), *(_cells(summary.sweep, row) for row in rows[:_MOST_ROWS])]):
         click.echo(line)
@@ -46,7 +46,8 @@ def show(summary: Summary, campaign: Campaign, store: Store, file: Path) -> None
     for name, count in summary.broken().items():
         click.echo(f"check {name} of the scenario did not hold in {count:,} cells")
     _show_failures(summary, campaign, store, file)
-    click.echo(f"digest {store.digest(campaign.keys)}")
+    if is_whole:
+        click.echo(f"digest {store.digest(campaign.keys)}")
 
 
 def _head(sweep: Sweep) -> list[str]:

@@ -106,7 +106,7 @@ def _run(task: _Task) -> int:
             view.close()
             executor.close()
         summary = Summary(rounds, store.get, simulating.FUNCTIONS)
-        findings.show(summary, campaign, store, task.file)
+        findings.show(summary, campaign, store, task.file, is_whole=is_whole)
         _write(task, summary)
     if not is_whole:
         click.echo(f"interrupted: {tally.done:,} of {tally.asked:,} cells are done; go on with", err=True)

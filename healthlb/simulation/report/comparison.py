@@ -19,7 +19,7 @@ from healthlb.simulation.report.tables import Table
 _ROW, _TOP, _LEFT = 28, 26, 150
 # A change beyond these is drawn at the edge, with its number in the table.
 _LEAST, _MOST = -100.0, 100.0
-_LOOKS = {"better": GREEN, "worse": VERMILLION, "differs": BLUE, "unclear": "var(--grey)"}
+_LOOKS = {"better": GREEN, "worse": VERMILLION, "differs": BLUE, "unclear": "var(--grey)", "single run": "var(--grey)"}
 
 
 def compared(base: Sequence[RunRecord], other: Sequence[RunRecord], name: str) -> Figure:
@@ -38,7 +38,9 @@ def compared(base: Sequence[RunRecord], other: Sequence[RunRecord], name: str) -
 
 
 def judged(one: Difference) -> str:
-    """Return "better", "worse", "differs" (neither way is better) or "unclear"."""
+    """Return "better", "worse", "differs" (neither way is better), "unclear" or "single run"."""
+    if one.change.count < 2:
+        return "single run"
     if not one.is_clear:
         return "unclear"
     better = metric(one.metric).better
@@ -116,15 +118,15 @@ def _table(first: str, second: str, found: Sequence[Difference]) -> Table:
         for one in found
     )
     headings = ("Metric", first, second, "Difference ± 95 %", "Verdict")
-    return Table(f"{second} less {first}, means over replications with 95 % intervals", headings, rows)
+    return Table(f"{second} minus {first}, means over replications with 95 % intervals", headings, rows)
 
 
 def _says(first: str, second: str, found: Sequence[Difference], pairs: int) -> str:
     if pairs < 2:
-        return f"{second} less {first}, on the same calls. Of a single replication no confidence is known: run more."
+        return f"{second} minus {first}, on the same calls. Of a single replication no confidence is known: run more."
     parts = {kind: [metric(one.metric).says for one in found if judged(one) == kind] for kind in ("better", "worse")}
     better, worse = (", ".join(parts[kind]) or "nothing" for kind in ("better", "worse"))
     return (
-        f"{second} less {first} in {pairs} replications of the same calls, with 95 % intervals of the paired "
+        f"{second} minus {first} in {pairs} replications of the same calls, with 95 % intervals of the paired "
         f"differences. Clearly better: {better}. Clearly worse: {worse}."
     )

@@ -5,6 +5,7 @@ The one rule: a percentile is asked of a merged histogram, never averaged over b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from healthlb.simulation.histogram import Histogram
@@ -34,7 +35,7 @@ def merged(histograms: tuple[Histogram, ...]) -> Histogram:
 
 def latency(record: RunRecord, name: str, left: int) -> Figure:
     """Return the figure of the percentiles of calls that ended well, second by second."""
-    edges, histograms = _columns(record, MOST_COLUMNS)
+    edges, histograms = columns(record, MOST_COLUMNS)
     values = {
         label: [h.quantile(quantile) / SECOND if h.count else None for h in histograms]
         for quantile, label, _ in QUANTILES
@@ -56,13 +57,19 @@ def latency(record: RunRecord, name: str, left: int) -> Figure:
     )  # fmt: skip
 
 
-def _columns(record: RunRecord, most: int) -> tuple[list[float], list[Histogram]]:
-    found = record.bins.latency
-    end = end_of(record) / SECOND
-    each = max(1, -(-len(found) // most))
-    starts = [at for at in range(0, len(found), each) if at < end] or [0]
-    groups = [merged(found[at : at + each]) for at in starts]
-    return [*map(float, starts), max(end, starts[-1] + 1e-9)], groups
+def columns(record: RunRecord, most: int, end: int = 0) -> tuple[list[float], list[Histogram]]:
+    """Return the edges of at most so many columns, in seconds, and what was counted in each of them.
+
+    Args:
+        record: whose latencies are meant.
+        most: how many columns there may be.
+        end: of the axis, in nanoseconds, where it is shared with other records; 0 for this one's own.
+    """
+    found, length = record.bins.latency, (end or end_of(record)) / SECOND
+    each = max(1, math.ceil(length / most))
+    starts = range(0, math.ceil(length), each)
+    groups = [merged(found[at : at + each]) for at in starts[:-1]] + [merged(found[starts[-1] :])]
+    return [*map(float, starts), length], groups
 
 
 def _says(record: RunRecord) -> str:
@@ -76,7 +83,7 @@ def _says(record: RunRecord) -> str:
 
 
 def _table(record: RunRecord) -> Table:
-    edges, histograms = _columns(record, ROWS)
+    edges, histograms = columns(record, ROWS)
     rows = tuple(
         (
             f"{seconds(edges[index])} {DASH} {seconds(edges[index + 1])}", str(h.count),

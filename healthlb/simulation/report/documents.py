@@ -10,15 +10,28 @@ from typing import TYPE_CHECKING
 
 from healthlb.simulation.estimates import Estimate
 from healthlb.simulation.record import RunRecord
+from healthlb.simulation.report import overlay
 from healthlb.simulation.report.comparison import compared
 from healthlb.simulation.report.delays import distributions, merged
 from healthlb.simulation.report.figure import LEFT
 from healthlb.simulation.report.heatmap import HeatMap, heat_map
 from healthlb.simulation.report.markup import Markup, join, tag
 from healthlb.simulation.report.metrics import TILES, metric, written
-from healthlb.simulation.report.page import Checked, checks, figures, header, numbers, page, source, tiles
+from healthlb.simulation.report.page import (
+    Checked,
+    checks,
+    contents,
+    figures,
+    header,
+    numbers,
+    page,
+    source,
+    tiles,
+    verdict,
+)
 from healthlb.simulation.report.paired import by_policy
 from healthlb.simulation.report.scale import DASH, SECOND, plain, seconds
+from healthlb.simulation.report.shares import shares
 from healthlb.simulation.report.tables import Table
 
 if TYPE_CHECKING:
@@ -82,11 +95,21 @@ def _report(records: Sequence[RunRecord], kind: str, results: Sequence[Checked],
     groups = by_policy(records)
     first = records[0]
     title = first.title or first.scenario
-    sections = [_section(policy, runs, index, len(groups) > 1) for index, (policy, runs) in enumerate(groups.items())]
+    several = len(groups) > 1
+    sections = [_section(policy, runs, index, several) for index, (policy, runs) in enumerate(groups.items())]
+    # Checks that hold can wait; one that fails is what the reader has come for.
+    table = checks(results)
+    is_bad = any(one.holds is False for one in results)
+    places = [
+        ("comparison", "Comparison" if several else ""),
+        *((f"policy{index}", _heading(policy, several)) for index, policy in enumerate(groups)),
+        ("checks", "Checks" if results else ""), ("numbers", "All numbers"), ("scenario", "Scenario" if text else ""),
+    ]  # fmt: skip
     return page(
         f"{title} {DASH} {first.scenario}",
-        header(f"healthlb simulate · {kind} · {first.scenario}", title, _facts(records)),
-        checks(results), _comparison(groups), *sections, numbers(groups), source(text), _footer(),
+        header(f"healthlb simulate · {kind} · {first.scenario}", title, _facts(records)), verdict(results),
+        contents([place for place in places if place[1]]), table if is_bad else None, _comparison(groups), *sections,
+        None if is_bad else table, numbers(groups), source(text), _footer(),
     )  # fmt: skip
 
 
@@ -110,7 +133,12 @@ def _comparison(groups: dict[str, list[RunRecord]]) -> Markup | None:
         return None
     base, *others = groups.values()
     histograms = {policy: merged(tuple(run.latency for run in runs)) for policy, runs in groups.items()}
-    drawn = [compared(base, runs, f"against{index}").markup() for index, runs in enumerate(others)]
+    drawn = [compared(base, runs, f"against{index}") for index, runs in enumerate(others)]
+    firsts = {policy: runs[0] for policy, runs in groups.items()}
+    overlays = [
+        overlay.successes(firsts, "over-successes"), overlay.slowness(firsts, "over-slowness"),
+        shares(firsts, "over-shares"), distributions(histograms, "distributions", LEFT),
+    ]  # fmt: skip
     known = [name for name in TILES if all(name in run.metrics for runs in groups.values() for run in runs)]
     rows = tuple(
         (policy, *(written(name, Estimate.of([run.metrics[name] for run in runs])) for name in known))
@@ -118,17 +146,20 @@ def _comparison(groups: dict[str, list[RunRecord]]) -> Markup | None:
     )
     summary = Table("The policies at a glance", ("Policy", *(metric(name).says for name in known)), rows)
     return tag(
-        "section", tag("h2", "Comparison"), summary.markup(), join(drawn),
-        distributions(histograms, "distributions", LEFT).markup(), id="comparison",
+        "section", tag("h2", "Comparison"), summary.markup(),
+        join(figure.markup() for figure in [*overlays, *drawn] if figure is not None), id="comparison",
     )  # fmt: skip
 
 
 def _section(policy: str, runs: Sequence[RunRecord], index: int, is_one_of_many: bool) -> Markup:
-    heading = f"Policy {policy}" if is_one_of_many else "What happened"
     drawn = f"Drawn is replication {runs[0].replication} of {len(runs)}. " if len(runs) > 1 else ""
     lead = tag("p", f"{drawn}The numbers leave the warm-up out.", class_="lead")
     made = join(figure.markup() for figure in figures(runs[0], f"run{index}"))
-    return tag("section", tag("h2", heading), lead, tiles(runs), made, id=f"policy{index}")
+    return tag("section", tag("h2", _heading(policy, is_one_of_many)), lead, tiles(runs), made, id=f"policy{index}")
+
+
+def _heading(policy: str, is_one_of_many: bool) -> str:
+    return f"Policy {policy}" if is_one_of_many else "What happened"
 
 
 def _footer() -> Markup:

@@ -72,17 +72,26 @@ def header(kicker: str, title: str, facts: Sequence[tuple[str, str]]) -> Markup:
     return tag("header", tag("p", kicker, class_="kicker"), tag("h1", title), tag("dl", items, class_="facts"))
 
 
-def checks(results: Sequence[Checked]) -> Markup | None:
-    """Return the verdict in one line, and the table of all checks behind it; None where there are none."""
+def contents(sections: Sequence[tuple[str, str]]) -> Markup:
+    """Return links to the sections, given by their ids and names."""
+    return tag("nav", join((tag("a", name, href=f"#{id_}") for id_, name in sections), " "), aria_label="Sections")
+
+
+def verdict(results: Sequence[Checked]) -> Markup | None:
+    """Return what became of the checks in one line; None where there are none."""
     if not results:
         return None
-    failed = sum(one.holds is False for one in results)
+    failed = any(one.holds is False for one in results)
+    return tag("p", _in_one_line(results), class_="verdict bad" if failed else "verdict")
+
+
+def checks(results: Sequence[Checked]) -> Markup | None:
+    """Return the table of all checks, first those that fail; None where there are none."""
+    if not results:
+        return None
     rows = tuple(_check(one) for one in sorted(results, key=lambda one: one.holds is not False))
     table = Table("What had to hold", ("Check", "Verdict", "Policy", "Expression", "Numbers", "Why"), rows)
-    return tag(
-        "section", tag("p", _in_one_line(results), class_="verdict bad" if failed else "verdict"), tag("h2", "Checks"),
-        table.markup(class_="checks"), id="checks",
-    )  # fmt: skip
+    return tag("section", tag("h2", "Checks"), table.markup(class_="checks"), id="checks")
 
 
 def _in_one_line(results: Sequence[Checked]) -> str:

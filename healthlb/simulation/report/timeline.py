@@ -5,13 +5,17 @@ The one rule: bins are added, never averaged; what is drawn is computed after th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from healthlb.simulation.record import RunRecord
 from healthlb.simulation.report.scale import SECOND, Linear, clock
 
 MOST_COLUMNS = 160
+# Ends of calls so little after the run, as a ratio, go to its last column instead of one of their own.
+_LITTLE = 1.03
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Timeline:
 
     def sums(self, counts: Sequence[int]) -> tuple[int, ...]:
         """Return the counts of each column."""
-        return tuple(sum(counts[at : at + self.each]) for at in self._starts)
+        return tuple(sum(piece) for piece in self._cut(counts))
 
     def rates(self, counts: Sequence[int]) -> tuple[float, ...]:
         """Return how many a second each column counts."""
@@ -50,26 +54,30 @@ class Timeline:
 
     def highest(self, values: Sequence[float]) -> tuple[float | None, ...]:
         """Return the greatest value of each column, None where there is none."""
-        return tuple(max(values[at : at + self.each], default=None) for at in self._starts)
+        return tuple(max(piece, default=None) for piece in self._cut(values))
 
     def lowest(self, values: Sequence[float]) -> tuple[float | None, ...]:
         """Return the least value of each column, None where there is none."""
-        return tuple(min(values[at : at + self.each], default=None) for at in self._starts)
+        return tuple(min(piece, default=None) for piece in self._cut(values))
 
-    @property
-    def _starts(self) -> range:
-        return range(0, (len(self.edges) - 1) * self.each, self.each)
+    def _cut(self, values: Sequence[Number]) -> Iterator[Sequence[Number]]:
+        """The values of each column; the last has what comes after the end too."""
+        last = (len(self.edges) - 2) * self.each
+        for at in range(0, last, self.each):
+            yield values[at : at + self.each]
+        yield values[last:]
 
 
-def timeline(record: RunRecord, *, at_least: int = 0, most: int = MOST_COLUMNS) -> Timeline:
+def timeline(record: RunRecord, *, at_least: int = 0, most: int = MOST_COLUMNS, end: int = 0) -> Timeline:
     """Return how to divide the time of a record.
 
     Args:
         record: whose bins are drawn.
         at_least: nanoseconds that a column has to cover.
         most: how many columns there may be.
+        end: of the axis, in nanoseconds, where it is shared with other records; 0 for this one's own.
     """
-    width, end = record.bins.width, end_of(record)
+    width, end = record.bins.width, end or end_of(record)
     count = max(1, -(-end // width))
     each = max(1, -(-count // most), -(-at_least // width))
     starts = [at * width / SECOND for at in range(0, count, each)]
@@ -77,11 +85,11 @@ def timeline(record: RunRecord, *, at_least: int = 0, most: int = MOST_COLUMNS) 
 
 
 def end_of(record: RunRecord) -> int:
-    """Return when the last thing that is drawn ends, in nanoseconds: calls may finish after the run's duration."""
+    """Return when what is drawn ends, in nanoseconds: with the run, or with its last calls if they took much longer."""
     bins = record.bins
     ended = (counts for counts in (bins.ok, *bins.errors.values()))
     last = max((_length(counts) for counts in ended), default=0) * bins.width
-    return max(record.duration, last, 1)
+    return max(record.duration, 1) if last <= record.duration * _LITTLE else last
 
 
 def _length(counts: Sequence[int]) -> int:

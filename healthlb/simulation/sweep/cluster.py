@@ -6,18 +6,20 @@ made by what the ones before have cost.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from itertools import islice
 from typing import Any
 
-from healthlb.simulation.sweep.executors import Done, Work
+from healthlb.errors import ConfigError
+from healthlb.simulation.sweep.executors import Done, Work, interrupts_ignored
 
 # Its types say little, and it may not be installed where this is checked.
 _distributed: Any = import_module("distributed")
 _scheduler: Any = import_module("distributed.scheduler")
 
-CONNECT_TIMEOUT = 20.0
+CONNECT_TIMEOUT = 10.0
 
 
 class Dask:
@@ -33,11 +35,16 @@ class Dask:
         Args:
             place: "local" for a new cluster, or the scheduler's "host:port".
             jobs: processes of a new cluster.
+
+        Raises:
+            ConfigError: there is no scheduler within 10 s.
         """
         local = place == "local"
-        options = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
-        self._cluster = _distributed.LocalCluster(**options) if local else None
-        self._client = _distributed.Client(self._cluster or f"tcp://{place}", timeout=CONNECT_TIMEOUT)
+        self._cluster = _local_cluster(jobs) if local else None
+        try:
+            self._client = _distributed.Client(self._cluster or f"tcp://{place}", timeout=CONNECT_TIMEOUT)
+        except OSError as error:
+            raise ConfigError(f"executor: 'dask://{place}' cannot be reached: {error}") from error
         self.workers = max(1, sum(self._client.nthreads().values()))
 
     def imap_unordered(self, fn: Work, chunks: Iterable[Any]) -> Iterator[Done]:
@@ -63,3 +70,10 @@ class Dask:
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
+
+
+def _local_cluster(jobs: int) -> Any:
+    # What its own processes say when they are ended is of no use to anybody.
+    silence = {"dashboard_address": ":0", "silence_logs": logging.CRITICAL}
+    with interrupts_ignored():
+        return _distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, **silence)

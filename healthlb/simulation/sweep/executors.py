@@ -6,7 +6,10 @@ says which chunks were lost.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -97,3 +100,17 @@ def open_executor(url: str, jobs: int) -> Executor:
 def _is_address(place: str) -> bool:
     host, _, port = place.rpartition(":")
     return bool(host) and port.isdecimal() and 0 < int(port) < 65_536
+
+
+@contextlib.contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """Have the processes that are started meanwhile ignore Ctrl-C."""
+    # It goes to the whole process group, and what is ignored stays so in a new process, from its first moment on.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

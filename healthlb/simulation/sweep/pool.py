@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import signal
-import threading
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from healthlb.simulation.sweep.executors import Done, Work
+from healthlb.simulation.sweep.executors import Done, Work, interrupts_ignored
 
 
 class Pool:
@@ -75,7 +73,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _interrupts_ignored():
+        with interrupts_ignored():
             self.process.start()
         theirs.close()
 
@@ -84,19 +82,6 @@ class _Worker:
         self.pipe.close()
         code = self.process.exitcode or 0
         return f"its worker was ended by signal {-code}" if code < 0 else f"its worker ended with exit code {code}"
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    # Ctrl-C goes to the whole process group, and what is ignored stays so in a new process, from its first moment on.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _serve(pipe: Connection) -> None:

@@ -48,7 +48,8 @@ def test_a_report_asks_for_nothing_and_runs_nothing() -> None:
     style = render_run(record())
 
     assert {"script", "img", "iframe", "object", "embed", "form"}.isdisjoint(tag for tag, _ in structure.tags)
-    assert [attributes["href"] for _, attributes in structure.tags if "href" in attributes] == ["data:,"]
+    assert [attributes["href"] for attributes in structure.all("link")] == ["data:,"]
+    assert all(attributes["href"].startswith("#") for attributes in structure.all("a"))
     assert not re.search(r"https?:|@import|@font-face|url\((?!#)", style)
     assert not any(name.startswith("on") for _, attributes in structure.tags for name in attributes)
 
@@ -146,6 +147,14 @@ def test_a_comparison_pairs_replications_and_says_what_is_clear() -> None:
     assert "How the latencies are distributed" in text
 
 
+def test_every_section_can_be_gone_to() -> None:
+    structure = Structure(render_comparison([record(policy="a"), record(policy="b")], results=[PASSED], text="x"))
+    targets = [attributes["href"][1:] for attributes in structure.all("a")]
+
+    assert targets == ["comparison", "policy0", "policy1", "checks", "numbers", "scenario"]
+    assert set(targets) <= set(structure.ids)
+
+
 def test_one_replication_claims_no_confidence() -> None:
     text = Structure(render_comparison([record(policy="a"), record(policy="b")])).text
 
@@ -170,5 +179,6 @@ def test_the_verdict_is_one_line(results: list[CheckResult], words: str | None) 
 
     assert re.findall('<p class="verdict.*?">(.*?)</p>', page) == ([words] if words else [])
     if len(results) > 1 and not all(result.holds for result in results):
+        assert (page.index('id="checks"') < page.index('id="policy0"')) == any(one.holds is False for one in results)
         rows = re.findall('<span class="(good|bad|open)">', page)
         assert rows == sorted(rows, key=lambda row: row != "bad")

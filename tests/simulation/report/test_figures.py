@@ -9,7 +9,7 @@ import pytest
 
 from healthlb.simulation.histogram import Histogram
 from healthlb.simulation.record import BELIEFS, TRUTHS, Bins, Lane
-from healthlb.simulation.report import balance, palette, steps
+from healthlb.simulation.report import balance, overlay, palette, steps
 from healthlb.simulation.report.bars import Pencil
 from healthlb.simulation.report.cividis import colour, is_light
 from healthlb.simulation.report.delays import latency
@@ -20,6 +20,7 @@ from healthlb.simulation.report.lines import steps as step_path
 from healthlb.simulation.report.matrix import matrix
 from healthlb.simulation.report.paired import by_policy, differences
 from healthlb.simulation.report.scale import linear
+from healthlb.simulation.report.shares import shares, shares_of
 from healthlb.simulation.report.steps import Span
 from healthlb.simulation.report.timeline import timeline
 from healthlb.simulation.report.traffic import errors, goodput
@@ -99,6 +100,16 @@ def test_time_goes_on_until_the_last_call_has_ended() -> None:
 
     assert timeline(run).end == SECOND
     assert timeline(ended).end == SECOND + 3 * BIN
+
+
+def test_calls_that_end_just_after_the_run_count_for_its_last_column() -> None:
+    run = record(duration=30 * SECOND, faults={})
+    ended = replace(run, bins=replace(run.bins, ok=(*run.bins.ok, 4)))
+
+    assert timeline(ended).end == 30 * SECOND
+    for most in (20, 160, 1000):
+        times = timeline(ended, most=most)
+        assert times.sums(ended.bins.ok)[-1] == times.sums(run.bins.ok)[-1] + 4
 
 
 def test_tables_hold_the_sums_of_the_record() -> None:
@@ -189,6 +200,37 @@ def test_differences_are_paired_by_replication() -> None:
     assert (found.change.mean, found.change.count, found.change.half_width()) == (10.0, 2, 0.0)
     assert found.is_clear
     assert (found.base.mean, found.other.mean) == (1.5, 11.5)
+
+
+def test_shares_are_of_all_attempts_after_the_warm_up_and_name_who_is_far_off() -> None:
+    run = replace(
+        record(backends=3, duration=SECOND), warmup=2 * BIN,
+        bins=Bins(arrivals=(0,) * 10, picks={"b0": (90, 90) + (1,) * 8, "b1": (0, 0) + (4,) * 8, "b2": (0, 0) + (3,) * 8}),
+    )  # fmt: skip
+    figure = shares({"a": run, "b": run}, "s")
+
+    assert shares_of(run) == {"b0": 0.125, "b1": 0.5, "b2": 0.375}
+    assert figure is not None
+    assert str(figure.marks).count("<circle") == 6
+    assert "a: b1 with 50\u00a0%, b0 with 12.5\u00a0%" in figure.says
+    assert shares({"a": record(backends=1)}, "s") is None
+    assert shares({"a": record(rate=0.0)}, "s") is None
+
+
+def test_overlays_hold_a_line_for_each_policy_on_one_axis() -> None:
+    long = record(duration=40 * SECOND)
+    late = replace(
+        long, bins=replace(long.bins, ok=(*long.bins.ok, *[1] * 60), latency=(*long.bins.latency, Histogram()))
+    )
+    runs = {"a": long, "b": late}
+
+    assert str(overlay.successes(runs, "o").marks).count('class="line"') == 3
+    assert str(overlay.slowness(runs, "o").marks).count('class="line"') == 2
+    for figure in (overlay.successes(runs, "o"), overlay.slowness(runs, "o")):
+        assert {len(row) for row in rows(figure)} == {3}
+        assert str(rows(figure)[-1][0]).endswith("46\u00a0s")
+    last = rows(overlay.successes(runs, "o"))[-1]
+    assert (last[1], last[2]) == ("0", "10")
 
 
 # --- heat maps -----------------------------------------------------------------------------------

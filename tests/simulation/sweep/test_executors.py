@@ -78,3 +78,23 @@ def test_a_worker_that_is_killed_costs_its_chunk_and_is_replaced(tmp_path: Path)
         pool.close()
 
     assert done == {0: "", 1: "its worker was ended by signal 9", 2: "", 3: "", 4: "", 5: ""}
+
+
+def test_a_cluster_of_others_is_used_and_left_running() -> None:
+    from distributed import Client, LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0", protocol="tcp") as cluster:
+        place = cluster.scheduler_address.removeprefix("tcp://")
+        executor = open_executor(f"dask://{place}", 7)
+        answers = {done.answer for done in executor.imap_unordered(square, range(1, 6))}
+        executor.close()
+
+        assert executor.workers == 2
+        assert answers == {1, 4, 9, 16, 25}
+        with Client(cluster) as client:
+            assert client.submit(square, 6).result() == 36
+
+
+def test_a_cluster_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"executor: 'dask://127.0.0.1:1' cannot be reached"):
+        open_executor("dask://127.0.0.1:1", 1)
