@@ -11,17 +11,15 @@ from typing import Any
 
 import pytest
 
-from healthlb.core import damping, resolution, warmup
+from healthlb.core import damping, ejection, resolution, warmup
 from healthlb.core.backoff import BackoffDelays
 from healthlb.core.budget import RatioBudget, Throttle
 from healthlb.core.damping import Damping
-from healthlb.core.ejection import Ejections
 from healthlb.core.heartbeat import HeartbeatMachine
 from healthlb.core.messages import Code, Endpoint
 from healthlb.core.outlier import OutlierDetector
 from healthlb.core.panic import PanicMode
 from healthlb.core.pickers.least_request import LeastRequest
-from healthlb.core.pickers.round_robin import RoundRobin
 from healthlb.core.resolution import Resolution
 from healthlb.core.restarts import Restarts
 from healthlb.core.subchannel import SubchannelMachine
@@ -58,9 +56,10 @@ def never_late(self: Any, turn: Any) -> bool:
     return self.ended(self._check, Code.DEADLINE_EXCEEDED, turn)  # type: ignore[no-any-return]
 
 
-def take_empty(self: Any, endpoints: Sequence[Endpoint], turn: Any) -> Any:
-    """Forget all addresses when a resolver gives none: those of an error too."""
-    return {endpoint.address: endpoint for endpoint in endpoints[:1]}
+def forget_none(self: Any, endpoints: Sequence[Endpoint], turn: Any) -> Any:
+    """An address that was once given stays for good."""
+    self.known = {**getattr(self, "known", {}), **original_resolved(self, endpoints, turn)}
+    return self.known
 
 
 def choose_alike(endpoints: Sequence[Endpoint], size: int, seed: int) -> tuple[Endpoint, ...]:
@@ -88,17 +87,12 @@ def long_memory(record: Any, policy: Any, now: int) -> float:
     return record.figure  # type: ignore[no-any-return]
 
 
-def from_the_start(self: Any, ready: Sequence[Any]) -> Any:
-    """Begin the round anew with each picker."""
-    return original_build(RoundRobin(), ready)
-
-
+original_resolved = Resolution.resolved
 original_closed = Watching.closed
-original_build = RoundRobin.build
 
 # What is put in the place of what, the scenario that notices, which policies are run, and the check that fails.
 MUTANTS: list[tuple[Any, str, Callable[..., Any], str, tuple[str, ...], str]] = [
-    (SubchannelMachine, "_disconnected", nothing, "f1-crash-flap", ("no-retry",), "heard-at-once"),
+    (SubchannelMachine, "_disconnected", nothing, "f1-crash-flap", ("no-retry",), "loss"),
     (BackoffDelays, "next", without_growth, "f2-flap-period", ("usual", "quick"), "resonance"),
     (Watching, "_said", believe, "f3-health-flap", ("round-robin",), "ready-share"),
     (PanicMode, "settle", nothing, "f4-correlated-flap", ("panic",), "panic"),
@@ -114,10 +108,10 @@ MUTANTS: list[tuple[Any, str, Callable[..., Any], str, tuple[str, ...], str]] = 
     (HeartbeatMachine, "timed_out", never_late, "f10-stalled-client", ("default",), "nobody-is-blamed"),
     (BackoffDelays, "next", without_jitter, "r3-reconnect-herd", ("jitter",), "spread"),
     (warmup, "share", lambda policy, age: 1.0, "r4-cold-backend", ("slow-start", "at-once"), "slow-start"),
-    (Resolution, "resolved", take_empty, "r5-resolver-churn", ("round-robin",), "last-good-list"),
+    (Resolution, "resolved", forget_none, "r5-resolver-churn", ("round-robin",), "removed-ones"),
     (resolution, "choose", choose_alike, "r6-subsets", ("five",), "five"),
     (resolution, "choose", choose_anew, "r6-subsets", ("five",), "five-moves-few"),
-    (Ejections, "has_room", always, "o6-false-ejections", ("touchy",), "cap"),
+    (ejection, "excess", lambda tally, percent: -1, "o6-false-ejections", ("touchy",), "cap"),
     (Throttle, "withdraw", always, "m2-retry-budget", ("throttle",), "throttle-bound"),
     (RatioBudget, "withdraw", always, "m2-retry-budget", ("share",), "share-bound"),
     (Throttle, "attempt_failed", nothing, "m3-budget-starvation", ("small-throttle",), "starves"),
