@@ -51,7 +51,8 @@ class HeartbeatMachine:
     """
 
     __slots__ = (
-        "_check", "_due_at", "_is_open", "_is_waited_for", "_pace", "_policy", "_rng", "_since", "_sub", "_suspected_at",
+        "_check", "_due_at", "_is_open", "_is_waited_for", "_pace", "_policy", "_rng", "_since", "_sub",
+        "_suspected_at",
     )  # fmt: skip
 
     def __init__(self, sub: int, policy: Heartbeat, pace: Pace, rng: random.Random) -> None:
