@@ -61,17 +61,9 @@ class Client:
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        id: str,
-        number: int,
-        group: ClientGroup,
-        policy: Policy,
-        factory: PickerFactory,
-        retry_jitter: random.Random,
-        tally: Tally,
-        trace: Trace | None,
-    ) -> None:
+        self, engine: Engine, id: str, number: int, group: ClientGroup, policy: Policy, factory: PickerFactory,
+        retry_jitter: random.Random, tally: Tally, trace: Trace | None,
+    ) -> None:  # fmt: skip
         self.engine = engine
         self.id = id
         self.name = METHOD
