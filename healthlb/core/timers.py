@@ -56,8 +56,9 @@ class Timers(Generic[Key]):
 
     def hold(self, now: int) -> bool:
         """Put off what is due, where that is seen so late that the loop must have stood still; not twice in a row."""
-        deadline = self.deadline
-        is_late = deadline is not None and now - deadline >= _LATE and not self._held_until
+        self._drop_stale()
+        due_at = self._heap[0][0] if self._heap else now
+        is_late = now - due_at >= _LATE and due_at > self._held_until
         self._held_until = now + _MOMENT if is_late else 0
         return is_late
 
