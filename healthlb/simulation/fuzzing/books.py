@@ -122,6 +122,10 @@ class Books:
             self.answered[attempt.client.id, attempt.number] = True
         return ""
 
+    def stragglers(self) -> list[Attempt]:
+        """Return the attempts under way whose calls are over."""
+        return [a for a in self._live if not a.is_over and (a.client.id, a.number) in self.over]
+
     def in_flight(self, client: str = "") -> dict[Subchannel, int]:
         """Return how many attempts are under way, for each subchannel there was, of one client or of all."""
         self._live = {attempt: None for attempt in self._live if not attempt.is_over}

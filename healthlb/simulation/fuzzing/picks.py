@@ -117,7 +117,7 @@ class PickOracle:
         tried = self._scene.books.tried.get((client.id, attempt.number), ())
         if not tried or attempt.sub.id not in tried:
             return
-        others = [sub for sub in client.pool.board.snapshot.ready if sub.id not in tried]
+        others = [sub for sub in client.pool.board.snapshot.ready if sub.id not in tried and not sub.load.is_full]
         if others:
             self._scene.fail(
                 "U15", f"{client.id} makes another attempt on {attempt.sub.address}, not on {others[0].address}"

@@ -16,6 +16,7 @@ from healthlb.core.messages import (
     HealthReported,
     StartWatch,
     StopWatch,
+    Tick,
     WatchClosed,
 )
 from healthlb.core.snapshot import Snapshot
@@ -153,7 +154,11 @@ class HeardAround(Around):
 
 
 class GossipHost(CoreHost):
-    """A host that now and then repeats what an old Watch or Check has said: late words, as threads may deliver them."""
+    """A host that makes life hard for its core, as an event loop may.
+
+    Now and then it repeats what an old Watch or Check has said. And after a stall it tells first of timers that are due,
+    and only then of what has come meanwhile.
+    """
 
     gossip: random.Random
     _latest: dict[int, int]
@@ -172,6 +177,14 @@ class GossipHost(CoreHost):
             self._over.add((event.sub, event.watch))
         if isinstance(event, HealthReported | WatchClosed | CheckEnded) and self.gossip.random() < 0.3:
             self._engine.after(int(self.gossip.random() * 1_500_000_000), self._repeat, event)
+
+    def resume(self) -> None:
+        """Handle a timer that is due, and then what has come meanwhile."""
+        self._is_stalled = False
+        if self._is_tick_due:
+            self._is_tick_due = False
+            self.post(Tick())
+        super().resume()
 
     def _repeat(self, event: HealthReported | WatchClosed | CheckEnded) -> None:
         if isinstance(event, CheckEnded):
