@@ -103,10 +103,13 @@ class Follower:
         """Race a fresh connection against the present one, unless that is up by now; the last challenger gives way."""
         if self.connection.state is not _READY:
             self._drop_challenger()
-            self._challenger = self._host.around.connect(self._endpoint, self._raced)
-            self._challenger.connect()
+            self._challenger = self._host.around.connect(self._endpoint, self._challenger_changed)
+            self._challenger_changed(self._challenger)
 
-    def _raced(self, challenger: Connection) -> None:
+    def _challenger_changed(self, challenger: Connection) -> None:
+        self._host.soon(self._race, challenger)
+
+    def _race(self, challenger: Connection) -> None:
         if challenger is not self._challenger:
             return
         if challenger.state is _IDLE:

@@ -102,7 +102,7 @@ class CoreHost:
         self._is_tick_due = False
         self._deferred: list[tuple[Callable[..., object], tuple[object, ...]]] = []
         self._answers: deque[tuple[Endpoint, ...] | str] = deque()
-        self._has_failed = False
+        self._is_resolving = False
         self._timer = 0
         self._timer_at: int | None = None
         self._followers: dict[int, Follower] = {}
@@ -120,15 +120,21 @@ class CoreHost:
         self.soon(self._hear)
 
     def _resolve(self) -> None:
-        self._has_failed = False
+        if self._is_resolving:
+            self.around.resolve(self._resolved)
+        else:
+            self._is_resolving = True
+            self.soon(self._run_resolver)
+
+    def _run_resolver(self) -> None:
         self.around.resolve(self._resolved)
-        self.soon(self._hear)
+        self._hear()
 
     def _hear(self) -> None:
         # A resolver of the library that fails has ended; what is new meanwhile is heard when it is asked again.
-        while self._answers and not self._has_failed:
+        while self._answers and self._is_resolving:
             answer = self._answers.popleft()
-            self._has_failed = isinstance(answer, str)
+            self._is_resolving = not isinstance(answer, str)
             self.post(ResolveFailed(answer) if isinstance(answer, str) else Resolved(answer))
 
     # --- events in -----------------------------------------------------------------------------------

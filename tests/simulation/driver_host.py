@@ -161,7 +161,8 @@ class DriverHost:
         self._around.published(snapshot)
 
     def start(self) -> None:
-        self.loop.call_soon(self.driver.start)
+        with self.loop.running():
+            self.driver.start()
 
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
         self.driver.call_failed(sub.id, sub.generation, code, is_refused=is_refused)

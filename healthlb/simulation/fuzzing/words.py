@@ -156,8 +156,8 @@ class HeardAround(Around):
 class GossipHost(CoreHost):
     """A host that makes life hard for its core, as an event loop may.
 
-    Now and then it repeats what an old Watch or Check has said. And after a stall it tells first of timers that are due,
-    and only then of what has come meanwhile.
+    Now and then it repeats what an old Watch or Check has said. And after a stall it tells of timers that are due first,
+    then of what has come meanwhile.
     """
 
     gossip: random.Random
