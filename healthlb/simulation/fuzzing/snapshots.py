@@ -85,7 +85,8 @@ class SnapshotOracle:
     def _is_well(self, client: Client, address: str) -> bool:
         """Whether the wire has said that a server is healthy, and not in this very instant."""
         now = self._scene.world.engine.now
-        for connection in self._scene.links(client, address):
+        # The newest: calls in flight keep those before it open.
+        for connection in self._scene.links(client, address)[-1:]:
             heard = connection.heard
             if self._scene.world.policy.service is None:
                 if connection.link is not None and connection.linked_at < now:
