@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from healthlb.config import FlapDamping
 from healthlb.core.eligibility import excess
-from healthlb.core.messages import SECOND, ConnectivityState, Release, Report, Suppression
+from healthlb.core.messages import SECOND, Release, Report, Suppression
 from healthlb.core.subchannel import SubchannelMachine
 from healthlb.core.turn import Turn
 
@@ -93,7 +93,7 @@ class Damping:
     def _superfluous(
         self, machines: Mapping[int, SubchannelMachine], policy: FlapDamping, turn: Turn
     ) -> int | None:
-        if not self._suppressed or (turn.tally[ConnectivityState.READY] and excess(turn.tally, self._percent) <= 0):
+        if not self._suppressed or excess(turn.tally, self._percent) <= 0:
             return None
         waiting = [
             (_decayed(self._records[sub], policy, turn.now), sub)

@@ -18,13 +18,13 @@ _READY = ConnectivityState.READY
 def eligible(machines: Iterable[SubchannelMachine], *, is_panicking: bool = False) -> tuple[Subchannel, ...]:
     """Return whom a picker may choose: the healthy ones that nothing holds out; in a panic all that are connected."""
     if is_panicking:
-        return tuple(m.handle for m in machines if m.is_connected and m.handle is not None)
-    return tuple(m.handle for m in machines if m.concluded_state is _READY and m.handle is not None)
+        return tuple([m.handle for m in machines if m.is_connected and m.handle is not None])
+    return tuple([m.handle for m in machines if m.concluded_state is _READY and m.handle is not None])
 
 
 def on_probe(machines: Iterable[SubchannelMachine]) -> tuple[Subchannel, ...]:
     """Return the healthy ones whose ejection is over but for one call."""
-    return tuple(m.handle for m in machines if m.holds.is_on_probe and m.is_healthy and m.handle is not None)
+    return tuple([m.handle for m in machines if m.holds.is_on_probe and m.is_healthy and m.handle is not None])
 
 
 def excess(tally: Mapping[ConnectivityState, int], percent: int) -> int:

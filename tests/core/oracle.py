@@ -9,7 +9,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from healthlb.config import HealthCheck
+import pytest
+
+from healthlb.config import FlapDamping, HealthCheck, SlowStart
 from healthlb.core.balancer import Balancer
 from healthlb.core.heartbeat import Pace
 from healthlb.core.messages import (
@@ -32,6 +34,8 @@ from healthlb.core.messages import (
     Fact,
     HealthReported,
     OpenSubchannel,
+    Panic,
+    Release,
     Removal,
     Replace,
     Report,
@@ -42,6 +46,7 @@ from healthlb.core.messages import (
     StartWatch,
     StateChange,
     StopWatch,
+    Suppression,
     Tick,
     WatchClosed,
 )
@@ -64,11 +69,23 @@ class Sub:
     state: ConnectivityState = CONNECTING
     check: int | None = None
     check_due: int = 0
+    row: tuple[bool, ...] = ()  # the statuses on this connection, since its Watch last ended
+    has_word: bool = False
+    confirm_at: int | None = None
+    was_healthy: bool = False
+    is_damped: bool = False
+    penalty: float = 0.0
+    flapped_at: int = 0
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether nothing speaks against calls but what it did before."""
+        return self.link is READY and self.word == "good" and self.data == "up"
 
     def conclude(self) -> None:
-        """gRFC A17 and A62 in three lines."""
-        if self.link is READY and self.word == "good" and self.data == "up":
-            self.state = READY
+        """gRFC A17 and A62 in three lines, and damping."""
+        if self.is_healthy:
+            self.state = FAILURE if self.is_damped else READY
         elif self.word == "bad" or self.data == "failed" or self.link is FAILURE:
             self.state = FAILURE
         elif self.state is not FAILURE:
@@ -77,6 +94,26 @@ class Sub:
     def lose(self, link: ConnectivityState) -> None:
         """Nothing that was said on the old connection counts."""
         self.link, self.word, self.data, self.check = link, "none", "none", None
+        self.row, self.has_word, self.confirm_at = (), False, None
+
+    def said(self, is_serving: bool, policy: HealthCheck, now: int) -> None:
+        """Take in a status, or that it stands: it takes so many of a kind to change one's mind."""
+        self.row += (is_serving,)
+        needed = policy.rise if is_serving else policy.fall
+        is_first, self.has_word = not self.has_word, True
+        is_enough = self.row[-needed:] == (is_serving,) * needed
+        if is_first or is_enough or is_serving is (self.word == "good"):
+            self.word, self.confirm_at = "good" if is_serving else "bad", None
+        else:
+            self.confirm_at = now + policy.confirm_interval_ns
+
+    def count_flaps(self, policy: FlapDamping, now: int) -> None:
+        """RFC 2439, where good health has ended."""
+        if self.was_healthy and not self.is_healthy:
+            halves = (now - self.flapped_at) / policy.half_life_ns
+            self.penalty = min(policy.ceiling, self.penalty * 0.5**halves + policy.penalty)
+            self.flapped_at = now
+        self.was_healthy = self.is_healthy
 
 
 @dataclass
@@ -87,16 +124,26 @@ class Oracle:
     policy: HealthCheck
     seed: int = 0
     now: int = 0
+    panic_threshold: float = 0.0
+    slow_start: SlowStart | None = None
     subs: dict[int, Sub] = field(default_factory=dict)
     gone: dict[int, int] = field(default_factory=dict)  # removed subchannels, and when
     open_data: set[tuple[int, int]] = field(default_factory=set)
     error: str = ""
     channel_state: ConnectivityState = CONNECTING
+    is_panicking: bool = False
     trace: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.pace = Pace()
-        self.balancer = Balancer(self.service, self.policy, self.seed, self.pace)
+        self.balancer = Balancer(
+            self.service,
+            self.policy,
+            self.seed,
+            self.pace,
+            panic_threshold=self.panic_threshold,
+            slow_start=self.slow_start,
+        )
 
     @property
     def is_closed(self) -> bool:
@@ -107,11 +154,12 @@ class Oracle:
         effects = self.balancer.handle(event, self.now)
         self.trace.append((event, [plain(effect) for effect in effects], self.balancer.deadline))
         if not self.is_closed:
-            self._hear(event)
+            self._hear(event, {effect.sub for effect in effects if isinstance(effect, Replace)})
         elif isinstance(event, DataReady):
             self.open_data.add((event.sub, event.generation))
         for effect in effects:
             self._asked(effect)
+        self._count_flaps()
         for sub in self.subs.values():
             if not any(isinstance(effect, Replace) and self.subs.get(effect.sub) is sub for effect in effects):
                 sub.conclude()
@@ -130,8 +178,10 @@ class Oracle:
 
     # --- events and effects ----------------------------------------------------------------------
 
-    def _hear(self, event: Event) -> None:
+    def _hear(self, event: Event, silent: set[int]) -> None:
         match event:
+            case Tick():
+                self._confirm(silent)
             case Resolved(endpoints) if endpoints:
                 self.error = ""
             case Resolved():
@@ -150,10 +200,11 @@ class Oracle:
             case ConnectivityChanged(state=state) if state is not READY:
                 sub.lose(state)
             case HealthReported(_, watch, status) if watch == sub.watch:
-                sub.word = "good" if status == 1 else "bad"
+                sub.said(status == 1, self.policy, self.now)
             case WatchClosed(_, watch, code) if watch == sub.watch:
                 is_good = code is Code.UNIMPLEMENTED and self.policy.on_unimplemented == "healthy"
                 sub.word, sub.watch = "good" if is_good else "bad", None
+                sub.row, sub.confirm_at = (), None
             case DataReady(generation=generation):
                 sub.generation = generation
                 sub.data = "up" if sub.link is READY else sub.data
@@ -163,6 +214,18 @@ class Oracle:
                 sub.data = "none" if sub.data == "up" else sub.data
             case CheckEnded(check=check) if check == sub.check:
                 sub.check = None
+
+    def _confirm(self, silent: set[int]) -> None:
+        """A status that has stood for the interval is as good as said again."""
+        for number, sub in self.subs.items():
+            is_too_late = number in silent and sub.confirm_at is not None and sub.check_due <= sub.confirm_at
+            if sub.confirm_at is not None and sub.confirm_at <= self.now and not is_too_late:
+                sub.said(sub.row[-1], self.policy, self.now)
+
+    def _count_flaps(self) -> None:
+        if self.policy.damping is not None:
+            for sub in self.subs.values():
+                sub.count_flaps(self.policy.damping, self.now)
 
     def _asked(self, effect: Effect) -> None:
         match effect:
@@ -190,6 +253,7 @@ class Oracle:
                 assert sub.check is None or self.now >= sub.check_due, "two Checks in flight"
                 sub.check, sub.check_due = check, self.now + timeout
             case Replace(number):
+                self._count_flaps()
                 sub = self.subs[number]
                 sub.lose(CONNECTING)
                 sub.state, sub.generation = FAILURE, None
@@ -216,6 +280,37 @@ class Oracle:
                 assert self.gone[number] == self.now
             case ResolutionFailure(_, error):
                 assert error == self.error
+            case Suppression(_, number, _, flaps, penalty, duration):
+                self._count_flaps()
+                self._suppressed(self.subs[number], flaps, penalty, duration)
+            case Release(_, number, _, cause):
+                self._count_flaps()
+                self._released(self.subs[number], cause)
+            case Panic(_, is_over, healthy, total, picks):
+                assert is_over is self.is_panicking
+                assert (picks >= 0, healthy <= total) == (True, True)
+                self.is_panicking = not is_over
+
+    def _suppressed(self, sub: Sub, flaps: int, penalty: float, duration: int) -> None:
+        policy = self.policy.damping
+        assert policy is not None
+        assert not sub.is_damped
+        assert sub.penalty == pytest.approx(penalty)
+        assert sub.penalty > policy.suppress * 0.999999
+        assert flaps >= 2, "an isolated flap suppresses"
+        assert 0 < duration <= policy.max_suppress * SECOND * 1.000001 + 1
+        sub.is_damped = True
+
+    def _released(self, sub: Sub, cause: str) -> None:
+        policy = self.policy.damping
+        assert policy is not None
+        assert sub.is_damped
+        sub.is_damped = False
+        if cause == "too few are left":
+            assert sub.is_healthy
+        else:
+            left = sub.penalty * 0.5 ** ((self.now - sub.flapped_at) / policy.half_life_ns)
+            assert left <= policy.reuse * 1.000001
 
     # --- promises -----------------------------------------------------------------------------------
 
@@ -225,7 +320,8 @@ class Oracle:
         assert snapshot.state is self.channel_state is self._aggregate()
         assert (snapshot.error, snapshot.service) == (self.error, self.service)
         assert self.balancer.snapshot is snapshot
-        wanted = [view.id for view in snapshot.views if self.subs[view.id].state is READY]
+        self._check_stages()
+        wanted = [view.id for view in snapshot.views if self._is_wanted(self.subs[view.id])]
         assert [handle.id for handle in snapshot.ready] == wanted
         for handle in snapshot.ready:
             sub = self.subs[handle.id]
@@ -239,11 +335,37 @@ class Oracle:
             assert deadline is None or deadline > self.now
         self.check_leaks()
 
+    def _is_wanted(self, sub: Sub) -> bool:
+        return sub.link is READY and sub.data == "up" if self.is_panicking else sub.state is READY
+
+    def _check_stages(self) -> None:
+        """Eligibility and weights: panic, damping, slow start."""
+        snapshot = self.balancer.snapshot
+        subs = list(self.subs.values())
+        states = Counter(sub.state for sub in subs)
+        hopeful = states[READY] + states[CONNECTING]
+        assert self.is_panicking is (bool(subs) and hopeful / len(subs) < self.panic_threshold)
+        assert snapshot.is_panicking is self.is_panicking
+        assert [view.is_damped for view in snapshot.views] == [self.subs[view.id].is_damped for view in snapshot.views]
+        held_out = [sub for sub in subs if sub.is_damped and sub.is_healthy]
+        if held_out:
+            assert states[READY], "the last healthy one is held out"
+            assert len(subs) - states[READY] <= -(-len(subs) // 2)
+        policy = self.policy.damping
+        for sub in subs:
+            if sub.is_damped and policy is not None and isinstance(self.trace[-1][0], Tick):
+                assert self.now - sub.flapped_at <= policy.max_suppress * SECOND * 1.000001 + 1
+        least = self.slow_start.min_weight if self.slow_start is not None else 1.0
+        for view in snapshot.views:
+            assert least * view.endpoint.weight <= view.weight <= view.endpoint.weight
+        for handle in snapshot.ready:
+            assert handle.weight == next(view.weight for view in snapshot.views if view.id == handle.id)
+
     def _aggregate(self) -> ConnectivityState:
         states = Counter(sub.state for sub in self.subs.values())
         if self.is_closed:
             return SHUTDOWN
-        if states[READY]:
+        if states[READY] or (self.is_panicking and any(self._is_wanted(sub) for sub in self.subs.values())):
             return READY
         if states[CONNECTING]:
             return CONNECTING
@@ -259,6 +381,9 @@ class Oracle:
         assert self.pace.members == len(balancer._heartbeats)
         draining = {number for number, _ in self.open_data}
         assert set(balancer._leaving) <= draining - living
+        assert set(balancer._damping._records) <= living
+        assert set(balancer._damping._suppressed) <= living
+        assert set(balancer._warmup._since) <= living
         assert {key[0] for key in balancer._timers._live} <= living | set(balancer._leaving) | {0}
         if self.is_closed:
             assert (living, self.open_data, self.balancer.deadline) == (set(), set(), None)

@@ -9,7 +9,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from healthlb.config import Backoff, HealthCheck, Heartbeat
+from healthlb.config import Backoff, FlapDamping, HealthCheck, Heartbeat, SlowStart
 from healthlb.core.balancer import Balancer
 from healthlb.core.messages import (
     SECOND,
@@ -47,7 +47,13 @@ policies = st.builds(
     backoff=st.builds(Backoff, jitter=st.sampled_from([0.0, 0.2, 1.0]), maximum=st.sampled_from([1.0, 120.0])),
     heartbeat=st.one_of(st.none(), st.builds(Heartbeat, interval=st.sampled_from([0.5, 10.0]))),
     on_unimplemented=st.sampled_from(["healthy", "unhealthy"]),
+    rise=st.sampled_from([1, 2, 3]),
+    fall=st.sampled_from([1, 2, 3]),
+    confirm_interval=st.sampled_from([1.0, 7.0]),
+    damping=st.sampled_from([None, FlapDamping(half_life=10.0), FlapDamping(half_life=100.0, max_suppress=300.0)]),
 )
+thresholds = st.sampled_from([0.0, 0.5, 1.0])
+slow_starts = st.sampled_from([None, SlowStart(window=1.0), SlowStart(window=30.0, aggression=2.0)])
 services = st.sampled_from(["svc", "", None])
 
 events = st.one_of(
@@ -65,12 +71,26 @@ events = st.one_of(
 )
 
 
-@given(services, policies, st.lists(st.tuples(durations, events), max_size=60), st.booleans(), st.integers(0, SECOND))
+@given(
+    services,
+    policies,
+    st.lists(st.tuples(durations, events), max_size=60),
+    st.booleans(),
+    st.integers(0, SECOND),
+    thresholds,
+    slow_starts,
+)
 @settings(max_examples=300)
 def test_any_order_of_events_keeps_every_promise(
-    service: str | None, policy: HealthCheck, script: list[tuple[int, Any]], is_ticked: bool, late_by: int
+    service: str | None,
+    policy: HealthCheck,
+    script: list[tuple[int, Any]],
+    is_ticked: bool,
+    late_by: int,
+    threshold: float,
+    slow_start: SlowStart | None,
 ) -> None:
-    oracle = Oracle(service, policy)
+    oracle = Oracle(service, policy, panic_threshold=threshold, slow_start=slow_start)
     oracle.tell(Resolved((Endpoint("a"), Endpoint("b"))))
 
     for pause, what in script:
@@ -122,9 +142,24 @@ class BalancerMachine(RuleBasedStateMachine):
         super().__init__()
         self.generation = 0
 
-    @initialize(service=services, policy=policies, seed=st.integers(0, 9), endpoints=lists)
-    def open(self, service: str | None, policy: HealthCheck, seed: int, endpoints: tuple[Endpoint, ...]) -> None:
-        self.oracle = Oracle(service, policy, seed, now=10**15)
+    @initialize(
+        service=services,
+        policy=policies,
+        seed=st.integers(0, 9),
+        endpoints=lists,
+        threshold=thresholds,
+        slow_start=slow_starts,
+    )
+    def open(
+        self,
+        service: str | None,
+        policy: HealthCheck,
+        seed: int,
+        endpoints: tuple[Endpoint, ...],
+        threshold: float,
+        slow_start: SlowStart | None,
+    ) -> None:
+        self.oracle = Oracle(service, policy, seed, 10**15, threshold, slow_start)
         self.oracle.tell(Resolved(endpoints))
 
     def _living(self, index: int) -> int:
@@ -152,6 +187,12 @@ class BalancerMachine(RuleBasedStateMachine):
     @rule(index=subs, status=st.integers(0, 4), is_present=st.booleans())
     def health_reported(self, index: int, status: int, is_present: bool) -> None:
         self.oracle.tell(HealthReported(*self._watch(index, is_present), status))
+
+    @rule(index=subs, count=st.integers(1, 4))
+    def flaps(self, index: int, count: int) -> None:
+        for _ in range(count):
+            self.health_reported(index, 2, True)
+            self.health_reported(index, 1, True)
 
     @rule(index=subs, code=codes, is_present=st.booleans())
     def watch_closed(self, index: int, code: Code, is_present: bool) -> None:
@@ -232,6 +273,34 @@ class BalancerMachine(RuleBasedStateMachine):
 
 TestBalancerMachine = BalancerMachine.TestCase
 TestBalancerMachine.settings = settings(max_examples=100, stateful_step_count=40)
+
+
+turns = st.tuples(st.integers(0, 4), st.sampled_from(["flaps", "falls", "rises"]), st.sampled_from([0, 1, 20]))
+
+
+@given(st.integers(1, 5), st.lists(turns, min_size=10, max_size=60), thresholds, slow_starts)
+@settings(max_examples=100)
+def test_a_fleet_that_flaps_keeps_the_cap_and_the_last_healthy_one(
+    count: int, script: list[tuple[int, str, int]], threshold: float, slow_start: SlowStart | None
+) -> None:
+    policy = HealthCheck(heartbeat=None, damping=FlapDamping(half_life=50.0, suppress=1500.0, max_suppress=200.0))
+    oracle = Oracle("svc", policy, panic_threshold=threshold, slow_start=slow_start)
+    oracle.tell(Resolved(tuple(Endpoint(f"host-{number}") for number in range(count))))
+    for sub in range(1, count + 1):
+        oracle.tell(ConnectivityChanged(sub, READY))
+        oracle.tell(DataReady(sub, sub))
+        oracle.tell(HealthReported(sub, 1, 1))
+
+    for index, what, seconds in script:
+        sub = index % count + 1
+        for status in {"flaps": (2, 1), "falls": (2,), "rises": (1,)}[what]:
+            oracle.tell(HealthReported(sub, 1, status))
+        oracle.run(seconds * SECOND)
+    oracle.run(1_000 * SECOND)
+
+    assert not any(view.is_damped for view in oracle.balancer.snapshot.views)
+    assert {view.weight for view in oracle.balancer.snapshot.views} == {1.0}
+    assert oracle.balancer.deadline is None
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 20])

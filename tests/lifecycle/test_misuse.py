@@ -65,8 +65,18 @@ def test_target_that_cannot_work(channel: Callable[..., Any], target: object, na
     assert named in str(caught.value)
 
 
+SLOW = healthlb.SlowStart(window=10.0)
+
+
 class NotAFactory:
     """Has no `build`."""
+
+
+class OwnPicker:
+    """Says nothing of weights."""
+
+    def build(self, ready: Any) -> Any:
+        """Return nothing of use."""
 
 
 @pytest.mark.parametrize(
@@ -93,6 +103,16 @@ class NotAFactory:
         ({"picker": NotAFactory}, ["picker", "NotAFactory"]),
         ({"health": None}, ["health", "None"]),
         ({"health": {"rise": 1}}, ["health", "{'rise': 1}"]),
+        ({"panic_threshold": 1.5}, ["panic_threshold", "at least 0 and at most 1", "1.5"]),
+        ({"panic_threshold": -0.1}, ["panic_threshold", "-0.1"]),
+        ({"panic_threshold": math.nan}, ["panic_threshold", "nan"]),
+        ({"panic_threshold": None}, ["panic_threshold", "None"]),
+        ({"slow_start": 10.0}, ["slow_start", "10.0"]),
+        ({"slow_start": SLOW}, ["slow_start", "weighted_round_robin", "RoundRobin"]),
+        ({"slow_start": SLOW, "picker": "ring_hash"}, ["slow_start", "least_request", "RingHash"]),
+        ({"slow_start": SLOW, "picker": "random"}, ["slow_start", "RandomPick"]),
+        ({"slow_start": SLOW, "picker": "pick_first"}, ["slow_start", "PickFirst"]),
+        ({"slow_start": SLOW, "picker": "peak_ewma"}, ["slow_start", "PeakEwma"]),
         ({"service_config": "{"}, ["service_config"]),
         ({"service_config": 7}, ["service_config", "7"]),
         ({"service_config": {"loadBalancing": []}}, ["service_config", "loadBalancing"]),
@@ -109,6 +129,11 @@ def test_option_that_cannot_work(channel: Callable[..., Any], options: dict[str,
         channel(TARGET, **options)
 
     assert [name for name in named if name not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("picker", ["weighted_round_robin", "least_request", OwnPicker])
+def test_slow_start_with_a_picker_that_may_read_weights(channel: Callable[..., Any], picker: Any) -> None:
+    assert channel(TARGET, picker=picker, slow_start=SLOW).subchannels() == ()
 
 
 @pytest.mark.parametrize("interceptors", [[7], ["x"], 7, [object()]], ids=name)
