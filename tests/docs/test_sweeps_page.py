@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import click
 import pytest
@@ -36,13 +35,13 @@ class Recording(Table):
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, set[str]]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     monkeypatch.setattr(files, "Table", Recording)
     monkeypatch.setattr(Recording, "asked", {})
     files.parse(WHOLE, "f", lambda name: WORLD)
     absolute = {"metric": "ok", "absolute": 1}
     files.parse({**WHOLE, "design": "sobol", "points": 4, "refine": None, "stop": absolute}, "f", lambda name: WORLD)
-    yield Recording.asked
+    return Recording.asked
 
 
 def rows(head: str) -> list[str]:
