@@ -168,7 +168,10 @@ def test_a_whole_file() -> None:
             ),
         ),
         policies={"plain": Policy(name="plain", health=HealthCheck(heartbeat=None), failover=None, outliers=None, overload=None)},
-        parameters={"period": 2.0, "crashes": 10.0},
+        parameters={
+            "slots": 4.0, "service": 0.01, "wire": 0.001, "deadline": 0.3, "warmup": 2.0,
+            "period": 2.0, "crashes": 10.0,
+        },
         faults=(
             Fault(
                 kind="crash",
@@ -202,6 +205,7 @@ def test_what_a_file_does_not_say() -> None:
         backends=(BackendGroup(count=4, service=Deterministic(10 * MILLISECOND)),),
         clients=(ClientGroup(load=Load(rho=0.5)),),
         policies={"default": Policy(name="default")},
+        parameters={"slots": 1.0, "service": 0.01, "wire": 0.001, "warmup": 0.0},
     )
 
 
