@@ -31,6 +31,8 @@ TINY = Effort(
     subchannels=5,
     idle_seconds=0.05,
     flips=1,
+    simulated_calls=2_000,
+    simulation_rounds=2,
 )
 SCALE = {"up", "opening_cpu", "threads", "cpu", "out", "in", "memory", "rss"}
 
@@ -82,6 +84,14 @@ def test_scale_is_measured_alone(face: str, contestant: str) -> None:
 
     assert names(measurements) == {f"scale_{name}" for name in SCALE}
     assert {name for one in measurements for name in one.samples} == {contestant}
+
+
+def test_a_simulation_is_measured_by_its_own_process() -> None:
+    measurements = jobs.run(Job(part="simulation"), TINY)
+
+    assert names(measurements) == {"simulation_rate", "simulation_million", "simulation_memory"}
+    assert all(value > 0 for one in measurements for value in one.samples["healthlb"])
+    assert all(len(one.samples["healthlb"]) == 2 for one in measurements)
 
 
 def test_a_run_prints_a_table_and_writes_every_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,4 +182,7 @@ def test_targets_are_those_of_the_requirement() -> None:
         "scale_in": 1.0,
         "scale_memory": 150,
         "scale_rss": 150,
+        "simulation_rate": 50_000,
+        "simulation_million": 25,
+        "simulation_memory": 120,
     }

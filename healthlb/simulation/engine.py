@@ -40,6 +40,10 @@ class Engine:
         self.sequence = sequence = self.sequence + 1
         heappush(self.heap, (time if time > self.now else self.now, sequence, act, arguments))
 
+    def first(self, time: int, act: Act) -> None:
+        """Have `act()` called at `time`, before all else that is due then; one for each time."""
+        heappush(self.heap, (time, 0, act, ()))
+
     def after(self, delay: int, act: Act, *arguments: object) -> None:
         """Have `act(*arguments)` called `delay` nanoseconds from now."""
         self.sequence = sequence = self.sequence + 1

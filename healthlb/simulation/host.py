@@ -7,6 +7,7 @@ publish, close, report; and there is one timer.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from functools import partial
 
 from healthlb.core.attempts import Board as Published
@@ -368,3 +369,7 @@ class CoreHost:
     def connection(self, sub: Subchannel) -> Connection | None:
         """Return the connection of what was picked, None where it is closed already."""
         return self._connections.get((sub.id, sub.generation))
+
+    def connections(self) -> Collection[Connection]:
+        """Return the connections for calls that are not closed."""
+        return self._connections.values()

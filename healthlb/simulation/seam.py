@@ -6,7 +6,7 @@ under the library's driver on an event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Protocol
 
 from healthlb.core.attempts import Board
@@ -44,6 +44,9 @@ class Host(Protocol):
 
     def connection(self, sub: Subchannel) -> Connection | None:
         """Return the connection for calls of what was picked, None where it is closed already."""
+
+    def connections(self) -> Collection[Connection]:
+        """Return the connections for calls that are not closed."""
 
     def stall(self) -> None:
         """The client's event loop stands still from now on."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from healthlb.config import Backoff
@@ -320,6 +320,12 @@ class Connection:
         link.streams[stream] = None
         self.path.up(link.server.health.asked, stream)
         return stream
+
+    def attempts(self) -> Iterator[Attempt]:
+        """Yield the attempts on it, be they under way or waiting."""
+        for link in (*self._old, *([self.link] if self.link is not None else [])):
+            yield from (*link.attempts, *link.waiting)
+        yield from self.queue
 
     def hold(self) -> None:
         """Count a further user."""

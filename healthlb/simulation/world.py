@@ -161,7 +161,7 @@ class World:
         self.resolver = Resolver(self.engine, self.servers, scenario.addresses)
         self.clients = self._make_clients(make_host)
         self.before = _NO_WARMUP
-        self.engine.at(BIN, self._turn)
+        self.engine.first(BIN, self._turn)
         self.builds: int | None = None
         Faults(self).schedule()
         if scenario.warmup:
@@ -241,7 +241,7 @@ class World:
 
     def _turn(self) -> None:
         self.tally.turn(self.engine.now)
-        self.engine.after(BIN, self._turn)
+        self.engine.first(self.engine.now + BIN, self._turn)
 
     def _warmed_up(self) -> None:
         self.before = self.sums()
@@ -269,10 +269,8 @@ class World:
         count = 0
         for client in self.clients:
             count += sum(call.arrived_at >= since for call in client.open_calls)
-        for path in self._paths.values():
-            links = [link for link in path.server.links if link.path is path]
-            for link in links:
-                alone = [attempt for attempt in (*link.attempts, *link.waiting) if attempt.call is None]
+            for connection in client.pool.connections():
+                alone = [attempt for attempt in connection.attempts() if attempt.call is None]
                 count += sum(attempt.arrived_at >= since and not attempt.is_over for attempt in alone)
         return count
 

@@ -1,6 +1,6 @@
 """Benchmarks: healthlb beside native grpcio, in one process and one run.
 
-    python -m tests.benchmarks [latency|throughput|pick|scale|all] [--face sync|aio|both] [--json FILE] [--quick]
+    python -m tests.benchmarks [latency|throughput|pick|scale|simulation|all] [--face sync|aio|both] [--json FILE] [--quick]
 
 What is compared, in each column of the table:
 
@@ -13,6 +13,6 @@ blocks, the order changes from round to round, each round gives one ratio, and t
 `--null` puts healthlb in every column and so shows the noise of the method itself.
 
 `catalogue` says what each figure is and what it has to reach, `pairing` how blocks alternate, `statistics` what a
-ratio is worth; `sync_calls` and `aio_calls`, `pick` and `scale` measure; `jobs` runs each in a fresh process;
+ratio is worth; `sync_calls` and `aio_calls`, `pick`, `scale` and `simulation` measure; `jobs` runs each in a fresh process;
 `report` prints.
 """

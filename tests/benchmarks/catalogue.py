@@ -113,4 +113,7 @@ FIGURES: Mapping[str, Figure] = {
     "scale_rss": Figure("memory (RSS) per subchannel", "KiB", target=Target("value", "<=", 150)),
     "scale_up": Figure("all READY after", "s"),
     "scale_opening_cpu": Figure("CPU time until all READY", "s"),
+    "simulation_rate": Figure("simulated calls", "calls per CPU second", target=Target("value", ">=", 50_000)),
+    "simulation_million": Figure("simulation of a million calls", "CPU s", target=Target("value", "<=", 25)),
+    "simulation_memory": Figure("simulation, most memory", "MB", "worst", Target("value", "<=", 120)),
 }

@@ -25,6 +25,8 @@ class Effort:
         subchannels: of the scale figures.
         idle_seconds: how long the scale figures watch a channel without calls.
         flips: how often all subchannels go out and come back.
+        simulated_calls: in a run of the simulation figures.
+        simulation_rounds: runs of them.
     """
 
     rounds: int = 480
@@ -42,6 +44,8 @@ class Effort:
     subchannels: int = 1_000
     idle_seconds: float = 30.0
     flips: int = 3
+    simulated_calls: int = 1_000_000
+    simulation_rounds: int = 3
 
 
 QUICK = Effort(
@@ -53,4 +57,6 @@ QUICK = Effort(
     subchannels=200,
     idle_seconds=5.0,
     flips=2,
+    simulated_calls=200_000,
+    simulation_rounds=1,
 )

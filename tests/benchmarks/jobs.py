@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import aio_calls, pick, publication, scale, sync_calls
+from tests.benchmarks import aio_calls, pick, publication, scale, simulation, sync_calls
 from tests.benchmarks.catalogue import Measurement
 from tests.benchmarks.contestants import HEALTHLB, NATIVE
 from tests.benchmarks.effort import Effort
 
-PARTS = ("latency", "throughput", "streaming", "pick", "scale")
+PARTS = ("latency", "throughput", "streaming", "pick", "scale", "simulation")
 FACES = ("sync", "aio")
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +55,7 @@ def plan(parts: tuple[str, ...], faces: tuple[str, ...], *, is_null: bool) -> It
     for part in parts:
         if part in ("latency", "throughput", "streaming"):
             yield from (Job(part=part, face=face, is_null=is_null) for face in faces)
-        elif part == "pick" and not is_null:
+        elif part in ("pick", "simulation") and not is_null:
             yield Job(part=part)
         elif part == "scale" and not is_null:
             for face in faces:
@@ -81,6 +81,8 @@ def measure(job: Job, effort: Effort) -> list[Measurement]:
     match job.part:
         case "pick":
             return [*pick.picks(effort), *publication.publications(effort)]
+        case "simulation":
+            return simulation.simulations(effort)
         case "scale":
             return scale.scale(effort, job.face, job.contestant)
         case _:

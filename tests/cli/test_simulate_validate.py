@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from healthlb.cli.simulate import validate
+from healthlb.simulation.sweep.executors import Done
 from healthlb.simulation.validation import Claim, examine
 
 GOOD = Claim(law="M/M/1", case="rho 0.5", expected=2.0, measure=lambda seed: 2.0 + 0.001 * (seed % 2))
@@ -17,7 +20,7 @@ BAD = Claim(law="Little", case="rho 0.8", expected=1.0, measure=lambda seed: 1.3
 
 def run(monkeypatch: pytest.MonkeyPatch, claims: list[Claim], *arguments: str) -> tuple[int, str]:
     monkeypatch.setattr(validate, "claims", lambda quick: claims)
-    result = CliRunner().invoke(validate.command, list(arguments))
+    result = CliRunner().invoke(validate.command, ["--jobs", "1", *arguments])
     return result.exit_code, result.output
 
 
@@ -50,7 +53,7 @@ def test_only_some_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_json_is_one_object_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validate, "claims", lambda quick: [GOOD, BAD])
-    result = CliRunner().invoke(validate.command, ["--json"])
+    result = CliRunner().invoke(validate.command, ["--json", "--jobs", "1"])
     rows = [json.loads(line) for line in result.stdout.splitlines()]
 
     assert [(row["law"], row["holds"]) for row in rows] == [("M/M/1", True), ("Little", False)]
@@ -79,3 +82,34 @@ def test_a_terminal_sees_the_same_lines(capsys: pytest.CaptureFixture[str]) -> N
     assert head.split()[0] == "law"
     assert line.split() == ["M/M/1", "rho", "0.5", "2.0000", "2.0005", "0.0004", "holds"]
     assert last == "1 of 1 laws hold (0 s)"
+
+
+def test_processes_come_to_the_same_in_the_same_order() -> None:
+    outputs = [
+        CliRunner().invoke(validate.command, ["--quick", "--only", "subsets", "--jobs", jobs]).output.splitlines()
+        for jobs in ("1", "2")
+    ]
+
+    assert len(outputs[0]) == 6
+    assert outputs[0][:-1] == outputs[1][:-1]
+
+
+class Losing:
+    """An executor whose workers die."""
+
+    workers = 2
+
+    def imap_unordered(self, fn: object, chunks: Iterable[Any]) -> Iterator[Done]:
+        for chunk in chunks:
+            yield Done(chunk, lost="its worker was ended by signal 9")
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_worker_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validate, "open_executor", lambda url, jobs: Losing())
+    code, output = run(monkeypatch, [GOOD])
+
+    assert code == 1
+    assert output.splitlines()[-1] == "Error: M/M/1: its worker was ended by signal 9"

@@ -42,7 +42,7 @@ _START = 1_000 * SECOND  # so that no time is 0 by chance
 _HEADER = {
     "title", "source", "service", "is_checked", "health", "outliers", "panic_threshold", "slow_start", "phases",
 }  # fmt: skip
-_INPUTS = {"title", "at", "events"}
+_INPUTS = {"title", "at", "stalls", "events"}
 _EXPECTATIONS = {
     "states", "state", "reasons", "serving", "ready", "picks", "failure", "effects", "facts", "is_rebuilt", "deadline",
     "absent", "ejected", "probes", "damped", "is_panicking", "weights",
@@ -93,7 +93,7 @@ class World:
     def play(self, phase: dict[str, Any]) -> None:
         """Let time run to the phase, then tell its events; check what it expects."""
         before = self.balancer.snapshot.ready
-        effects = self._run_to(_START + _ns(phase["at"])) if "at" in phase else []
+        effects = self._run_to(_START + _ns(phase["at"]), stalls=phase.get("stalls", False)) if "at" in phase else []
         for name, *values in phase.get("events", []):
             effects += self._tell(name, values)
         is_rebuilt = self.balancer.snapshot.ready is not before
@@ -113,10 +113,12 @@ class World:
         if "deadline" in phase:
             self._check_deadline(phase["deadline"])
 
-    def _run_to(self, end: int) -> list[Any]:
+    def _run_to(self, end: int, *, stalls: bool) -> list[Any]:
         if end < self._now:
             raise SpecError("time goes back")
         effects = []
+        if stalls:
+            self._now = end
         while (deadline := self.balancer.deadline) is not None and deadline <= end:
             self._now = max(self._now, deadline)
             effects += self._handle(Tick())

@@ -45,7 +45,7 @@ BROKEN: list[tuple[str, dict[str, Any], tuple[str, ...], str]] = [
     ("f9-stale-truth", {"policy.none.heartbeat": {"interval": "1s"}}, ("none",), "unnoticed"),
     ("f9-stale-truth", {"policy.heartbeat.heartbeat.timeout": "4s"}, (), "cost"),
     ("f10-stalled-client", {"faults.timeline.0": {"kind": "pause", "from": "10s", "until": "12s"}}, ("resilient",), "nobody-is-blamed"),
-    ("f10-stalled-client", {"faults.timeline.0": {"kind": "error", "target": "b*", "from": "14s", "until": "15s"}}, ("default",), "afterwards"),
+    ("f10-stalled-client", {"faults.timeline.0": {"kind": "error", "target": "b*", "from": "14s", "until": "15s"}}, ("default",), "nothing-lost"),
     ("r1-rolling-deploy", {"faults.timeline.0.drain": "10ms"}, (), "no-wait"),
     ("r1-rolling-deploy", {"faults.timeline.1.drain": "1ms"}, (), "one-service"),
     ("r1-rolling-deploy", {"backend.0.watch_lag": "15ms"}, (), "two-services"),

@@ -39,3 +39,13 @@ def test_what_comes_later_waits() -> None:
     assert seen == []
     engine.run(5)
     assert seen == [1]
+
+
+def test_what_is_to_be_first_is_done_before_all_else_at_its_time() -> None:
+    engine = Engine()
+    seen: list[str] = []
+    engine.at(5, seen.append, "other")
+    engine.first(5, lambda: seen.append("first"))
+    engine.run(5)
+
+    assert seen == ["first", "other"]

@@ -6,22 +6,29 @@ The one rule: nothing is said to hold that was not measured just now.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.text import Text
 
+from healthlb.simulation.sweep.executors import Executor, open_executor
 from healthlb.simulation.validation import Claim, Finding, claims, examine
+
+Numbered = tuple[int, Claim]
 
 
 @click.command("validate")
-@click.option("--quick", is_flag=True, help="Fewer calls and wider tolerances: about half a minute.")
+@click.option("--quick", is_flag=True, help="Fewer calls and wider tolerances: half a minute of CPU time.")
 @click.option("--only", default="", metavar="TEXT", help="Laws whose name or case contains TEXT.")
+@click.option("--jobs", type=click.IntRange(1, 1024), default=None,
+              help="Processes on this machine. [default: one a core]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per law.")
-def command(quick: bool, only: str, as_json: bool) -> None:
+def command(quick: bool, only: str, jobs: int | None, as_json: bool) -> None:
     """Check the simulator against queueing theory; exit with 1 if a law does not hold.
 
     Each law is simulated in independent replications. It holds when the mean is within 3.5 standard errors and the
@@ -31,20 +38,44 @@ def command(quick: bool, only: str, as_json: bool) -> None:
     if not chosen:
         raise click.UsageError(f"no law contains {only!r}")
     view = _JsonView() if as_json else _TerminalView(chosen) if sys.stdout.isatty() else _PlainView(chosen)
+    workers = min(jobs or os.cpu_count() or 1, len(chosen))
+    executor = open_executor("pool" if workers > 1 else "inline", workers)
     began = time.monotonic()
     failed = 0
     try:
-        for claim in chosen:
-            view.begin(claim)
-            finding = examine(claim)
+        for finding in _in_order(executor, chosen, view.begin):
             failed += not finding.holds
             view.end(finding)
     except KeyboardInterrupt:
         view.close("interrupted: the laws above were checked, the others were not")
         sys.exit(130)
+    except click.ClickException:
+        view.close("the laws above were checked, the others were not")
+        raise
+    finally:
+        executor.close()
     seconds = time.monotonic() - began
     view.close(f"{len(chosen) - failed} of {len(chosen)} laws hold ({seconds:.0f} s)")
     sys.exit(1 if failed else 0)
+
+
+def examine_numbered(numbered: Numbered) -> Finding:
+    """Examine a claim of a list."""
+    return examine(numbered[1])
+
+
+def _in_order(executor: Executor, chosen: list[Claim], begin: Callable[[Claim], None]) -> Iterator[Finding]:
+    """Yield what came of each claim, in their order; `begin` hears of the one that is waited for."""
+    done = executor.imap_unordered(examine_numbered, enumerate(chosen))
+    found: dict[int, Finding] = {}
+    for place, claim in enumerate(chosen):
+        begin(claim)
+        while place not in found:
+            one = next(done)
+            if one.lost:
+                raise click.ClickException(f"{one.chunk[1].law}: {one.lost}")
+            found[one.chunk[0]] = one.answer
+        yield found.pop(place)
 
 
 class _PlainView:

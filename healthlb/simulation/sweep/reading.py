@@ -94,7 +94,7 @@ class Table:
     def table(self, key: str) -> Table | None:
         """Return a table inside, None where there is none."""
         value = self._value(key, None)
-        return None if value is None else Table(value, f"{self.where}, [{key}]")
+        return None if value is None else type(self)(value, f"{self.where}, [{key}]")
 
     def mapping(self, key: str) -> dict[str, Any]:
         """Return a table inside as it is; empty where there is none."""

@@ -1,0 +1,133 @@
+"""The core with one thing wrong: each such mutant makes a check of a shipped scenario fail.
+
+Were one of them to survive, the scenarios would not test what they say. Each is a mistake that one could make.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from healthlb.core import damping, ejection, resolution, warmup
+from healthlb.core.backoff import BackoffDelays
+from healthlb.core.budget import RatioBudget, Throttle
+from healthlb.core.damping import Damping
+from healthlb.core.heartbeat import HeartbeatMachine
+from healthlb.core.messages import Code, Endpoint
+from healthlb.core.outlier import OutlierDetector
+from healthlb.core.panic import PanicMode
+from healthlb.core.pickers.least_request import LeastRequest
+from healthlb.core.resolution import Resolution
+from healthlb.core.restarts import Restarts
+from healthlb.core.subchannel import SubchannelMachine
+from healthlb.core.watching import Watching
+from tests.simulation.catalogue import failing_checks
+
+
+def nothing(*arguments: Any, **options: Any) -> None:
+    """Do nothing, where something ought to be done."""
+
+
+def always(*arguments: Any, **options: Any) -> bool:
+    """Say yes to everything."""
+    return True
+
+
+def restart_at_once(self: Any, lasted: int | None) -> int:
+    """As gRFC A17 has it, without a floor."""
+    return self._backoff.next() if lasted is None else 1_000_000  # type: ignore[no-any-return]
+
+
+def without_jitter(self: Any) -> int:
+    """The same delays for everybody."""
+    return round(next(self._delays))
+
+
+def without_growth(self: Any) -> int:
+    """Never any patience."""
+    return self._policy.initial_ns  # type: ignore[no-any-return]
+
+
+def never_late(self: Any, turn: Any) -> bool:
+    """Blame the backend for a loop that stood still."""
+    return self.ended(self._check, Code.DEADLINE_EXCEEDED, turn)  # type: ignore[no-any-return]
+
+
+def forget_none(self: Any, endpoints: Sequence[Endpoint], turn: Any) -> Any:
+    """An address that was once given stays for good."""
+    self.known = {**getattr(self, "known", {}), **original_resolved(self, endpoints, turn)}
+    return self.known
+
+
+def choose_alike(endpoints: Sequence[Endpoint], size: int, seed: int) -> tuple[Endpoint, ...]:
+    """Each client the first ones."""
+    return tuple(endpoints[:size])
+
+
+def choose_anew(endpoints: Sequence[Endpoint], size: int, seed: int) -> tuple[Endpoint, ...]:
+    """Others whenever the list changes."""
+    return tuple(random.Random(seed + len(endpoints)).sample(list(endpoints), min(size, len(endpoints))))
+
+
+def believe(self: Any, status: int, turn: Any) -> None:
+    """Whatever a Watch says, it is SERVING."""
+    self._signal(self._row.said(True, self.is_healthy), turn)
+
+
+def sick(self: Any, code: Code, details: str, turn: Any) -> None:
+    """Every end of a Watch is an illness, UNIMPLEMENTED too."""
+    original_closed(self, Code.UNKNOWN if code is Code.UNIMPLEMENTED else code, details, turn)
+
+
+def long_memory(record: Any, policy: Any, now: int) -> float:
+    """No penalty is ever forgotten."""
+    return record.figure  # type: ignore[no-any-return]
+
+
+original_resolved = Resolution.resolved
+original_closed = Watching.closed
+
+# What is put in the place of what, the scenario that notices, which policies are run, and the check that fails.
+MUTANTS: list[tuple[Any, str, Callable[..., Any], str, tuple[str, ...], str]] = [
+    (SubchannelMachine, "_disconnected", nothing, "f1-crash-flap", ("no-retry",), "loss"),
+    (BackoffDelays, "next", without_growth, "f2-flap-period", ("usual", "quick"), "resonance"),
+    (Watching, "_said", believe, "f3-health-flap", ("round-robin",), "ready-share"),
+    (PanicMode, "settle", nothing, "f4-correlated-flap", ("panic",), "panic"),
+    (PanicMode, "settle", nothing, "o3-panic", ("panic",), "panic-saves"),
+    (Damping, "_flapped", nothing, "f5-flap-damping", ("damping",), "fast-is-out"),
+    (damping, "_decayed", long_memory, "f5-flap-damping", ("damping",), "slow-is-not"),
+    (Restarts, "delay", restart_at_once, "f6-broken-health-service", (), "asked-seldom"),
+    (Watching, "closed", sick, "f6-broken-health-service", (), "absent-is-healthy"),
+    (OutlierDetector, "_eject", nothing, "f7-lying-health", ("ejection",), "ejected"),
+    (LeastRequest, "call_ended", nothing, "f8-sinkhole", ("penalty", "two-choices"), "penalty"),
+    (HeartbeatMachine, "suspect", nothing, "f9-stale-truth", ("heartbeat",), "suspicion"),
+    (HeartbeatMachine, "_send", nothing, "f9-stale-truth", ("heartbeat",), "suspicion"),
+    (HeartbeatMachine, "timed_out", never_late, "f10-stalled-client", ("default",), "nobody-is-blamed"),
+    (BackoffDelays, "next", without_jitter, "r3-reconnect-herd", ("jitter",), "spread"),
+    (warmup, "share", lambda policy, age: 1.0, "r4-cold-backend", ("slow-start", "at-once"), "slow-start"),
+    (Resolution, "resolved", forget_none, "r5-resolver-churn", ("round-robin",), "removed-ones"),
+    (resolution, "choose", choose_alike, "r6-subsets", ("five",), "five"),
+    (resolution, "choose", choose_anew, "r6-subsets", ("five",), "five-moves-few"),
+    (ejection, "excess", lambda tally, percent: -1, "o6-false-ejections", ("touchy",), "cap"),
+    (Throttle, "withdraw", always, "m2-retry-budget", ("throttle",), "throttle-bound"),
+    (RatioBudget, "withdraw", always, "m2-retry-budget", ("share",), "share-bound"),
+    (Throttle, "attempt_failed", nothing, "m3-budget-starvation", ("small-throttle",), "starves"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("owner", "name", "mutant", "scenario", "policies", "check"), MUTANTS)
+def test_a_mutant_is_killed(
+    owner: Any,
+    name: str,
+    mutant: Callable[..., Any],
+    scenario: str,
+    policies: tuple[str, ...],
+    check: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(owner, name, mutant)
+
+    assert check in failing_checks(scenario, {}, policies)
