@@ -1,7 +1,7 @@
 """Draws docs/images/gallery/*.svg and the tables of docs/gallery.md from real runs: `python docs/draw_gallery.py`.
 
-Each picture is a figure of the report that `healthlb simulate run NAME --html FILE` writes. Maps take minutes, the others
-seconds; names of pictures as arguments draw those alone.
+Each picture is a figure of the report that `healthlb simulate run NAME --html FILE` writes. Maps take minutes, the
+others seconds; names of pictures as arguments draw those alone.
 """
 
 from __future__ import annotations
@@ -93,10 +93,13 @@ PICTURES = (
     Picture("blind-spot", "o5-blind-spot", _lanes("success-rate"), ("error_ratio", "ejections"),
             "Ejection by success rate: four bad backends are seen, five are not"),
     Picture("retry-storm", "m1-retry-storm", lambda runs: overlay.successes(runs, "over"),
-            ("goodput", "attempts_per_request", "wasted"), "Three seconds at a tenth of the speed, and what retries make of it"),
+            ("goodput", "attempts_per_request", "wasted"),
+            "Three seconds at a tenth of the speed, and what retries make of it"),
     Picture("retry-budget", "m2-retry-budget", lambda runs: overlay.successes(runs, "over"),
-            ("goodput", "attempts_per_request", "wasted"), "The same dip with three retries, with and without a budget"),
-    Picture("starvation", "m3-budget-starvation", lambda runs: balance.tokens(runs["small-throttle"], "tokens", LEFT),
+            ("goodput", "attempts_per_request", "wasted"),
+            "The same dip with three retries, with and without a budget"),
+    Picture("starvation", "m3-budget-starvation",
+            lambda runs: balance.tokens(runs["small-throttle"], "tokens", LEFT),
             ("error_ratio", "retries", "tokens_min"), "One dead backend of eight empties gRPC's throttle"),
 )  # fmt: skip
 MAPS = (
@@ -127,7 +130,8 @@ def _cells(picture: Picture, run: RunRecord) -> list[str]:
 
 def with_table(page: str, name: str, table: str) -> str:
     """Return the page with the table after the mark of this name."""
-    found, count = re.subn(rf"(<!-- numbers: {name} -->\n\n).*?(?=\n\n)", lambda mark: mark[1] + table, page, flags=re.DOTALL)
+    mark = rf"(<!-- numbers: {name} -->\n\n).*?(?=\n\n)"
+    found, count = re.subn(mark, lambda match: match[1] + table, page, flags=re.DOTALL)
     assert count == 1, f"{PAGE} has no mark for {name}"
     return found
 

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 from xml.etree import ElementTree
 
@@ -14,6 +15,9 @@ import pytest
 from healthlb.simulation.check_math import FUNCTIONS
 from healthlb.simulation.scenario_file import catalogue
 from healthlb.simulation.sweep import simulating
+from healthlb.simulation.sweep.designs import in_seconds
+from healthlb.simulation.sweep.files import read
+from healthlb.simulation.sweep.rounds import Rounds
 from tests.docs.pages import ROOT, links
 
 PAGE = ROOT / "docs" / "gallery.md"
@@ -85,7 +89,9 @@ def test_tables_say_what_the_runs_come_to(picture: object) -> None:
 
     assert told is not None
     assert units(told[1]) == units(measured)
-    assert numbers(told[1]) == pytest.approx(numbers(measured), rel=0.05, abs=0.02), "python docs/draw_gallery.py draws it again"
+    assert numbers(told[1]) == pytest.approx(numbers(measured), rel=0.05, abs=0.02), (
+        "python docs/draw_gallery.py draws it again"
+    )
 
 
 def test_prose_says_what_the_scenarios_have() -> None:
@@ -114,6 +120,34 @@ def test_maps_show_what_the_page_says_of_them() -> None:
 def cells(name: str) -> dict[tuple[float, float], float]:
     """The cells of a map by what they say when pointed at."""
     titles = (element.text or "" for element in parsed(name).iter(f"{SVG}title"))
-    found = [re.findall(r"(?:^|[ :])(\d+(?:\.\d+)?)(\xa0ms|\xa0µs|\xa0s)?(?=,|:|$)", title) for title in titles if ": " in title]
+    found = [
+        re.findall(r"(?:^|[ :])(\d+(?:\.\d+)?)(\xa0ms|\xa0µs|\xa0s)?(?=,|:|$)", title)
+        for title in titles
+        if ": " in title
+    ]
     size = {"\xa0ms": 1e-3, "\xa0µs": 1e-6}
     return {(float(x), float(y)): float(value) * size.get(unit, 1.0) for (x, _), (y, _), (value, unit) in found}
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "policy", "metric"),
+    [
+        ("flap-period-map", (0.3, 0.5), "plain", "rate"),
+        ("flap-period-map", (5, 0.5), "plain", "rate"),
+        ("retry-storm-map", (0.5, 2), "no-retry", "back"),
+        ("retry-storm-map", (0.35, 2), "no-retry", "back"),
+        ("many-clients-least-request", (1, 0.9), "least-request", "mean"),
+        ("many-clients-round-robin", (64, 0.7), "round-robin", "mean"),
+    ],
+)
+def test_cells_of_maps_are_what_runs_come_to(name: str, place: tuple[float, float], policy: str, metric: str) -> None:
+    sweep = read(
+        simulating.find_sweep(next(each.sweep for each in GALLERY.MAPS if each.name == name)), simulating.find_scenario
+    )
+    asked = next(iter(Rounds(sweep, "", lambda key: None, simulating.judge_of(sweep))))
+    wanted = sorted(place)
+    of_place = [cell for cell in asked if cell.policy == policy and sorted(in_seconds(value) or 0 for _, value in cell.overrides) == wanted]  # fmt: skip
+    measured = [simulating.simulate(sweep.world, cell).metrics[metric] for cell in of_place[:2]]
+
+    # One or two runs of a mean of several.
+    assert fmean(measured) == pytest.approx(cells(name)[place], rel=0.25, abs=0.02)
