@@ -87,11 +87,10 @@ class RatioBudget:
             return True
 
     def left(self, now: int) -> float:
-        """Return what is left as a share of what is allowed in any case; above that it is 1."""
+        """Return what is left as a share of what is allowed in any case; above that it is 1. It changes nothing."""
         with self._lock:
-            if now >= self._current_ends_at:
-                self._turn(now)
-            left = self._balance + self._current
+            young = sum(amount for ends_at, amount in self._slices if ends_at + self._ttl > now)
+            left = self._reserve + young + (self._current if self._current_ends_at + self._ttl > now else 0)
         return max(0.0, min(1.0, left / max(_ATTEMPT, self._reserve)))
 
     def _turn(self, now: int) -> None:

@@ -153,7 +153,7 @@ class Call(CallAttempts):
                 return wait
             self.wait = wait
             if wait.ends_at is not None and wait.ends_at != self.deadline:
-                client.engine.at(wait.ends_at, client.end_wait, self, wait)
+                client.engine.at(wait.ends_at, client.awake, self.wait_ended, wait)
         return None
 
     def wait_ended(self, wait: Wait) -> None:
@@ -175,7 +175,7 @@ class Call(CallAttempts):
                 self._start(action)
             elif isinstance(action, WakeAt):
                 self._wakes_at = action.at
-                client.engine.at(action.at, client.wake, self, action.at)
+                client.wake_at(self, action.at)
             elif isinstance(action, Cancel):
                 attempt = self.live.pop(action.attempt, None)
                 if attempt is not None:
@@ -200,7 +200,7 @@ class Call(CallAttempts):
     def wake(self, at: int) -> None:
         """A timer has come that may have been replaced."""
         if not self.is_over and at == self._wakes_at:
-            self.perform(self.woke(at), Code.OK)
+            self.perform(self.woke(self.client.engine.now), Code.OK)
 
     def attempt_ended(self, attempt: Attempt, now: int) -> None:
         """An attempt has ended well."""
@@ -239,5 +239,7 @@ class Call(CallAttempts):
     def _finish(self, code: Code) -> None:
         if not self.is_over:
             self.is_over = True
+            # They know the call as well: no cycle is left for the garbage collector.
+            self.live.clear()
             self._end_wait()
             self.client.call_over(self, code)

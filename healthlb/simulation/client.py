@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from heapq import heappush
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ from healthlb.core.failover import CallPolicy, Start, call_policy
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, ConnectivityState
 from healthlb.core.pickers import ANY_CALL, CallEnd, PickerFactory
-from healthlb.core.waiting import Wait
 from healthlb.simulation.call import Attempt, Call
 from healthlb.simulation.deadlines import Deadlines
 from healthlb.simulation.scenario import ClientGroup, Policy
@@ -92,9 +92,12 @@ class Client:
         self._connections: dict[Subchannel, Connection] = {}
         self._deferred: list[tuple[Callable[..., object], tuple[object, ...]]] = []
         self._pays = not isinstance(self.budget, NoBudget)
-        self._deadlines = Deadlines(engine, self.expire)
+        # Of calls that are one attempt so far, of others, and of attempts by themselves.
+        self._deadlines = Deadlines(engine, partial(self.awake, self.time_out))
         self._call_deadlines = Deadlines(engine, self.expire_call)
-        self._timeouts = Deadlines(engine, self.expire)
+        self._timeouts = Deadlines(engine, partial(self.awake, self.time_out))
+        self._hedges = Deadlines(engine, self._hedge)
+        self._hedging_delay = self.policy.call.hedging_delay or -1
 
     # --- calls ---------------------------------------------------------------------------------------
 
@@ -272,6 +275,7 @@ class Client:
         now = self.engine.now
         del self.open_calls[call]
         self._call_deadlines.live.pop(call, None)
+        self._hedges.live.pop(call, None)
         self.waiting.pop(call, None)
         if self._trace is not None:
             self._trace.ended(now, self, call.number, code)
@@ -332,28 +336,27 @@ class Client:
 
     # --- timers --------------------------------------------------------------------------------------
 
-    def _awake(self, act: Callable[..., object], *arguments: object) -> None:
+    def awake(self, act: Callable[..., object], *arguments: object) -> None:
         """Do something now, or once the event loop goes on."""
         if self.is_stalled:
             self._deferred.append((act, arguments))
         else:
             act(*arguments)
 
-    def expire(self, attempt: Attempt) -> None:
-        """The deadline of a call has come that is its first attempt and no more, or an attempt's own timeout."""
-        self._awake(self.time_out, attempt)
-
     def expire_call(self, call: Call) -> None:
         """The deadline of a call has come."""
-        self._awake(call.expire)
+        self.awake(call.expire)
 
-    def wake(self, call: Call, at: int) -> None:
-        """A timer of a call's plan has come."""
-        self._awake(call.wake, at)
+    def wake_at(self, call: Call, at: int) -> None:
+        """Set the timer of a call's plan; one that was set before means nothing any more."""
+        self._hedges.live.pop(call, None)
+        if at == self.engine.now + self._hedging_delay:
+            self._hedges.add(call, at)
+        else:
+            self.engine.at(at, self.awake, call.wake, at)
 
-    def end_wait(self, call: Call, wait: Wait) -> None:
-        """A call has waited as long as it may."""
-        self._awake(call.wait_ended, wait)
+    def _hedge(self, call: Call) -> None:
+        self.awake(call.wake, self.engine.now)
 
     # --- the host's word -----------------------------------------------------------------------------
 

@@ -151,7 +151,7 @@ def belief_of(view: SubchannelView, is_on_probe: bool) -> str:
         return "READY"
     if view.is_ejected:
         return "probe" if is_on_probe else "ejected"
-    if getattr(view, "is_damped", False):
+    if view.is_damped:
         return "damped"
     return view.state.name
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from healthlb.simulation.checks import check_expectation
 from healthlb.simulation.durations import parse_duration
-from healthlb.simulation.scenario import SECOND, Expectation, Policy, Scenario
+from healthlb.simulation.scenario import SECOND, BackendGroup, ClientGroup, Expectation, Policy, Scenario
 from healthlb.simulation.scenario_policy import default_policy, read_policy
 from healthlb.simulation.scenario_table import ScenarioError, Table
 from healthlb.simulation.scenario_world import read_addresses, read_backends, read_clients, read_faults, zones_of
@@ -165,7 +165,7 @@ def parse_scenario(content: Mapping[str, Any], source: str = "scenario") -> Scen
         policies=policies,
         faults=read_faults(_fault_tables(table), zones_of(backends), zones_of(clients), duration),
         addresses=_read_resolver(table, zones_of(backends)),
-        parameters=_read_parameters(table.table("parameters")),
+        parameters={**_own_numbers(backends[0], clients[0], warmup), **_read_parameters(table.table("parameters"))},
         expect=_read_expectations(table.table("expect"), policies),
         tags=table.texts("tags"),
     )
@@ -201,6 +201,17 @@ def _read_resolver(table: Table, backends: Mapping[str, str]) -> tuple[str, ...]
     addresses = read_addresses(inner, backends) if "addresses" in inner else None
     inner.done()
     return addresses
+
+
+def _own_numbers(backends: BackendGroup, clients: ClientGroup, warmup: int) -> dict[str, float]:
+    """Return what checks may name of the world itself: that of the first groups, times in seconds."""
+    numbers = {
+        "slots": float(backends.slots),
+        "service": backends.service.mean / SECOND,
+        "wire": backends.wire / SECOND,
+        "warmup": warmup / SECOND,
+    }
+    return numbers if clients.deadline is None else {**numbers, "deadline": clients.deadline / SECOND}
 
 
 def _read_parameters(table: Table) -> dict[str, float]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from healthlb.config import Failover, HealthCheck, Heartbeat, SlowStart, Subset
+from healthlb.config import Failover, FlapDamping, HealthCheck, Heartbeat, SlowStart, Subset
 from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
 from healthlb.config_overload import Overload
 from healthlb.core.pickers import PickerSource, make_factory, picker_names, service_config_picker
@@ -27,8 +27,9 @@ from healthlb.simulation.scenario_table import Table
 
 PICKER_ALIASES = {"rr": "round_robin", "p2c": "least_request", "wrr": "weighted_round_robin", "ewma": "peak_ewma"}
 KEYS = (
-    *("preset", "picker", "service", "health", "heartbeat", "failover", "retries", "budget", "outliers", "outlier"),
-    *("overload", "subset", "panic_threshold", "panic", "slow_start"),
+    *("preset", "picker", "service", "health", "heartbeat", "damping", "failover", "retries", "budget"),
+    *("attempt_timeout", "codes", "outliers", "outlier", "overload", "subset", "panic_threshold", "panic"),
+    "slow_start",
 )
 PRESETS = ("default", "resilient")
 
@@ -64,7 +65,7 @@ def read_policy(name: str, table: Table) -> Policy:
         health=_read_health(table, base.health),
         failover=_read_failover(table, base.failover),
         outliers=_read_outliers(table, base.outliers),
-        subset=_optional(table, "subset", Subset, None),
+        subset=_read_subset(table),
         overload=_optional(table, "overload", Overload, base.overload),
         extra=_read_extra(table, picker),
     )
@@ -120,25 +121,40 @@ def _read_health(table: Table, base: HealthCheck) -> HealthCheck:
         health = read_config(table.table("health"), HealthCheck, base if "preset" in table else None)
     if "heartbeat" in table:
         health = replace(health, heartbeat=_optional(table, "heartbeat", Heartbeat, None))
+    if "damping" in table:
+        health = replace(health, damping=_optional(table, "damping", FlapDamping, None))
     return health
 
 
+def _read_subset(table: Table) -> Subset | None:
+    size = table.raw("subset", None)
+    if isinstance(size, Mapping) or size is None or size is False:
+        subset: Subset | None = _optional(table, "subset", Subset, None)
+        return subset
+    return Subset(size=table.count("subset", low=1))
+
+
 def _read_failover(table: Table, base: Failover | None) -> Failover | None:
-    short = [name for name in ("retries", "budget") if name in table]
+    short = [name for name in ("retries", "budget", "attempt_timeout", "codes") if name in table]
     if "failover" in table:
         if short:
             raise table.error(f"{table.key(short[0])} and {table.key('failover')} say the same; give one of them")
         failover: Failover | None = _optional(table, "failover", Failover, base)
         return failover
-    retries = table.count("retries", None, low=0, high=19)
-    budget = table.raw("budget", False)
     if not short:
         return base
-    if retries is None:
-        raise table.error(f"{table.key('budget')} needs {table.key('retries')}")
-    if retries == 0:
-        return None
-    return Failover(max_attempts=retries + 1, budget=None if budget is False else read_budget(table.table("budget")))
+    if "retries" not in table:
+        raise table.error(f"{table.key(short[0])} needs {table.key('retries')}")
+    retries = table.count("retries", low=0, high=19)
+    timeout = table.duration("attempt_timeout", None, low=1)
+    has_budget = table.raw("budget", False) is not False
+    return None if retries == 0 else table.checked(
+        Failover,
+        max_attempts=retries + 1,
+        budget=read_budget(table.table("budget")) if has_budget else None,
+        attempt_timeout=None if timeout is None else timeout / 1e9,
+        **({"codes": table.texts("codes")} if "codes" in table else {}),
+    )  # fmt: skip
 
 
 def _read_outliers(table: Table, base: Outliers | None) -> Outliers | None:
@@ -165,7 +181,9 @@ def _short_outliers(table: Table) -> Outliers:
     consecutive = table.count("consecutive", None, low=1)
     hosts, volume = table.count("hosts", 5, low=1), table.count("volume", None, low=1)
     is_silent = threshold is None and factor is None and consecutive is None
-    rate = SuccessRate(stdev_factor=factor or 1900, minimum_hosts=hosts, request_volume=volume or 100)
+    rate = SuccessRate(
+        stdev_factor=1900 if factor is None else factor, minimum_hosts=hosts, request_volume=volume or 100
+    )
     failures = FailurePercentage(
         threshold=85 if threshold is None else threshold, minimum_hosts=hosts, request_volume=volume or 50
     )
@@ -187,12 +205,19 @@ def _read_extra(table: Table, picker: PickerSource) -> dict[str, object]:
     panic = table.number("panic_threshold" if "panic_threshold" in table else "panic", 0.0, low=0, high=1)
     if panic:
         extra["panic_threshold"] = panic
-    slow_start = _optional(table, "slow_start", SlowStart, None)
+    slow_start = _read_slow_start(table)
     if slow_start is not None:
         if not getattr(make_factory(picker, Streams(0).stream("check")), "reads_weight", True):
             raise table.error(f"{table.key('slow_start')} needs a picker that reads weights, as weighted_round_robin")
         extra["slow_start"] = slow_start
     return extra
+
+
+def _read_slow_start(table: Table) -> SlowStart | None:
+    if isinstance(table.raw("slow_start", None), str):
+        return SlowStart(window=table.duration("slow_start", low=1) / 1e9)
+    slow_start: SlowStart | None = _optional(table, "slow_start", SlowStart, None)
+    return slow_start
 
 
 def _optional(table: Table, name: str, kind: type[Any], base: Any) -> Any:

@@ -46,6 +46,7 @@ class Tally:
         self.counted = [Histogram() for _ in range(seconds)]
         self.early = [Histogram() for _ in range(seconds)]
         self.failures: dict[str, int] = {}
+        self._charged: dict[Budget, None] = {}
         self._latencies: list[int] = []
         self._early_latencies: list[int] = []
         self.again = self.hedges = self.unsent = 0
@@ -59,6 +60,9 @@ class Tally:
         self._latencies.clear()
         self._early_latencies.clear()
         self.bin = now // BIN
+        for budget in tuple(self._charged):
+            if self._see(budget, now) >= 1.0:
+                del self._charged[budget]
 
     def succeeded(self, arrived_at: int, now: int) -> None:
         """A call has ended well."""
@@ -76,10 +80,15 @@ class Tally:
             self.failures[name] = self.failures.get(name, 0) + 1
 
     def attempt_failed(self, budget: Budget, now: int) -> None:
-        """An attempt has failed; see what is left of what pays for others."""
+        """An attempt has failed; follow what is left of what pays for others, until that is whole again."""
+        if self._see(budget, now) < 1.0:
+            self._charged[budget] = None
+
+    def _see(self, budget: Budget, now: int) -> float:
         left = budget.left(now)
         if left < self.tokens[self.bin]:
             self.tokens[self.bin] = left
+        return left
 
     def latency(self) -> Histogram:
         """Return the latencies of all calls that ended well and began after the warm-up."""

@@ -102,4 +102,4 @@ def test_options_are_those_of_the_commands() -> None:
     told = names([row[0] for row in ROWS if row[0].startswith("`-")])
 
     short = {"-o": "--output", "-v": "--verbose"}
-    assert {short.get(option, option) for option in (text.split()[0] for text in told)} == options - {"--tag", "--html"}
+    assert {short.get(option, option) for option in (text.split()[0] for text in told)} == options - {"--tag"}

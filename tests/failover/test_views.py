@@ -163,12 +163,16 @@ def test_an_interceptor_sees_one_call_and_every_attempt_has_its_metadata(face: F
     def refuse_one(request: Any, context: grpc.ServicerContext) -> Any:
         fail(context)
 
+    def answer_one(request: Any, context: grpc.ServicerContext) -> bytes:
+        # All are read first: grpc.aio may hide the status of a call that it is still writing to (1.85.1).
+        return b"answer" if isinstance(request, bytes) or list(request) else b""
+
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
-        yield b"answer"
+        yield answer_one(request, context)
 
     is_stream = arity.endswith("stream")
     one: Any = {arity: refuse if is_stream else refuse_one}
-    other: Any = {arity: answer if is_stream else lambda request, context: b"answer"}
+    other: Any = {arity: answer if is_stream else answer_one}
     seen: list[str] = []
     with Local(**one) as first, Local(**other) as second:
         client = intercepted(face, [first.address, second.address], seen)

@@ -168,7 +168,10 @@ def test_a_whole_file() -> None:
             ),
         ),
         policies={"plain": Policy(name="plain", health=HealthCheck(heartbeat=None), failover=None, outliers=None, overload=None)},
-        parameters={"period": 2.0, "crashes": 10.0},
+        parameters={
+            "slots": 4.0, "service": 0.01, "wire": 0.001, "deadline": 0.3, "warmup": 2.0,
+            "period": 2.0, "crashes": 10.0,
+        },
         faults=(
             Fault(
                 kind="crash",
@@ -202,6 +205,7 @@ def test_what_a_file_does_not_say() -> None:
         backends=(BackendGroup(count=4, service=Deterministic(10 * MILLISECOND)),),
         clients=(ClientGroup(load=Load(rho=0.5)),),
         policies={"default": Policy(name="default")},
+        parameters={"slots": 1.0, "service": 0.01, "wire": 0.001, "warmup": 0.0},
     )
 
 
@@ -250,6 +254,14 @@ def test_what_a_policy_does_not_name_is_off() -> None:
             'retries = 1\nbudget = { ratio = 0.1, ttl = "5s" }',
             "failover = { max_attempts = 2, budget = { ratio = 0.1, ttl = 5 } }",
         ),
+        (
+            'retries = 1\nattempt_timeout = "200ms"\ncodes = ["INTERNAL"]',
+            'failover = { max_attempts = 2, budget = false, attempt_timeout = 0.2, codes = ["INTERNAL"] }',
+        ),
+        ("damping = { half_life = 5, max_suppress = 20 }", "health = { heartbeat = false, damping = { half_life = 5, max_suppress = 20 } }"),
+        ("subset = 5", "subset = { size = 5 }"),
+        ('picker = "wrr"\nslow_start = "10s"', 'picker = "weighted_round_robin"\nslow_start = { window = 10 }'),
+        ("outlier = { stdev_factor = 0 }", "outliers = { consecutive_failures = false, consecutive_connection_failures = false, success_rate = { stdev_factor = 0 }, failure_percentage = false }"),
         ("panic = 0.5", "panic_threshold = 0.5"),
         ("panic = 0", ""),
         ("outlier = false", "outliers = false"),
@@ -503,6 +515,10 @@ POLICIES = {
     "picker = { name = 'p2c', choice_count = 1 }": "loadBalancingConfig.least_request: LeastRequest.choice_count",
     "retries = 20": "policy.p.retries must be a number at least 0 and at most 19, not 20",
     "retries = 1\nfailover = {}": "policy.p.retries and policy.p.failover say the same; give one of them",
+    "codes = ['INTERNAL']": "policy.p.codes needs policy.p.retries",
+    "subset = 0": "policy.p.subset must be a number at least 1, not 0",
+    "slow_start = 'soon'": "policy.p.slow_start must be a duration",
+    "retries = 1\ncodes = ['FINE']": "Failover.codes must hold names",
     "budget = { ratio = 1 }": "policy.p.budget needs policy.p.retries",
     "retries = 1\nbudget = { ratio = 0.1, max_token = 1 }": "policy.p.budget.max_token is unknown",
     "retries = 1\nbudget = { max_tokens = 10, ratio = 0 }": "policy.p.budget.ratio must be a number at least 0.001, not 0",

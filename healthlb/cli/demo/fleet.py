@@ -98,8 +98,11 @@ class BackendProcess:
         self._forget()
 
     def freeze(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
-        self._running().send_signal(signal.SIGSTOP)
+        """SIGSTOP: connections stay open and nothing answers; returns once it stands still."""
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        # The kernel wakes and ends whoever stands still when the demo dies, and nobody who is yet to stop.
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """SIGCONT."""
