@@ -156,7 +156,7 @@ class HeardAround(Around):
 class GossipHost(CoreHost):
     """A host that makes life hard for its core, as an event loop may.
 
-    Now and then it repeats what an old Watch or Check has said. And after a stall it tells of timers that are due first,
+    Now and then it repeats what an old Watch or Check has said. And after a stall it tells of due timers first, and
     then of what has come meanwhile.
     """
 
