@@ -127,11 +127,14 @@ class CoreHost:
             self.soon(self._run_resolver)
 
     def _run_resolver(self) -> None:
-        self.around.resolve(self._resolved)
-        self._hear()
+        if self._answers:
+            self._answers = deque([self._answers[-1]])
+            self._hear()
+        else:
+            self.around.resolve(self._resolved)
 
     def _hear(self) -> None:
-        # A resolver of the library that fails has ended; what is new meanwhile is heard when it is asked again.
+        # A resolver of the library that fails has ended; what is true by then is heard when it is asked again.
         while self._answers and self._is_resolving:
             answer = self._answers.popleft()
             self._is_resolving = not isinstance(answer, str)

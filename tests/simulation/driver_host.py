@@ -110,7 +110,14 @@ class WorldResolver:
         self._around.resolve(self._told.put_nowait)
 
     async def resolve(self, update: Callable[[Sequence[Endpoint]], None]) -> None:
-        self.refresh()
+        # What is true now, and not all that was meanwhile.
+        last = None
+        while not self._told.empty():
+            last = self._told.get_nowait()
+        if last is None:
+            self.refresh()
+        else:
+            self._told.put_nowait(last)
         while True:
             word = await self._told.get()
             if isinstance(word, str):
