@@ -179,28 +179,33 @@ def test_corrupt_lines_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("schema = 1", "schema = 2", "schema = 2, must be a whole number from 1 to 1"),
+        ("schema = 1", "schema = 2", "schema must be a number at least 1 and at most 1, not 2"),
         ('name = "small"', "nam = 1", "name is missing"),
-        ("steps = 3", "stepz = 3", "unknown key 'stepz'; did you mean 'steps'?"),
-        ("from = 0.1", "from = 0.9", "to = 0.5, must be a number greater than 0.9"),
-        ('path = "backend.b.slots"', 'path = "backend.c.slots"', "axis 2: path 'backend.c.slots'"),
+        ("steps = 3", "stepz = 3", "axis[0].stepz is unknown (did you mean steps?)"),
+        ("from = 0.1", "from = 0.9", "axis[0].to must be a number above 0.9, not 0.5"),
+        ('path = "backend.b.slots"', 'pat = "backend.b.slots"', "axis[1].path is missing"),
+        ('path = "backend.b.slots"', 'path = "backend.c.slots"', "path 'backend.c.slots': there is no 'c'"),
+        ('name = "slots"', 'name = "rho"', "axis[1].name must be another than that of an axis before, not 'rho'"),
         ("values = [1, 2]", "values = [1, 0]", "axis slots = 0"),
-        ("values = [1, 2]", "values = [1, 1]", "must have each once"),
-        ("p99 < 0.06", "p99 < ", "checks.fast = 'p99 < '"),
+        ("values = [1, 2]", "values = [1, 1]", "axis[1].values must be a list that has each once"),
+        ("p99 < 0.06", "p99 < ", "checks.fast: 'p99 <' is no expression"),
         ("p99 < 0.06", "speed < 0.06", "must not name 'speed'"),
         ("p99 < 0.06", "ok_in(0, 1) > 1", "must not call 'ok_in'; it may in [measures]"),
-        ("ok_in(0, 0.2)", "ok_ni(0, 0.5)", "there is no function 'ok_ni'"),
+        ("ok_in(0, 0.2)", "ok_ni(0, 0.2)", "there is no function 'ok_ni'"),
         ("ok_in(0, 0.2)", "ci95('p99')", "must be of a single run"),
         ('"goodput", "p99"', '"goodput", "p98"', "metrics = 'p98', must be a metric or a measure"),
-        ("replications = 2", "replications = 0", "replications = 0, must be a whole number from 1 to"),
-        ("replications = 2", 'replications = 2\ndesign = "random"', "must be one of grid, sobol, lhs"),
+        ('"goodput", "p99"', '"p99", "p99"', "metrics must be a list of texts, not empty and each once"),
+        ("replications = 2", "replications = 0", "replications must be a number at least 1"),
+        ("replications = 2", 'replications = 2\ndesign = "random"', "design must be one of grid, sobol, lhs"),
         ("replications = 2", 'replications = 2\ndesign = "sobol"', "points is missing"),
-        ("replications = 2", 'replications = 2\npolicies = ["worse"]', "must be of the scenario's: plain, tuned"),
-        ("replications = 2", 'replications = 2\nexpect = ["ever"]', "expect = 'ever', must be of the scenario's checks: never"),
-        ("[checks]", "[stop]\nmetric = 'p99'\n[checks]", "must have either relative or absolute"),
-        ("[checks]", "[refine]\naxis = 'slots'\ncheck = 'p99 < 1'\ntolerance = 1\n[checks]", "must be one of rho"),
-        ("[checks]", "[boundary]\nzero = 'rho - size'\n[checks]", "must not name 'size'; there are rho, slots"),
-        ("picker = \"rr\"", "picker = \"rrr\"", "picker"),
+        ("replications = 2", 'replications = 2\npolicies = ["worse"]', "policies must be of the scenario's, plain, tuned, not 'worse'"),
+        ("replications = 2", 'replications = 2\nexpect = ["ever"]', "expect must be of the scenario's, never, not 'ever'"),
+        ("replications = 2", "replications = 100000000", "replications must be a number"),
+        ("[checks]", "[stop]\nmetric = 'p99'\n[checks]", "stop must have either relative or absolute"),
+        ("[checks]", "[refine]\naxis = 'slots'\ncheck = 'p99 < 1'\ntolerance = 1\n[checks]", "refine.axis must be one of rho"),
+        ("[checks]", "[boundary]\nzero = 'rho - size'\n[checks]", "boundary.zero must not name 'size'; there may be rho, slots"),
+        ("[checks]", "[map]\nx = 'rho'\ny = 'rho'\n[checks]", "map.y must be another axis than x, not 'rho'"),
+        ('picker = "rr"', 'picker = "rrr"', "picker"),
         ("schema = 1", "schema = ", "Invalid value"),
     ],
 )  # fmt: skip
@@ -230,3 +235,11 @@ def test_maps_are_written(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert f"maps: {page}" in result.stdout
     assert "24 cells over rho, slots; policies: plain, tuned." in page.read_text()
+
+
+def test_results_that_cannot_be_kept_are_told_of(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    result = ran(write(tmp_path), "--out", tmp_path / "taken" / "out")
+
+    assert result.exit_code == 1
+    assert "results cannot be kept: " in result.stderr

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import click
 import pytest
 
 from healthlb.cli.simulate.sweep import command
+from healthlb.simulation.scenario_table import REQUIRED, Table
 from healthlb.simulation.sweep import files, simulating
-from healthlb.simulation.sweep.reading import Table
 from tests.docs.pages import ROOT
 
 TEXT = (ROOT / "docs" / "sweeps.md").read_text()
@@ -29,9 +30,16 @@ class Recording(Table):
 
     asked: dict[str, set[str]] = {}  # noqa: RUF012
 
-    def end(self) -> None:
-        super().end()
-        self.asked.setdefault(self.where.rpartition(", ")[2], set()).update(self._known)
+    def raw(self, name: str, default: Any = REQUIRED) -> Any:
+        self.asked.setdefault(self.key("").rstrip("."), set()).add(name)
+        return super().raw(name, default)
+
+    def table(self, name: str) -> Table:
+        return Recording(self.source, self.key(name), self.raw(name, {}))
+
+    def tables(self, name: str) -> list[Table]:
+        items = self.raw(name)
+        return [Recording(self.source, f"{name}[{place}]", item) for place, item in enumerate(items)]
 
 
 @pytest.fixture
@@ -40,7 +48,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     monkeypatch.setattr(Recording, "asked", {})
     files.parse(WHOLE, "f", lambda name: WORLD)
     absolute = {"metric": "ok", "absolute": 1}
-    files.parse({**WHOLE, "design": "sobol", "points": 4, "refine": None, "stop": absolute}, "f", lambda name: WORLD)
+    spread = {key: value for key, value in WHOLE.items() if key != "refine"} | {"design": "sobol", "points": 4}
+    files.parse({**spread, "stop": absolute}, "f", lambda name: WORLD)
     return Recording.asked
 
 
@@ -50,18 +59,18 @@ def rows(head: str) -> list[str]:
 
 
 def test_keys_of_the_file_are_those_of_the_format(asked: dict[str, set[str]]) -> None:
-    told: dict[str, set[str]] = {"f": set()}
+    told: dict[str, set[str]] = {"": set()}
     for cell in rows("key |"):
         table, keys = re.fullmatch(r" (?:`\[\[?(\w+)\]?\]([^`]*)`)? ?(?:.*)", cell).groups()  # type: ignore[union-attr]
-        told["f"] |= {table} if table else set(re.findall(r"\w+", cell))
+        told[""] |= {table} if table else set(re.findall(r"\w+", cell))
         if table and keys:
-            told[f"[{table}]"] = set(re.findall(r"\w+", keys))
+            told[table] = set(re.findall(r"\w+", keys))
 
     assert told == {where: asked[where] for where in told}
 
 
 def test_keys_of_an_axis_are_those_of_the_format(asked: dict[str, set[str]]) -> None:
-    assert {key for cell in rows("key of an axis") for key in re.findall(r"\w+", cell)} == asked["axis 1"] | asked["axis 2"]
+    assert {key for cell in rows("key of an axis") for key in re.findall(r"\w+", cell)} == asked["axis[0]"] | asked["axis[1]"]
 
 
 def test_options_are_those_of_the_command() -> None:

@@ -67,6 +67,8 @@ def command(file: str, jobs: int | None, executor: str, out: Path | None, resume
         sys.exit(_run(task))
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"results cannot be kept: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,11 @@ Overrides = tuple[tuple[str, Value], ...]
 Measures = tuple[tuple[str, str], ...]
 
 _KEY_BYTES = 16
-# What decides what a simulated call does; pages and sweeps only show and repeat it.
-_DECIDING = ("config.py", "config_outliers.py", "presets.py", "core/**/*.py", "simulation/*.py")
+# What decides what a cell comes to; reports and the rest of sweeps only show and repeat it.
+_DECIDING = (
+    *("config*.py", "presets.py", "core/**/*.py", "simulation/*.py"),
+    *("simulation/sweep/overrides.py", "simulation/sweep/simulating.py"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

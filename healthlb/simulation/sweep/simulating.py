@@ -16,10 +16,10 @@ from healthlb.simulation import check_math, scenario_file, world
 from healthlb.simulation.checks import METRICS, Numbers, check_expectation, evaluate, is_over_runs
 from healthlb.simulation.expression import Expression
 from healthlb.simulation.scenario import Expectation, Scenario
+from healthlb.simulation.scenario_table import ScenarioError
 from healthlb.simulation.sweep.cells import Cell, Value
 from healthlb.simulation.sweep.designs import Axis
 from healthlb.simulation.sweep.overrides import overridden
-from healthlb.simulation.sweep.reading import SweepError
 from healthlb.simulation.sweep.results import Result
 from healthlb.simulation.sweep.rounds import Judge
 from healthlb.simulation.sweep.summary import holds
@@ -33,14 +33,14 @@ def find_sweep(name: str) -> Path:
     """Return the file of a shipped sweep, or the file that is named itself.
 
     Raises:
-        SweepError: there is neither.
+        ScenarioError: there is neither.
     """
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():
         return path
     shipped = sweeps()
     if name not in shipped:
-        raise SweepError(f"there is no sweep {name!r}: neither a file nor one of {', '.join(shipped) or 'none'}")
+        raise ScenarioError(f"there is no sweep {name!r}: neither a file nor one of {', '.join(shipped) or 'none'}")
     return shipped[name]
 
 
@@ -101,7 +101,7 @@ def examine(sweep: Sweep) -> None:
     The scenario is read with each axis at its ends, so an error comes before the first cell.
 
     Raises:
-        SweepError: that is so.
+        ScenarioError: that is so.
     """
     scenario = _parsed(sweep, "the scenario", [])
     for axis in sweep.axes:
@@ -109,18 +109,18 @@ def examine(sweep: Sweep) -> None:
             _parsed(sweep, f"axis {axis.name} = {value}", [(path, value) for path in axis.paths])
     for name, text in sweep.measures:
         if is_over_runs(Expression(text)):
-            raise SweepError(f"{sweep.name}: measures.{name} = {text!r}, must be of a single run")
+            raise ScenarioError(f"{sweep.name}: measures.{name} = {text!r}, must be of a single run")
         try:
             check_expectation(scenario, Expectation(name=name, check=text), f"measures.{name}")
         except ConfigError as error:
-            raise SweepError(f"{sweep.name}: {error}") from error
+            raise ScenarioError(f"{sweep.name}: {error}") from error
     _examine_names(sweep)
 
 
 def _examine_names(sweep: Sweep) -> None:
     measures = {name for name, _ in sweep.measures}
     for name in measures & METRICS.keys():
-        raise SweepError(f"{sweep.name}: measures.{name}, must not have the name of a metric")
+        raise ScenarioError(f"{sweep.name}: measures.{name}, must not have the name of a metric")
     known = METRICS.keys() | measures
     wanted = {"metrics": sweep.metrics, "map.values": sweep.map.values if sweep.map else ()}
     if sweep.stop:
@@ -129,7 +129,7 @@ def _examine_names(sweep: Sweep) -> None:
         for name in names:
             if name not in known:
                 listed = ", ".join(sorted(known))
-                raise SweepError(f"{sweep.name}: {key} = {name!r}, must be a metric or a measure: {listed}")
+                raise ScenarioError(f"{sweep.name}: {key} = {name!r}, must be a metric or a measure: {listed}")
     checks = dict(sweep.checks)
     if sweep.refine:
         checks["refine.check"] = sweep.refine.check
@@ -144,17 +144,18 @@ def _examine_expression(sweep: Sweep, key: str, text: str, names: set[str]) -> N
     expression = Expression(text)
     for name in expression.names:
         if name not in names:
-            raise SweepError(f"{sweep.name}: {key} = {text!r}, must not name {name!r}: no metric, measure or axis")
+            raise ScenarioError(f"{sweep.name}: {key} = {text!r}, must not name {name!r}: no metric, measure or axis")
     for call in expression.calls:
         if call.function not in FUNCTIONS:
-            raise SweepError(f"{sweep.name}: {key} = {text!r}, must not call {call.function!r}; it may in [measures]")
+            where = f"{sweep.name}: {key} = {text!r}"
+            raise ScenarioError(f"{where}, must not call {call.function!r}; it may in [measures]")
 
 
 def _parsed(sweep: Sweep, what: str, overrides: list[tuple[str, Value]]) -> Scenario:
     try:
         return scenario_file.parse_scenario(overridden(sweep.world, overrides))
     except ConfigError as error:
-        raise SweepError(f"{sweep.name}: {what}: {error}") from error
+        raise ScenarioError(f"{sweep.name}: {what}: {error}") from error
 
 
 def _ends(axis: Axis) -> tuple[Value, ...]:
