@@ -31,6 +31,10 @@ MAY_IMPORT = {
     ),
     "healthlb.resolvers": ("healthlb.resolvers", "healthlb.core", "healthlb.config", "healthlb.errors"),
     "healthlb.presets": ("healthlb.config", "healthlb.config_outliers"),
+    "healthlb.simulation": (
+        "healthlb.simulation", "healthlb.core", "healthlb.config", "healthlb.config_bounds", "healthlb.config_outliers",
+        "healthlb.config_overload", "healthlb.config_stability", "healthlb.errors", "healthlb.presets",
+    ),
 }
 FACES = ("healthlb.sync", "healthlb.aio")
 IMPURE = {
@@ -233,12 +237,21 @@ def _public(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str,
                 yield from _public(child, f"{prefix}{child.name}.")
 
 
+def simulation_needs_nothing(module: Module) -> list[str]:
+    """The standard library is enough to simulate; the core brings `backoff`."""
+    if not module.is_in("healthlb.simulation"):
+        return []
+    roots = {name.split(".")[0] for name in imports(module)} - {"healthlb"}
+    return sorted(name for name in roots if name not in sys.stdlib_module_names)
+
+
 RULES: list[Callable[[Module], list[str]]] = [
     imports_point_down,
     core_is_pure,
     faces_are_apart,
     core_draws_from_streams,
     core_iterates_over_no_set,
+    simulation_needs_nothing,
     modules_are_short,
     functions_are_short,
     public_names_are_documented,
@@ -336,6 +349,8 @@ BAD = [
     (core_iterates_over_no_set, CORE, "y = list({x for x in z})"),
     (core_iterates_over_no_set, CORE, "y = frozenset(z)\nfor x in y - w: pass"),
     (core_iterates_over_no_set, CORE, "class A:\n  def f(self):\n    self.b: set[int] = c\n    return [*self.b]"),
+    (imports_point_down, "healthlb.simulation.world", "from healthlb.control.driver import Driver"),
+    (simulation_needs_nothing, "healthlb.simulation.report.page", "import jinja2"),
     (modules_are_short, CORE, '"""Doc."""\n' + "x = 1\n" * 401),
     (modules_are_short, "healthlb.core.balancer", "x = 1\n" * 331),
     (functions_are_short, CORE, "def f():\n" + "    x = 1\n" * 60),

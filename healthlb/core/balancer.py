@@ -323,5 +323,5 @@ class Balancer:
     def _aggregate(self) -> ConnectivityState:
         if self._is_closed:
             return ConnectivityState.SHUTDOWN
-        is_open = self._panic.is_on and any(machine.is_connected for machine in self._machines.values())
-        return aggregate(self._tally, is_empty=not (self._machines or self._resolution.error), is_open=is_open)
+        is_empty = not (self._machines or self._resolution.error)
+        return aggregate(self._tally, is_empty=is_empty, is_open=self._panic.is_open)

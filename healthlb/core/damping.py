@@ -52,6 +52,8 @@ class Damping:
         self._percent = percent
         self._records: dict[int, _Record] = {}
         self._suppressed: dict[int, None] = {}
+        # Of those the healthy ones, so that a fleet that is all down costs no look at each at every event.
+        self._held_out: dict[int, None] = {}
 
     def settle(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> None:
         """After every event: count the flaps in, and take back whom the cap has no room for any more."""
@@ -59,8 +61,14 @@ class Damping:
             return
         for sub in turn.flaps:
             self._flapped(machines[sub], self._policy, turn)
-        while (one := self._superfluous(machines, self._policy, turn)) is not None:
-            self._release(machines[one], "too few are left", turn)
+        for sub in turn.changed:
+            if sub in self._suppressed and machines[sub].is_healthy:
+                self._held_out[sub] = None
+            else:
+                self._held_out.pop(sub, None)
+        while self._held_out and excess(turn.tally, self._percent) > 0:
+            least = min((_decayed(self._records[sub], self._policy, turn.now), sub) for sub in self._held_out)
+            self._release(machines[least[1]], "too few are left", turn)
 
     def due(self, machine: SubchannelMachine, turn: Turn) -> None:
         """A penalty has fallen below `reuse`."""
@@ -70,6 +78,7 @@ class Damping:
         """The subchannel was removed."""
         self._records.pop(sub, None)
         self._suppressed.pop(sub, None)
+        self._held_out.pop(sub, None)
         turn.timers.cancel((sub, "damping", 0))
 
     def _flapped(self, machine: SubchannelMachine, policy: FlapDamping, turn: Turn) -> None:
@@ -90,20 +99,9 @@ class Damping:
             fact = Suppression(turn.now, sub, machine.endpoint.address, record.flaps, record.figure, duration)
             turn.effects.append(Report(fact))
 
-    def _superfluous(
-        self, machines: Mapping[int, SubchannelMachine], policy: FlapDamping, turn: Turn
-    ) -> int | None:
-        if not self._suppressed or excess(turn.tally, self._percent) <= 0:
-            return None
-        waiting = [
-            (_decayed(self._records[sub], policy, turn.now), sub)
-            for sub in self._suppressed
-            if machines[sub].is_healthy
-        ]
-        return min(waiting)[1] if waiting else None
-
     def _release(self, machine: SubchannelMachine, cause: str, turn: Turn) -> None:
         del self._suppressed[machine.id]
+        self._held_out.pop(machine.id, None)
         turn.timers.cancel((machine.id, "damping", 0))
         machine.hold(machine.holds.damped(""), turn)
         turn.effects.append(Report(Release(turn.now, machine.id, machine.endpoint.address, cause)))

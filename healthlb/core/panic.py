@@ -4,7 +4,7 @@ Theory: if most of a fleet says that it is ill, it is likelier that what they al
 few that are left would get the calls of all, and fall in their turn. So below a share of healthy ones picks go to all
 that are connected. One that is CONNECTING is undecided and counts as healthy: a channel does not begin in a panic.
 
-The one rule: a function of what the machines say now; only the end is told apart from the beginning.
+The one rule: a function of what the machines say now, at a cost that does not grow with their number.
 """
 
 from __future__ import annotations
@@ -32,10 +32,23 @@ class PanicMode:
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
         self._picks_before = 0
+        self._connected: dict[int, None] = {}
         self.is_on = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has anybody to pick."""
+        return self.is_on and bool(self._connected)
 
     def settle(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> None:
         """After every event: begin or end."""
+        if not self._threshold:
+            return
+        for sub in turn.changed:
+            if sub in machines and machines[sub].is_connected:
+                self._connected[sub] = None
+            else:
+                self._connected.pop(sub, None)
         total = len(machines)
         hopeful = turn.tally[_READY] + turn.tally[ConnectivityState.CONNECTING]
         # Envoy: strictly below.
@@ -51,3 +64,4 @@ class PanicMode:
     def forget(self, machine: SubchannelMachine) -> None:
         """The subchannel was removed; its picks are no longer among those of all."""
         self._picks_before -= machine.picks
+        self._connected.pop(machine.id, None)

@@ -341,6 +341,7 @@ class SubchannelMachine:
     def _changed(self, turn: Turn) -> None:
         self._view = None
         turn.is_changed = True
+        turn.changed.append(self.id)
 
     @property
     def picks(self) -> int:

@@ -19,6 +19,7 @@ class Turn:
         tally: how many subchannels are in which concluded state.
         is_changed: whether there is something new to publish.
         is_reweighted: whether pickers must be built anew though their subchannels are the same.
+        changed: subchannels of which something is new, maybe more than once.
         flaps: subchannels whose good health has ended, once for each time.
         late: those that became READY in a channel that serves already.
     """
@@ -29,5 +30,6 @@ class Turn:
     effects: list[Effect] = field(default_factory=list)
     is_changed: bool = False
     is_reweighted: bool = False
+    changed: list[int] = field(default_factory=list)
     flaps: list[int] = field(default_factory=list)
     late: list[int] = field(default_factory=list)

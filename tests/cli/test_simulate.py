@@ -265,6 +265,8 @@ def test_ctrl_c_keeps_what_is_done(scenario: Path) -> None:
 _INTERRUPTED = f"""
 import os, signal, sys
 from healthlb.simulation import running
+# A background job of a shell is started with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 tell = running._tell
 def interrupt(progress, world, then):
     tell(progress, world, then)

@@ -382,8 +382,9 @@ class Oracle:
         draining = {number for number, _ in self.open_data}
         assert set(balancer._leaving) <= draining - living
         assert set(balancer._damping._records) <= living
-        assert set(balancer._damping._suppressed) <= living
+        assert set(balancer._damping._held_out) <= set(balancer._damping._suppressed) <= living
         assert set(balancer._warmup._since) <= living
+        assert set(balancer._panic._connected) <= living
         assert {key[0] for key in balancer._timers._live} <= living | set(balancer._leaving) | {0}
         if self.is_closed:
             assert (living, self.open_data, self.balancer.deadline) == (set(), set(), None)

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hypothesis import HealthCheck, settings
+
 from tests.docs import shop
 from tests.docs.pages import ROOT, Block, blocks
 
@@ -145,6 +147,9 @@ def main() -> None:
     page = ROOT / sys.argv[1]
     for name in ("shop_pb2", "shop_pb2_grpc"):
         Path(f"{name}.py").write_text(f"import sys\nfrom tests.docs import shop\nsys.modules[__name__] = shop.{name}\n")
+    # A page's own hypothesis test is as slow as the machine is busy.
+    settings.register_profile("page", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("page")
     player = Player()
     exec(_PRELUDES.get(page.name, ""), player.names)
     with contextlib.closing(player), contextlib.redirect_stdout(player.printed):

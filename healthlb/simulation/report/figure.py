@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from healthlb.simulation.report.markup import Markup, join, number, tag
-from healthlb.simulation.report.palette import Look, fill, patterns
+from healthlb.simulation.report.palette import Look, every_look, fill, patterns
 from healthlb.simulation.report.style import PICTURE
 from healthlb.simulation.report.tables import Table
 
@@ -121,9 +121,8 @@ class Figure:
             "svg", self.marks, x=self.left + 12, y=top, width=width - self.left - RIGHT - 24, height=self.height,
             overflow="visible",
         )  # fmt: skip
-        looks = [key.look for key in self.keys if key.look is not None]
         return tag(
-            "svg", self._words(), tag("style", Markup(PICTURE)), patterns(looks),
+            "svg", self._words(), tag("style", Markup(PICTURE)), patterns(every_look()),
             tag("rect", width="100%", height="100%", class_="ground"),
             tag("text", self.title, x=12, y=22, class_="title"), legend, picture,
             xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {width} {height}", width=width, height=height, role="img",

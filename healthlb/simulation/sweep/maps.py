@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 
 from healthlb.simulation.report import HeatMap, render_maps
+from healthlb.simulation.report.metrics import metric as how_to_show
 from healthlb.simulation.sweep.boundary import Boundary
 from healthlb.simulation.sweep.cells import Value
 from healthlb.simulation.sweep.designs import Axis, in_seconds
@@ -52,7 +53,7 @@ def maps(summary: Summary) -> list[HeatMap]:
 
 
 def _map(summary: Summary, x: Axis, y: Axis, metric: str, policy: str, others: Others, rows: list[Row]) -> HeatMap:
-    sweep = summary.sweep
+    sweep, shown_as = summary.sweep, how_to_show(metric)
     shown = {
         (_number(sweep.axes, row.site, x), _number(sweep.axes, row.site, y)): row.estimates[metric].mean
         for row in rows
@@ -65,8 +66,9 @@ def _map(summary: Summary, x: Axis, y: Axis, metric: str, policy: str, others: O
         x_name=x.label, xs=xs, y_name=y.label, ys=ys,
         values=[[shown.get((at, up)) for at in xs] for up in ys],
         boundary=line,
-        title=", ".join([f"{metric}, policy {policy}", *(f"{name} {value}" for name, value in others)]),
+        title=", ".join([f"{shown_as.says}, policy {policy}", *(f"{name} {value}" for name, value in others)]),
         boundary_name=sweep.boundary_label or "theory",
+        write=shown_as.write,
     )  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def test_a_map_for_each_metric_and_policy() -> None:
     drawn = maps.maps(summed(map=chosen, metrics=("edge", "p99"), boundary="rho * (1 + tries) - 1", boundary_label="edge = 1")[0])
 
     assert [shown.title for shown in drawn] == [
-        "edge, policy plain", "edge, policy tuned", "p99, policy plain", "p99, policy tuned",
+        "edge, policy plain", "edge, policy tuned", "p99 latency, policy plain", "p99 latency, policy tuned",
     ]  # fmt: skip
     first = drawn[0]
     assert (list(first.xs), list(first.ys)) == ([0.0, 0.25, 0.5, 0.75, 1.0], [1.0, 2.0, 3.0])
