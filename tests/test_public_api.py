@@ -328,6 +328,7 @@ use(healthlb.HealthAwareChannel(["a:1"], "svc", picker=First))
 healthlb.HealthAwareChannel("dns:///a:1", None, picker="pick_first", health=healthlb.HealthCheck(heartbeat=None))
 healthlb.HealthAwareChannel(Fixed(), options=[("grpc.x", 1)], listeners=[print])
 healthlb.HealthAwareChannel([healthlb.Endpoint("a:1"), "b:2"], failover=None)
+healthlb.HealthAwareChannel(["a:1"], overload=healthlb.Overload(max_wait=3, max_in_flight=100))
 healthlb.register_picker("first", First)
 healthlb.register_resolver("fixed", lambda uri: Fixed())
 with healthlb.HealthAwareChannel(["a:1"]) as channel:
@@ -351,6 +352,8 @@ healthlb.HealthAwareChannel(["a:1"], picker=7)  # WRONG
 healthlb.HealthAwareChannel(["a:1"], picker=NoFactory)  # WRONG
 healthlb.HealthAwareChannel(["a:1"], health=healthlb.Heartbeat())  # WRONG
 healthlb.HealthAwareChannel(["a:1"], interceptors=[])  # WRONG
+healthlb.HealthAwareChannel(["a:1"], overload=100)  # WRONG
+healthlb.Overload(max_waiting=0.5)  # WRONG
 healthlb.HealthCheck(10.0)  # WRONG
 healthlb.Backoff(initial="1")  # WRONG
 healthlb.register_picker("none", NoFactory)  # WRONG

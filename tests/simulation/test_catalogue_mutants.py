@@ -16,8 +16,10 @@ from healthlb.core.backoff import BackoffDelays
 from healthlb.core.budget import RatioBudget, Throttle
 from healthlb.core.damping import Damping
 from healthlb.core.heartbeat import HeartbeatMachine
+from healthlb.core.load import CappedLoad, Load
 from healthlb.core.messages import Code, Endpoint
 from healthlb.core.outlier import OutlierDetector
+from healthlb.core.overload import Admission
 from healthlb.core.panic import PanicMode
 from healthlb.core.pickers.least_request import LeastRequest
 from healthlb.core.resolution import Resolution
@@ -115,6 +117,9 @@ MUTANTS: list[tuple[Any, str, Callable[..., Any], str, tuple[str, ...], str]] = 
     (Throttle, "withdraw", always, "m2-retry-budget", ("throttle",), "throttle-bound"),
     (RatioBudget, "withdraw", always, "m2-retry-budget", ("share",), "share-bound"),
     (Throttle, "attempt_failed", nothing, "m3-budget-starvation", ("small-throttle",), "starves"),
+    (CappedLoad, "start", Load.start, "m4-overload", ("per-subchannel",), "capacity"),
+    (CappedLoad, "_count_out", nothing, "m4-overload", ("per-channel",), "capacity"),
+    (Admission, "pick", lambda self, snapshot, call: "", "m4-overload", ("per-subchannel",), "refused-at-once"),
 ]  # fmt: skip
 
 
