@@ -48,7 +48,7 @@ async def test_it_takes_no_backend_out(addresses: list[str]) -> None:
         channel.add_listener(facts.append)
         for place in range(5):
             # At different moments between two Checks.
-            await asyncio.sleep(0.6 + 0.1 * place)
+            await asyncio.sleep(1.0 + 0.05 * place)
             time.sleep(1.4)
         await asyncio.sleep(0.5)
         states = [sub.state for sub in channel.subchannels()]
