@@ -10,14 +10,16 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from healthlb.core.attempts import CallAttempts, winner
-from healthlb.core.failover import Action, Cancel, Finish, Start, WakeAt
+from healthlb.config import Failover
+from healthlb.core.attempts import CallAttempts, MethodPolicy, winner
+from healthlb.core.failover import Action, CallPolicy, Cancel, Finish, Start, WakeAt, call_policy
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Fail
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.states import Code
 from healthlb.core.waiting import Wait, begin_wait
 from healthlb.simulation.backend import Job
+from healthlb.simulation.scenario import ClientGroup
 
 if TYPE_CHECKING:
     from healthlb.simulation.client import Client
@@ -243,3 +245,12 @@ class Call(CallAttempts):
             self.live.clear()
             self._end_wait()
             self.client.call_over(self, code)
+
+
+def method_policy(failover: Failover | None, group: ClientGroup) -> MethodPolicy:
+    """Return how the calls of a group of clients are made."""
+    if failover is None:
+        return MethodPolicy(CallPolicy(), None, group.wait_for_ready, False, 0)
+    # What the failover itself says of all methods goes before the group's word.
+    is_idempotent = failover.idempotent if isinstance(failover.idempotent, bool) else group.idempotent
+    return MethodPolicy(call_policy(failover, is_idempotent), None, group.wait_for_ready, failover.strict, 0)

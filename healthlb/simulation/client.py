@@ -12,14 +12,13 @@ from functools import partial
 from heapq import heappush
 from typing import TYPE_CHECKING
 
-from healthlb.config import Failover
-from healthlb.core.attempts import FIRST, Judge, MethodPolicy, told_of
+from healthlb.core.attempts import FIRST, Judge, told_of
 from healthlb.core.budget import NoBudget, make_budget
-from healthlb.core.failover import CallPolicy, Start, call_policy
+from healthlb.core.failover import Start
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, ConnectivityState
 from healthlb.core.pickers import ANY_CALL, CallEnd, PickerFactory
-from healthlb.simulation.call import Attempt, Call
+from healthlb.simulation.call import Attempt, Call, method_policy
 from healthlb.simulation.deadlines import Deadlines
 from healthlb.simulation.scenario import ClientGroup, Policy
 from healthlb.simulation.seam import Host
@@ -73,7 +72,7 @@ class Client:
         self.tally = tally
         self.factory = factory
         self.retry_jitter = retry_jitter
-        self.policy = MethodPolicy(_call_policy(policy.failover, group), None, group.wait_for_ready, False, 0)
+        self.policy = method_policy(policy.failover, group)
         self.budget = make_budget(policy.failover.budget if policy.failover is not None else None)
         self.judge = Judge(policy.outliers)
         self.told = told_of(factory)
@@ -192,8 +191,9 @@ class Client:
         elif connection.state is ConnectivityState.TRANSIENT_FAILURE:
             self.engine.after(0, self.attempt_refused, attempt)
         else:
-            # As a call in grpcio, that waits while its channel connects.
+            # As a call in grpcio, that waits while its channel connects, and has it connect.
             connection.queue[attempt] = None
+            connection.connect()
 
     def _find(self, sub: Subchannel) -> Connection | None:
         connection = self.pool.connection(sub)
@@ -393,11 +393,3 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<Client {self.id}, {len(self.open_calls)} calls open>"
-
-
-def _call_policy(failover: Failover | None, group: ClientGroup) -> CallPolicy:
-    if failover is None:
-        return CallPolicy()
-    # What the failover itself says of all methods goes before the group's word.
-    is_idempotent = failover.idempotent if isinstance(failover.idempotent, bool) else group.idempotent
-    return call_policy(failover, is_idempotent)

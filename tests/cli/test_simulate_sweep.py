@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner, Result
 
@@ -243,3 +244,42 @@ def test_results_that_cannot_be_kept_are_told_of(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert "results cannot be kept: " in result.stderr
+
+
+def test_workers_do_not_outlive_a_command_that_is_killed(tmp_path: Path) -> None:
+    path, out = write(tmp_path, replications=30, steps=5), tmp_path / "out"
+    process = subprocess.Popen([*COMMAND, path, "--out", out, "--jobs", "2"], cwd=ROOT, stderr=subprocess.DEVNULL)
+    give_up_at = time.monotonic() + 60
+    while not list(out.glob("*.jsonl")) and time.monotonic() < give_up_at:
+        time.sleep(0.02)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=30)
+
+    assert len(children) >= 2
+    assert alive == []
+    assert ran(path, "--out", out).exit_code == 0
+
+
+@pytest.mark.parametrize("design", ["sobol", "lhs"])
+def test_points_spread_over_the_axes(tmp_path: Path, design: str) -> None:
+    path = write(tmp_path, replications=1)
+    path.write_text(path.read_text().replace("replications = 1", f'replications = 1\ndesign = "{design}"\npoints = 8'))
+    result = ran(path, "--out", tmp_path / "out")
+
+    assert result.exit_code == 0
+    rows = [line.split() for line in result.stdout.splitlines() if line.startswith("plain")]
+    assert len({row[1] for row in rows}) == 8
+    assert sorted(row[2] for row in rows) == ["1"] * 4 + ["2"] * 4
+
+
+def test_points_are_repeated_until_their_means_are_known(tmp_path: Path) -> None:
+    path = write(tmp_path, replications=2, steps=2)
+    path.write_text(path.read_text() + '[stop]\nmetric = "ok"\nrelative = 0.2\nmost = 8\n')
+    result = ran(path, "--out", tmp_path / "out")
+
+    assert result.exit_code == 0
+    runs = {int(line.split()[3]) for line in result.stdout.splitlines() if line.startswith(("plain", "tuned"))}
+    assert runs <= {2, 4, 8}
+    assert len(runs) > 1

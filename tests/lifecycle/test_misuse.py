@@ -107,6 +107,8 @@ class OwnPicker:
         ({"panic_threshold": -0.1}, ["panic_threshold", "-0.1"]),
         ({"panic_threshold": math.nan}, ["panic_threshold", "nan"]),
         ({"panic_threshold": None}, ["panic_threshold", "None"]),
+        ({"overload": 100}, ["overload", "100"]),
+        ({"overload": {"max_wait": 3.0}}, ["overload", "{'max_wait': 3.0}"]),
         ({"slow_start": 10.0}, ["slow_start", "10.0"]),
         ({"slow_start": SLOW}, ["slow_start", "weighted_round_robin", "RoundRobin"]),
         ({"slow_start": SLOW, "picker": "ring_hash"}, ["slow_start", "least_request", "RingHash"]),

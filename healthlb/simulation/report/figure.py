@@ -20,6 +20,8 @@ STRETCH = 1000
 # What a letter of a drawn legend takes, and a group's heading; viewers have other fonts, so it is more than most need.
 _LETTER = 6.9
 _GROUP = 130
+# A taller picture does not fit on a printed page and may be cut.
+_PAGE = 700
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,9 @@ class Figure:
 
     def markup(self) -> Markup:
         """Return the figure as a part of a page that holds all patterns."""
+        long = "long" if self.height > _PAGE else None
         caption = tag("figcaption", tag("h3", self.title), tag("p", self.says))
-        return tag("figure", caption, self._legend(), self._inline(), self._table(), id=self.name)
+        return tag("figure", caption, self._legend(), self._inline(), self._table(), id=self.name, class_=long)
 
     def _inline(self) -> Markup | None:
         if not self.marks:

@@ -71,10 +71,10 @@ table{{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums
 caption{{text-align:left;color:var(--soft);font-size:12.5px;padding-bottom:4px}}
 th,td{{padding:4px 14px 4px 0;text-align:right;border-bottom:1px solid var(--faint);white-space:nowrap;vertical-align:top}}
 th{{font-weight:600}}thead th{{color:var(--soft);border-bottom-color:var(--edge)}}
-th:first-child,table .words td,table .words th{{text-align:left}}
+th:first-child{{text-align:left}}
 .checks td,.checks th{{white-space:normal;text-align:left}}.checks td:first-of-type{{white-space:nowrap;font-weight:600}}
 .matrix td{{padding:8px 14px;text-align:right;border:2px solid var(--ground)}}.matrix th{{padding:8px 14px 8px 0}}
-.matrix thead th{{padding-left:14px;padding-right:14px}}.matrix thead th:first-child{{padding-left:0}}
+.sign{{margin-right:5px}}.matrix thead th{{padding-left:14px;padding-right:14px}}.matrix thead th:first-child{{padding-left:0}}
 code,pre{{font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace}}
 code{{overflow-wrap:anywhere}}
 pre{{background:var(--shade);padding:12px 14px;overflow-x:auto;border-radius:6px;margin:8px 0 0}}
@@ -86,9 +86,10 @@ a:focus-visible,summary:focus-visible,.scrolls:focus-visible{{outline:2px solid 
 .tiles dd{{font-size:17px}}.legend .group{{min-width:100%}}
 .checks thead{{display:none}}.checks tr{{display:block;padding:8px 0;border-bottom:1px solid var(--edge)}}
 .checks th,.checks td{{display:block;border:0;padding:1px 0}}.checks td:empty{{display:none}}}}
-@media print{{:root{{{_LIGHT};--shade:#f3f4f6}}body{{font-size:11pt;background:#fff}}main{{max-width:none;padding:0}}
+@media print{{:root{{{_LIGHT}}}body{{font-size:11pt;background:#fff}}main{{max-width:none;padding:0}}
 *{{print-color-adjust:exact;-webkit-print-color-adjust:exact}}details:not([open]){{display:none}}nav{{display:none}}
-figure,.tiles,tr{{break-inside:avoid}}figure.long{{break-inside:auto}}h2,h3,figcaption{{break-after:avoid}}pre{{white-space:pre-wrap}}
+figure,.tiles,tr{{break-inside:avoid}}h2,h3,figcaption,.lead,.tiles,.legend{{break-after:avoid}}
+figure.long,.long figcaption,.long .legend{{break-inside:auto;break-after:auto}}.tiles{{grid-template-columns:repeat(6,1fr);gap:6px}}.tiles dd{{font-size:15px}}pre{{white-space:pre-wrap}}
 .scrolls{{overflow:visible}}table{{font-size:8pt}}th,td{{white-space:normal;padding-right:9px}}}}
 @page{{margin:16mm 14mm}}
 """

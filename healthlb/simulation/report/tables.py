@@ -5,12 +5,9 @@ The one rule: a table says in its caption what it holds, and every cell has a he
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from healthlb.simulation.report.markup import Child, Markup, join, tag
-
-MOST_ROWS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +30,6 @@ class Table:
         body = join(_row(row) for row in self.rows)
         table = tag("table", tag("caption", self.caption), tag("thead", head), tag("tbody", body), class_=class_)
         return tag("div", table, class_="scrolls", tabindex=0, role="region", aria_label=self.caption)
-
-
-def thinned(rows: Sequence[tuple[Child, ...]], most: int = MOST_ROWS) -> tuple[tuple[Child, ...], ...]:
-    """Return at most `most` of the rows, evenly spread, first and last among them."""
-    if len(rows) <= most:
-        return tuple(rows)
-    step = (len(rows) - 1) / (most - 1)
-    return tuple(rows[round(index * step)] for index in range(most))
 
 
 def _row(cells: tuple[Child, ...]) -> Markup:

@@ -23,7 +23,6 @@ BATCH_SECONDS = 2.0
 MOST_IN_A_BATCH = 2000
 # So that no worker has a long batch left when the others have nothing.
 _SHARES = 4
-_TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class Campaign:
     Attributes:
         keys: of all cells that were asked for so far.
         ran: how many cells were run.
-        lost: cells that were lost with their workers more than once, with the reason; the next run tries them again.
+        lost: cells that were lost with their workers, the second time alone, and why; the next run tries them again.
     """
 
     def __init__(self, world: Mapping[str, Any], runner: Runner, store: Store, executor: Executor,
@@ -89,7 +88,8 @@ class Campaign:
         self._executor = executor
         self._observer = observer
         self._seconds_per_cell: float | None = None
-        self._tries: dict[str, int] = {}
+        self._suspects: deque[Cell] = deque()
+        self._suspected: set[str] = set()
 
     def run(self, rounds: Iterable[list[Cell]]) -> None:
         """Work off all rounds; what the store has is not run again."""
@@ -98,13 +98,15 @@ class Campaign:
             self.keys |= keyed
             missing = deque(cell for key, cell in keyed.items() if key not in self._store)
             self._observer.planned(len(keyed), len(keyed) - len(missing))
-            while missing:
-                self._work_off(missing)
+            self._work_off(missing)
+            while self._suspects:
+                # Nobody is worked on beside it, so a worker that is lost now was lost by it.
+                self._work_off(deque([self._suspects.popleft()]))
 
     def _work_off(self, missing: deque[Cell]) -> None:
         for done in self._executor.imap_unordered(run_batch, self._batches(missing)):
             if done.lost:
-                self._again(done.chunk.cells, done.lost, missing)
+                self._suspect(done.chunk.cells, done.lost)
                 continue
             lines: list[Line] = done.answer
             self._store.add(lines)
@@ -114,9 +116,7 @@ class Campaign:
 
     def _batches(self, missing: deque[Cell]) -> Iterator[Batch]:
         while missing:
-            # Who was lost once goes alone, so that it takes nobody along.
-            alone = self._tries.get(missing[0].key, 0) > 0
-            size = 1 if alone else self._size(len(missing))
+            size = self._size(len(missing))
             yield Batch(self._runner, self._world, tuple(missing.popleft() for _ in range(size)))
 
     def _size(self, left: int) -> int:
@@ -131,11 +131,11 @@ class Campaign:
         # Half of the latest batch: cells next to each other cost alike, and the costs drift along an axis.
         self._seconds_per_cell = mean if self._seconds_per_cell is None else (self._seconds_per_cell + mean) / 2
 
-    def _again(self, cells: tuple[Cell, ...], reason: str, missing: deque[Cell]) -> None:
+    def _suspect(self, cells: tuple[Cell, ...], reason: str) -> None:
         for cell in cells:
-            tries = self._tries[cell.key] = self._tries.get(cell.key, 0) + 1
-            if tries <= _TRIES:
-                missing.append(cell)
+            if cell.key not in self._suspected:
+                self._suspected.add(cell.key)
+                self._suspects.append(cell)
                 continue
             self.lost[cell.key] = reason
             failure = Result(cell=cell, failure=reason, is_passing=True)

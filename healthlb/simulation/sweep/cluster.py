@@ -1,7 +1,7 @@
 """A Dask cluster, or one of processes on this machine. Everything that knows Dask is here.
 
-The one rule: Dask gets few and large tasks. It keeps what no worker has begun to two chunks for each, since a chunk is
-made by what the ones before have cost.
+The one rule: Dask gets few and large tasks, one for each worker and no more. None waits behind another, and each chunk
+is made by what the ones before have cost.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from healthlb.errors import ConfigError
 from healthlb.simulation.sweep.executors import Done, Work, interrupts_ignored
 
 # Its types say little, and it may not be installed where this is checked.
+_dask: Any = import_module("dask")
 _distributed: Any = import_module("distributed")
 _scheduler: Any = import_module("distributed.scheduler")
 
@@ -48,9 +49,9 @@ class Dask:
         self.workers = max(1, sum(self._client.nthreads().values()))
 
     def imap_unordered(self, fn: Work, chunks: Iterable[Any]) -> Iterator[Done]:
-        """Yield each chunk when it is done; Dask itself repeats those of a lost worker, a few times."""
+        """Yield each chunk when it is done; a scheduler of others may repeat those of a lost worker by itself."""
         waiting = iter(chunks)
-        chunk_of = {self._submit(fn, chunk): chunk for chunk in islice(waiting, 2 * self.workers)}
+        chunk_of = {self._submit(fn, chunk): chunk for chunk in islice(waiting, self.workers)}
         done = _distributed.as_completed(list(chunk_of))
         for future in done:
             chunk = chunk_of.pop(future)
@@ -59,8 +60,8 @@ class Dask:
                 done.add(new)
             try:
                 yield Done(chunk, future.result())
-            except _scheduler.KilledWorker as error:
-                yield Done(chunk, lost=f"its worker was lost {error.allowed_failures + 1} times")
+            except _scheduler.KilledWorker:
+                yield Done(chunk, lost="its worker was lost")
 
     def _submit(self, fn: Work, chunk: Any) -> Any:
         return self._client.submit(fn, chunk, pure=False)
@@ -75,5 +76,7 @@ class Dask:
 def _local_cluster(jobs: int) -> Any:
     # What its own processes say when they are ended is of no use to anybody.
     silence = {"dashboard_address": ":0", "silence_logs": logging.CRITICAL}
-    with interrupts_ignored():
+    # What was lost is run again by the sweep itself, and with more care.
+    impatient = _dask.config.set({"distributed.scheduler.allowed-failures": 0})
+    with interrupts_ignored(), impatient:
         return _distributed.LocalCluster(n_workers=jobs, threads_per_worker=1, **silence)

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from healthlb.simulation.checks import CheckResult
-from healthlb.simulation.report import HeatMap, render_comparison, render_maps, render_run
+from healthlb.simulation.report import HeatMap, render_comparison, render_maps, render_outcome, render_run
+from healthlb.simulation.running import changed, run_all
+from healthlb.simulation.scenario_file import catalogue, load_scenario
 from tests.simulation.report.browser import PROGRAM, Browser
 from tests.simulation.report.factory import SECOND, record
 
@@ -177,3 +179,19 @@ def test_it_prints_on_light_ground_with_nothing_cut_off(browser: Browser, files:
     assert (
         2 <= document.count(b"/Type /Page\n") + document.count(b"/Type /Page ") + document.count(b"/Type/Page/") <= 30
     )
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_every_scenario_that_is_shipped_has_a_sound_report(browser: Browser, tmp_path: Path, name: str) -> None:
+    text = catalogue()[name].read_text()
+    scenario = load_scenario(catalogue()[name])
+    short = changed(scenario, replications=1, until=min(scenario.duration, max(5 * SECOND, scenario.warmup + SECOND)))
+    file = tmp_path / "report.html"
+    file.write_text(render_outcome(run_all(short, list(short.policies)), text=text))
+
+    for width in (400, 1400):
+        browser.open(file, width)
+        assert browser.complaints == []
+        assert browser.value(WIDER) == []
+        assert browser.value(OVERLAPS) == []
+    assert all(picture["named"] and picture["drawn"] and picture["ticks"] for picture in browser.value(PICTURES))
