@@ -118,7 +118,8 @@ def _each(shown: HeatMap) -> Iterator[tuple[int, int, float | None]]:
 
 
 def _place(value: float, low: float, high: float) -> float:
-    return (value - low) / (high - low) if high > low else 0.5
+    # Halves, as the span of two floats may be more than a float holds.
+    return (value / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.5
 
 
 def _outline(bottom: float) -> Markup:

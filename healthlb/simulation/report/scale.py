@@ -130,6 +130,8 @@ def seconds(value: float) -> str:
     """Write a time of `value` seconds in the unit that suits it: "250 µs", "12 ms", "1.5 s", "2 min", "3 h"."""
     if value == 0:
         return f"0{SPACE}s"
+    if not math.isfinite(value):
+        return plain(value)
     unit, length = unit_of(abs(value))
     return plain(value / length) + SPACE + unit
 
@@ -162,7 +164,7 @@ def plain(value: float) -> str:
         return "0"
     size = abs(rounded)
     if size < 1e-4 or size >= 1e9:
-        mantissa, _, power = f"{rounded:.2e}".partition("e")
+        mantissa, _, power = f"{value:.2e}".partition("e")
         digits = mantissa.rstrip("0").rstrip(".")
         return f"{digits}e{int(power)}".replace("-", MINUS)
     return decimal(rounded, max(0, 2 - math.floor(math.log10(size))), is_trimmed=True)
@@ -185,4 +187,4 @@ def share(value: float) -> str:
         # Cut, not rounded: 99.9999 % of the calls is not every call.
         cut = math.floor(round(value * 100 * 10**decimals, 3)) / 10**decimals
         return f"{decimal(cut, decimals, is_trimmed=True)}{SPACE}%"
-    return f"{plain(value * 100)}{SPACE}%"
+    return f"{plain(value * 100)}{SPACE}%" if math.isfinite(value) else plain(value)

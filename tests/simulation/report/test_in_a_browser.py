@@ -16,7 +16,6 @@ from tests.simulation.report.factory import SECOND, record
 
 pytestmark = [
     pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine (Debian's package is `chromium`)"),
-    pytest.mark.xdist_group("chromium"),
 ]
 
 LONG = "payments-frontend-eu-west-1-with-a-very-long-name-that-has-no-space"
