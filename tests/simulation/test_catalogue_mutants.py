@@ -53,11 +53,6 @@ def without_growth(self: Any) -> int:
     return self._policy.initial_ns  # type: ignore[no-any-return]
 
 
-def never_late(self: Any, turn: Any) -> bool:
-    """Blame the backend for a loop that stood still."""
-    return self.ended(self._check, Code.DEADLINE_EXCEEDED, turn)  # type: ignore[no-any-return]
-
-
 def forget_none(self: Any, endpoints: Sequence[Endpoint], turn: Any) -> Any:
     """An address that was once given stays for good."""
     self.known = {**getattr(self, "known", {}), **original_resolved(self, endpoints, turn)}
@@ -107,7 +102,6 @@ MUTANTS: list[tuple[Any, str, Callable[..., Any], str, tuple[str, ...], str]] = 
     (LeastRequest, "call_ended", nothing, "f8-sinkhole", ("penalty", "two-choices"), "penalty"),
     (HeartbeatMachine, "suspect", nothing, "f9-stale-truth", ("heartbeat",), "suspicion"),
     (HeartbeatMachine, "_send", nothing, "f9-stale-truth", ("heartbeat",), "suspicion"),
-    (HeartbeatMachine, "timed_out", never_late, "f10-stalled-client", ("default",), "nobody-is-blamed"),
     (BackoffDelays, "next", without_jitter, "r3-reconnect-herd", ("jitter",), "spread"),
     (warmup, "share", lambda policy, age: 1.0, "r4-cold-backend", ("slow-start", "at-once"), "slow-start"),
     (Resolution, "resolved", forget_none, "r5-resolver-churn", ("round-robin",), "removed-ones"),
