@@ -6,7 +6,6 @@ asked for; so the same program with the same random streams does the same to the
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
@@ -26,14 +25,13 @@ class Engine:
         sequence: how often something was asked for.
     """
 
-    __slots__ = ("_fifos", "events", "heap", "now", "sequence")
+    __slots__ = ("events", "heap", "now", "sequence")
 
     def __init__(self) -> None:
         self.now = 0
         self.events = 0
         self.sequence = 0
         self.heap: list[Entry] = []
-        self._fifos: dict[int, deque[Entry]] = {}
 
     def at(self, time: int, act: Act, *arguments: object) -> None:
         """Have `act(*arguments)` called at `time`, at the earliest now."""
@@ -48,22 +46,6 @@ class Engine:
         """Have `act(*arguments)` called `delay` nanoseconds from now."""
         self.sequence = sequence = self.sequence + 1
         heappush(self.heap, (self.now + delay, sequence, act, arguments))
-
-    def deadline(self, length: int, act: Act, *arguments: object) -> None:
-        """The same as `after`, for lengths that many share: those wait in a row of their own, out of the heap."""
-        self.sequence += 1
-        fifo = self._fifos.get(length)
-        if fifo is None:
-            fifo = self._fifos[length] = deque()
-        fifo.append((self.now + length, self.sequence, act, arguments))
-        if len(fifo) == 1:
-            heappush(self.heap, (fifo[0][0], fifo[0][1], self._next_of, (fifo,)))
-
-    def _next_of(self, fifo: deque[Entry]) -> None:
-        _, _, act, arguments = fifo.popleft()
-        if fifo:
-            heappush(self.heap, (fifo[0][0], fifo[0][1], self._next_of, (fifo,)))
-        act(*arguments)
 
     def run(self, until: int) -> None:
         """Do what is due up to and including `until`, and make it the present time."""

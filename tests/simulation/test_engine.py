@@ -11,9 +11,9 @@ def test_the_order_is_by_time_and_then_by_request() -> None:
         seen.append((engine.now, what))
 
     engine.at(5, see, "c")
-    engine.deadline(3, see, "a")
+    engine.after(3, see, "a")
     engine.after(3, see, "b")
-    engine.deadline(3, see, "b2")
+    engine.at(3, see, "b2")
     engine.run(10)
 
     assert seen == [(3, "a"), (3, "b"), (3, "b2"), (5, "c")]
@@ -34,7 +34,7 @@ def test_what_is_asked_for_the_past_is_done_now() -> None:
 def test_what_comes_later_waits() -> None:
     engine = Engine()
     seen: list[int] = []
-    engine.deadline(5, seen.append, 1)
+    engine.after(5, seen.append, 1)
     engine.run(4)
     assert seen == []
     engine.run(5)
