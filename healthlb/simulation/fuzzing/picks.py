@@ -91,7 +91,7 @@ class PickOracle:
         if wire is not None and is_told and truth.ill_at < NEVER:
             quiet, way = wire
             said_at = max(max(truth.ill_at, truth.honest_at) + server.group.watch_lag, truth.unpaused_at, quiet) + way
-            if now > said_at + self._scene.confirmation:
+            if now > self._scene.believed_at(client, said_at):
                 self._scene.fail(
                     "U5", f"{client.id} picks {server.name}, which has said since {said_at} that it is ill"
                 )
@@ -110,7 +110,7 @@ class PickOracle:
             self._scene.fail(
                 "U6", f"{client.id} picks {server.name} on a connection that has said nothing of its health"
             )
-        elif heard.status != SERVING and now > heard.changed_at + self._scene.confirmation:
+        elif heard.status != SERVING and now > self._scene.believed_at(client, heard.changed_at):
             self._scene.fail("U6", f"{client.id} picks {server.name}, whose last word was {heard.status}")
 
     def _check_exclusion(self, client: Client, attempt: Attempt) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from healthlb.simulation.fuzzing.words import HeardConnection
     from healthlb.simulation.world import World
 
+_HELD = 100_000_000  # After a stall the core's timers wait for less than that.
+
 
 class Violation(Exception):
     """Something does not hold that must.
@@ -74,6 +76,15 @@ class Scene:
     def is_disturbed(self, client: Client) -> bool:
         """Whether a client stands still, or has done so until this very instant."""
         return self.truth.is_stalled(client.id) or self.truth.resumed_at(client.id) == self.world.engine.now
+
+    def believed_at(self, client: Client, said_at: int) -> int:
+        """Return when a client must have taken in a word at the latest that the wire has brought.
+
+        What came while its loop stood still is heard after that, and waits for its confirmation from then on.
+        """
+        resumed_at = self.truth.resumed_at(client.id)
+        heard_at = resumed_at + _HELD if resumed_at >= said_at and resumed_at else said_at
+        return heard_at + self.confirmation
 
     def fail(self, rule: str, text: str) -> NoReturn:
         """Say that something does not hold.

@@ -91,7 +91,7 @@ def _simpler_policies(policy: Policy) -> Iterator[tuple[str, Policy]]:
         yield f"no {option}", replace(policy, extra=left)
     if policy.picker != "round_robin":
         yield "a round robin", replace(policy, picker="round_robin")
-    for option, health in _simpler(policy.health, ("backoff", "reconnect", "first_response_timeout")):
+    for option, health in _simpler(policy.health, ("backoff", "reconnect", "first_response_timeout", "heartbeat")):
         yield f"health without {option}", replace(policy, health=health)
     if policy.health.heartbeat is not None:
         yield "no heartbeat", replace(policy, health=replace(policy.health, heartbeat=None))

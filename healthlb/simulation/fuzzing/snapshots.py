@@ -91,7 +91,7 @@ class SnapshotOracle:
             if self._scene.world.policy.service is None:
                 if connection.link is not None and connection.linked_at < now:
                     return True
-            elif heard is not None and heard.status == SERVING and heard.changed_at + self._scene.confirmation < now:
+            elif heard is not None and heard.status == SERVING and self._scene.believed_at(client, heard.changed_at) < now:
                 return connection.generation is not None
         return False
 
