@@ -73,7 +73,9 @@ class PickOracle:
         heartbeat = self._scene.world.policy.health.heartbeat
         if heartbeat is None or last_word_at > now:
             return
-        by = last_word_at + heartbeat.interval_ns + heartbeat.timeout_ns
+        # Twenty a second for all of a client's subchannels: where there are many, each has its turn the less often.
+        interval = max(heartbeat.interval_ns, len(client.pool.board.snapshot.views) * SECOND // 19)
+        by = last_word_at + interval + heartbeat.timeout_ns
         is_kept = self._scene.kept_at.get((client.id, server.name), -1) >= last_word_at - 2 * SECOND
         if now > by and not is_kept:
             self._scene.fail(

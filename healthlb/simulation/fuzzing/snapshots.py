@@ -91,8 +91,8 @@ class SnapshotOracle:
             if self._scene.world.policy.service is None:
                 if connection.link is not None and connection.linked_at < now:
                     return True
-            elif heard is not None and heard.status == SERVING and self._scene.believed_at(client, heard.changed_at) < now:
-                return connection.generation is not None
+            elif heard is not None and heard.status == SERVING:
+                return self._scene.believed_at(client, heard.changed_at) < now and connection.generation is not None
         return False
 
     def _check_panic(self, client: Client, snapshot: Snapshot) -> None:
