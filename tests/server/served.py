@@ -94,7 +94,7 @@ class Served:
     def _start(self) -> grpc.Server:
         server = grpc.server(self.pool, options=[("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers(self._handlers)
-        health_pb2_grpc.add_HealthServicer_to_server(self.servicer, server)
+        self.servicer.add_to_server(server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
         return server
@@ -102,7 +102,7 @@ class Served:
     async def _start_aio(self) -> Any:
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers(self._handlers)
-        health_pb2_grpc.add_HealthServicer_to_server(self.servicer, server)
+        self.servicer.add_to_server(server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()
         return server
