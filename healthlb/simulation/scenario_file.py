@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,26 @@ def find_scenario(name: str) -> Path:
     Raises:
         ScenarioError: there is neither.
     """
+    return find_file(name, "scenario", catalogue)
+
+
+def find_file(name: str, kind: str, find_shipped: Callable[[], Mapping[str, Path]]) -> Path:
+    """Return what is shipped under a name, or the file that is named itself.
+
+    Args:
+        name: of either.
+        kind: what it is to be, for the error.
+        find_shipped: gives what is shipped, by name.
+
+    Raises:
+        ScenarioError: there is neither.
+    """
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():
         return path
-    shipped = catalogue()
+    shipped = find_shipped()
     if name not in shipped:
-        raise ScenarioError(f"there is no scenario {name!r}: neither a file nor one of {', '.join(shipped) or 'none'}")
+        raise ScenarioError(f"there is no {kind} {name!r}: neither a file nor one of {', '.join(shipped) or 'none'}")
     return shipped[name]
 
 

@@ -118,9 +118,9 @@ class EndOracle:
     def _is_stuck(self, client: Client, address: str) -> bool:
         """Whether nothing will ever say more on the present connection, by its nature."""
         connections = self._scene.links(client, address)
-        group = self._scene.world.server(address).group
+        server = self._scene.world.server(address)
         # What was on its way then still makes a link.
-        silent_at = self._scene.truth.servers[address].silent_at + self._scene.world.server(address).wire + group.jitter
+        silent_at = self._scene.truth.servers[address].silent_at + server.wire + server.group.jitter
         policy = self._scene.world.policy
         has_heartbeat = policy.health.heartbeat is not None and policy.service is not None
         return any(

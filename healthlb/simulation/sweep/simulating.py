@@ -35,13 +35,7 @@ def find_sweep(name: str) -> Path:
     Raises:
         ScenarioError: there is neither.
     """
-    path = Path(name)
-    if path.suffix == ".toml" or path.is_file():
-        return path
-    shipped = sweeps()
-    if name not in shipped:
-        raise ScenarioError(f"there is no sweep {name!r}: neither a file nor one of {', '.join(shipped) or 'none'}")
-    return shipped[name]
+    return scenario_file.find_file(name, "sweep", sweeps)
 
 
 def sweeps() -> dict[str, Path]:
