@@ -19,23 +19,28 @@ IMAGE = Path(__file__).parent / "images" / "health.svg"
 Row = tuple[Phase, Signal, Phase, Action]
 Point = tuple[int, int]
 
-SIZE = (1280, 740)
+SIZE = (1760, 834)
 BOX = (184, 58)
 
 PLACES: dict[Phase, Point] = {
     Phase.DISCONNECTED: (116, 300),
     Phase.WATCHING: (590, 176),
+    Phase.ASKING: (590, 686),
     Phase.SERVING: (590, 270),
     Phase.FALLING: (590, 374),
     Phase.RISING: (590, 488),
     Phase.UNHEALTHY: (590, 592),
-    Phase.RETRYING: (1140, 176),
-    Phase.UNCHECKED: (1140, 270),
-    Phase.UNSUPPORTED: (1140, 592),
+    Phase.RETRYING: (1440, 176),
+    Phase.UNCHECKED: (1440, 290),
+    Phase.RENEWING: (1440, 420),
+    Phase.REWATCHING: (900, 420),
+    Phase.UNSUPPORTED: (1440, 592),
 }
 SAID: dict[Signal, str] = {
     Signal.CONNECTED: "connected",
     Signal.CONNECTED_UNCHECKED: "connected, and service=None",
+    Signal.POLLED: "connected, and watch=False",
+    Signal.WATCHLESS: 'UNIMPLEMENTED and "check": ask Check',
     Signal.LOST: "connection lost",
     Signal.SERVING: "SERVING",
     Signal.OTHER: "another status",
@@ -44,6 +49,7 @@ SAID: dict[Signal, str] = {
     Signal.UNIMPLEMENTED: "UNIMPLEMENTED",
     Signal.UNSUPPORTED: 'UNIMPLEMENTED and "unhealthy"',
     Signal.ENDED: "any other end",
+    Signal.INTERRUPTED: "an end that says nothing of health",
     Signal.NO_RESPONSE: "no answer in time",
     Signal.DUE: "the backoff is over",
 }
@@ -52,6 +58,7 @@ DONE: dict[Action, str] = {
     Action.START_WATCH: "open a Watch",
     Action.STOP_WATCH: "cancel the Watch",
     Action.RETRY_LATER: "wait",
+    Action.RETRY_SOON: "wait, 1 s at most",
     Action.STOP_AND_RETRY_LATER: "cancel the Watch, wait",
 }
 
@@ -66,8 +73,8 @@ class Group:
     size: Point
 
 
-CONNECTED = Group("the connection is READY", frozenset(Phase) - {Phase.DISCONNECTED}, (342, 40), (908, 636))
-STREAMING = Group("a Watch is open", frozenset(health.STREAMING), (364, 84), (406, 564))
+CONNECTED = Group("the connection is READY", frozenset(Phase) - {Phase.DISCONNECTED}, (342, 40), (1368, 730))
+STREAMING = Group("a Watch is open, or Check is asked", frozenset(health.STREAMING), (364, 84), (686, 658))
 
 Source = Phase | Group
 
@@ -84,21 +91,40 @@ class Route:
 ROUTES: dict[tuple[str, Signal, Phase], Route] = {
     ("DISCONNECTED", Signal.CONNECTED, Phase.WATCHING): Route(((116, 271), (116, 176), (498, 176)), (124, 168)),
     ("DISCONNECTED", Signal.CONNECTED_UNCHECKED, Phase.UNCHECKED): Route(
-        ((116, 329), (116, 700), (1262, 700), (1262, 270), (1232, 270)), (360, 692)
+        ((116, 329), (116, 794), (1730, 794), (1730, 290), (1532, 290)), (360, 786)
     ),
+    ("DISCONNECTED", Signal.POLLED, Phase.ASKING): Route(((80, 329), (80, 704), (498, 704)), (124, 696)),
+    (STREAMING.title, Signal.WATCHLESS, Phase.ASKING): Route(((364, 668), (498, 668)), (372, 644)),
     (CONNECTED.title, Signal.LOST, Phase.DISCONNECTED): Route(((342, 300), (208, 300)), (275, 292), "middle"),
     (STREAMING.title, Signal.SERVING, Phase.SERVING): Route(((364, 270), (498, 270)), (372, 262)),
     (STREAMING.title, Signal.OTHER, Phase.UNHEALTHY): Route(((364, 592), (498, 592)), (372, 584)),
-    (STREAMING.title, Signal.UNIMPLEMENTED, Phase.UNCHECKED): Route(((770, 270), (1048, 270)), (780, 262)),
-    (STREAMING.title, Signal.UNSUPPORTED, Phase.UNSUPPORTED): Route(((770, 592), (1048, 592)), (780, 584)),
-    (STREAMING.title, Signal.ENDED, Phase.RETRYING): Route(((770, 198), (1048, 198)), (780, 191)),
+    (STREAMING.title, Signal.UNIMPLEMENTED, Phase.UNCHECKED): Route(((1050, 290), (1348, 290)), (1060, 282)),
+    (STREAMING.title, Signal.UNSUPPORTED, Phase.UNSUPPORTED): Route(((1050, 592), (1348, 592)), (1060, 584)),
+    (STREAMING.title, Signal.ENDED, Phase.RETRYING): Route(((1050, 198), (1348, 198)), (1060, 191)),
     ("SERVING", Signal.FALLING, Phase.FALLING): Route(((590, 299), (590, 345)), (600, 326)),
+    ("REWATCHING", Signal.FALLING, Phase.FALLING): Route(
+        ((808, 430), (752, 430), (752, 384), (682, 384)), (756, 464)
+    ),
+    ("SERVING", Signal.INTERRUPTED, Phase.RENEWING): Route(
+        ((682, 282), (770, 282), (770, 352), (1440, 352), (1440, 391)), (1060, 345)
+    ),
+    ("REWATCHING", Signal.INTERRUPTED, Phase.RENEWING): Route(((992, 412), (1348, 412)), (1060, 405)),
+    ("RENEWING", Signal.DUE, Phase.REWATCHING): Route(((1440, 449), (1440, 490), (900, 490), (900, 449)), (1060, 483)),
+    ("RENEWING", Signal.NO_RESPONSE, Phase.RETRYING): Route(
+        ((1532, 420), (1560, 420), (1560, 186), (1532, 186)), (1568, 260)
+    ),
+    ("REWATCHING", Signal.NO_RESPONSE, Phase.RETRYING): Route(
+        ((900, 391), (900, 230), (1400, 230), (1400, 205)), (1060, 224)
+    ),
     ("UNHEALTHY", Signal.RISING, Phase.RISING): Route(((590, 563), (590, 517)), (600, 544)),
     ("WATCHING", Signal.RISING, Phase.RISING): Route(
         ((682, 186), (730, 186), (730, 488), (682, 488)), (722, 436), "end"
     ),
-    ("WATCHING", Signal.NO_RESPONSE, Phase.RETRYING): Route(((682, 158), (1048, 158)), (780, 151)),
-    ("RETRYING", Signal.DUE, Phase.WATCHING): Route(((1140, 147), (1140, 116), (590, 116), (590, 147)), (780, 109)),
+    ("ASKING", Signal.RISING, Phase.RISING): Route(
+        ((682, 686), (730, 686), (730, 488), (682, 488)), (722, 676), "end"
+    ),
+    ("WATCHING", Signal.NO_RESPONSE, Phase.RETRYING): Route(((682, 158), (1348, 158)), (1060, 151)),
+    ("RETRYING", Signal.DUE, Phase.WATCHING): Route(((1440, 147), (1440, 116), (590, 116), (590, 147)), (1060, 109)),
 }
 
 
@@ -139,7 +165,7 @@ def drawing() -> str:
     if routes:
         raise ValueError(f"not in the table: {sorted(routes)}")
     parts += [_box(phase) for phase in Phase]
-    parts.append(_text((20, 724), _NOTE, "note", "start"))
+    parts.append(_text((20, 818), _NOTE, "note", "start"))
     width, height = SIZE
     body = "\n".join(parts)
     return (

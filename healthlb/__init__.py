@@ -7,20 +7,37 @@ if TYPE_CHECKING:
     from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
     from healthlb.config_overload import Overload
     from healthlb.config_stability import FlapDamping, SlowStart
-    from healthlb.control.attempts import Attempt
+    from healthlb.control.attempts import Attempt, attempts_of
+    from healthlb.control.connectivity import ConnectivityChange
+    from healthlb.control.health_answer import HealthAnswer
     from healthlb.control.status import SubchannelStatus
     from healthlb.core.load import Subchannel
     from healthlb.core.messages import Endpoint
     from healthlb.core.pickers import CallInfo, Picker, PickerFactory, register_picker
-    from healthlb.errors import ChannelClosed, ChannelUnusable, ConfigError, HealthLBError
+    from healthlb.core.states import ServingStatus
+    from healthlb.errors import (
+        ChannelClosed,
+        ChannelUnusable,
+        ConfigError,
+        HealthLBError,
+        InvalidResponse,
+        NotServing,
+    )
     from healthlb.resolvers import Resolver, register_resolver
     from healthlb.sync.channel import HealthAwareChannel
+    from healthlb.sync.connectivity import follow_state
+    from healthlb.sync.health_client import HealthClient
 else:
     from healthlb._lazy import COMMON, lazy_names
 
     __getattr__, __dir__ = lazy_names(
         __name__,
-        {**COMMON, "healthlb.sync.channel": "HealthAwareChannel"},
+        {
+            **COMMON,
+            "healthlb.sync.channel": "HealthAwareChannel",
+            "healthlb.sync.connectivity": "follow_state",
+            "healthlb.sync.health_client": "HealthClient",
+        },
         submodules=("aio", "config", "errors", "pickers", "presets", "resolvers", "server", "testing"),
     )
 
@@ -31,14 +48,19 @@ __all__ = [
     "ChannelClosed",
     "ChannelUnusable",
     "ConfigError",
+    "ConnectivityChange",
     "Endpoint",
     "Failover",
     "FailurePercentage",
     "FlapDamping",
+    "HealthAnswer",
     "HealthAwareChannel",
     "HealthCheck",
+    "HealthClient",
     "HealthLBError",
     "Heartbeat",
+    "InvalidResponse",
+    "NotServing",
     "Outliers",
     "Overload",
     "Picker",
@@ -46,11 +68,14 @@ __all__ = [
     "Resolver",
     "RetryBudget",
     "RetryThrottle",
+    "ServingStatus",
     "SlowStart",
     "Subchannel",
     "SubchannelStatus",
     "Subset",
     "SuccessRate",
+    "attempts_of",
+    "follow_state",
     "register_picker",
     "register_resolver",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
+from typing import Any
 
 # The names that both faces have, by the module that defines them.
 COMMON = {
@@ -15,14 +16,60 @@ COMMON = {
     "healthlb.config_outliers": "FailurePercentage Outliers SuccessRate",
     "healthlb.config_overload": "Overload",
     "healthlb.config_stability": "FlapDamping SlowStart",
-    "healthlb.control.attempts": "Attempt",
+    "healthlb.control.connectivity": "ConnectivityChange",
+    "healthlb.control.health_answer": "HealthAnswer",
+    "healthlb.control.attempts": "Attempt attempts_of",
     "healthlb.control.status": "SubchannelStatus",
     "healthlb.core.load": "Subchannel",
     "healthlb.core.messages": "Endpoint",
     "healthlb.core.pickers": "CallInfo Picker PickerFactory register_picker",
-    "healthlb.errors": "ChannelClosed ChannelUnusable ConfigError HealthLBError",
+    "healthlb.core.states": "ServingStatus",
+    "healthlb.errors": "ChannelClosed ChannelUnusable ConfigError HealthLBError InvalidResponse NotServing",
     "healthlb.resolvers": "Resolver register_resolver",
 }
+
+
+class Lazy:
+    """A function or class of a module that is imported at the first call.
+
+    Args:
+        module: where it is defined.
+        name: its name there.
+    """
+
+    __slots__ = ("_module", "_name", "_target")
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module = module
+        self._name = name
+        self._target: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call it."""
+        return (self._target or self._resolve())(*arguments, **named)
+
+    def _resolve(self) -> Any:
+        self._target = getattr(import_module(self._module), self._name)
+        return self._target
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._resolve(), name)
+
+    # Type hints may be evaluated.
+    def __or__(self, other: Any) -> Any:
+        return self._resolve() | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self._resolve()
+
+
+def lazy(modules: Mapping[str, str]) -> dict[str, Lazy]:
+    """Return functions and classes by name that are imported at their first use.
+
+    Args:
+        modules: for each module the names that are wanted of it, with blanks between.
+    """
+    return {name: Lazy(module, name) for module, names in modules.items() for name in names.split()}
 
 
 def lazy_names(

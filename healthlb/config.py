@@ -7,20 +7,22 @@ and the bound. Seconds are floats here; the `*_ns` properties are what the core 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from healthlb.config_bounds import check_collection as check_collection
 from healthlb.config_bounds import check_count as check_count
 from healthlb.config_bounds import check_number as check_number
 from healthlb.config_bounds import to_ns as to_ns
+from healthlb.config_metadata import Metadata as Metadata
+from healthlb.config_metadata import MetadataSource as MetadataSource
+from healthlb.config_metadata import check_metadata as check_metadata
+from healthlb.config_metadata import is_metadata as is_metadata
 from healthlb.config_stability import FlapDamping as FlapDamping
 from healthlb.config_stability import SlowStart as SlowStart
 from healthlb.errors import ConfigError
 
-# What C-core takes; it refuses anything else when the Watch is to start.
-_METADATA_KEY = re.compile(rb"[0-9a-z_.-]+")
-_METADATA_VALUE = re.compile(rb"[ -~]*")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]{1,9})?)s")
 _LONGEST = 315_576_000_000.0  # Seconds, of a protobuf Duration.
 
@@ -84,8 +86,13 @@ class Heartbeat:
 
     Attributes:
         interval: seconds of silence before a Check is sent; above 0. With more than 200
-            subchannels in a process it stretches to their number / 20 s.
+            subchannels in a process it stretches to their number / 20 s. Where there is no Watch, the health is asked
+            for at this pace, too.
         timeout: seconds to wait for an answer; above 0.
+        ping: whether a backend whose Check gets no answer is called by a method that nobody has registered, too, before
+            it is taken for hung. A server whose threads are all at work answers that one, with UNIMPLEMENTED, and stays
+            in. A healthy fleet is sent none. With it, backends are asked as soon as their calls are silent for longer
+            than is usual; without it, when a deadline has passed.
 
     Raises:
         ConfigError: a value is out of its bounds.
@@ -93,10 +100,13 @@ class Heartbeat:
 
     interval: float = 10.0
     timeout: float = 3.0
+    ping: bool = True
 
     def __post_init__(self) -> None:
         check_number("Heartbeat.interval", self.interval, above=0)
         check_number("Heartbeat.timeout", self.timeout, above=0)
+        if not isinstance(self.ping, bool):
+            raise ConfigError(f"Heartbeat.ping must be True or False, not {self.ping!r}")
 
     @property
     def interval_ns(self) -> int:
@@ -117,18 +127,23 @@ class HealthCheck:
         backoff: between Watches that ended without an answer (gRFC A17).
         reconnect: of the connections; shorter than gRPC's own default, which leaves a backend
             out for 14 s after 30 s down.
-        metadata: pairs that go with every Watch and Check.
+        metadata: pairs that go with every Watch and Check; or a callable (or coroutine function) without arguments that
+            returns them, asked for each Watch and each Check, as tokens expire. See docs/user_code.md.
+        watch: False holds no Watch; `Health/Check` is asked at the heartbeat's pace instead. For servers that allow few
+            calls or streams at a time.
         first_response_timeout: seconds until a Watch that says nothing counts as failed; above 0.
             A17 has none, so one stuck health service could hold up a whole channel.
         min_restart_interval: seconds; the floor under the "immediate" restart of a Watch that
             answered and ended. Grows with each quick end, forgotten after 10 s of a stable stream.
         heartbeat: a `Heartbeat`, or None for none.
-        on_unimplemented: "healthy" (gRFC A17) or "unhealthy", for servers without health service.
+        on_unimplemented: what is done where the server has no Watch. "check" asks `Health/Check` at the heartbeat's
+            pace and follows its answers; where that is missing, too, the server counts as healthy. "healthy" (gRFC
+            A17) and "unhealthy" ask nothing more.
         rise: how many SERVING in a row bring a subchannel back that was unhealthy; at least 1 (Envoy's
             `healthy_threshold`). The first status on a connection suffices.
         fall: how many other statuses in a row take it out; at least 1 (Envoy's `unhealthy_threshold`).
         confirm_interval: seconds for which a status stands until it counts as said again, for `rise` and `fall`; above
-            0. A Watch tells of changes only, so its silence confirms.
+            0. A Watch tells of changes only, so its silence confirms. Where there is no Watch, a Check asks again.
         damping: a `FlapDamping`, or None for none.
 
     Raises:
@@ -137,11 +152,13 @@ class HealthCheck:
 
     backoff: Backoff = field(default_factory=Backoff)
     reconnect: Backoff = field(default_factory=lambda: Backoff(initial=0.2, maximum=1.0))
-    metadata: Sequence[tuple[str, str | bytes]] = ()
+    # No part of the repr: it may be a token.
+    metadata: Metadata | MetadataSource = field(default=(), repr=False)
+    watch: bool = True
     first_response_timeout: float = 10.0
     min_restart_interval: float = 0.1
     heartbeat: Heartbeat | None = field(default_factory=Heartbeat)
-    on_unimplemented: str = "healthy"
+    on_unimplemented: str = "check"
     rise: int = 1
     fall: int = 1
     confirm_interval: float = 1.0
@@ -155,16 +172,20 @@ class HealthCheck:
                 raise ConfigError(f"HealthCheck.{name} must be a {kind.__name__}, not {getattr(self, name)!r}")
         if self.heartbeat is not None and not isinstance(self.heartbeat, Heartbeat):
             raise ConfigError(f"HealthCheck.heartbeat must be a Heartbeat or None, not {self.heartbeat!r}")
-        if self.on_unimplemented not in ("healthy", "unhealthy"):
+        if not isinstance(self.watch, bool):
+            raise ConfigError(f"HealthCheck.watch must be True or False, not {self.watch!r}")
+        if self.on_unimplemented not in ("check", "healthy", "unhealthy"):
             raise ConfigError(
-                f"HealthCheck.on_unimplemented must be 'healthy' or 'unhealthy', not {self.on_unimplemented!r}"
+                "HealthCheck.on_unimplemented must be 'check', 'healthy' or 'unhealthy', "
+                f"not {self.on_unimplemented!r}"
             )
         check_count("HealthCheck.rise", self.rise, low=1)
         check_count("HealthCheck.fall", self.fall, low=1)
         check_number("HealthCheck.confirm_interval", self.confirm_interval, above=0)
         if self.damping is not None and not isinstance(self.damping, FlapDamping):
             raise ConfigError(f"HealthCheck.damping must be a FlapDamping or None, not {self.damping!r}")
-        object.__setattr__(self, "metadata", _checked_metadata(self.metadata))
+        if not callable(self.metadata):
+            object.__setattr__(self, "metadata", check_metadata("HealthCheck.metadata", self.metadata))
 
     @property
     def first_response_timeout_ns(self) -> int:
@@ -180,28 +201,6 @@ class HealthCheck:
     def confirm_interval_ns(self) -> int:
         """The confirmation interval in nanoseconds."""
         return to_ns(self.confirm_interval)
-
-
-def _checked_metadata(metadata: Sequence[tuple[str, str | bytes]]) -> tuple[tuple[str, str | bytes], ...]:
-    pairs = []
-    try:
-        for key, value in metadata:
-            if not isinstance(key, str) or not isinstance(value, str | bytes) or not is_metadata(key, value):
-                raise TypeError
-            pairs.append((key, value))
-    except (TypeError, ValueError):
-        raise ConfigError(
-            "HealthCheck.metadata must be pairs of a lower-case name (letters, digits, '_', '.', '-') and a value "
-            f"(printable ASCII; bytes of any kind where the name ends in '-bin'), not {metadata!r}"
-        ) from None
-    return tuple(pairs)
-
-
-def is_metadata(key: str | bytes, value: str | bytes) -> bool:
-    """Whether C-core takes this pair."""
-    name = key.encode() if isinstance(key, str) else key
-    content = value.encode() if isinstance(value, str) else value
-    return bool(_METADATA_KEY.fullmatch(name) and (name.endswith(b"-bin") or _METADATA_VALUE.fullmatch(content)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +314,7 @@ class Failover:
     def __post_init__(self) -> None:
         check_count("Failover.max_attempts", self.max_attempts, low=1, high=20)
         check_count("Failover.buffer_limit", self.buffer_limit, low=0)
+        check_collection("Failover.codes", self.codes, "a collection of status codes")
         object.__setattr__(self, "codes", frozenset(code_name("Failover.codes", code) for code in self.codes))
         if not isinstance(self.idempotent, bool | None):
             object.__setattr__(self, "idempotent", _check_patterns(self.idempotent))
@@ -360,12 +360,13 @@ def code_name(option: str, code: object) -> str:
 
 
 def _check_patterns(patterns: object) -> tuple[str, ...]:
-    is_collection = isinstance(patterns, Collection) and not isinstance(patterns, str | bytes)
-    if not is_collection or not all(isinstance(pattern, str) for pattern in patterns):  # type: ignore[attr-defined]
-        raise ConfigError(f"Failover.idempotent must be a bool, None or a collection of method names, not {patterns!r}")
-    for pattern in patterns:  # type: ignore[attr-defined]
+    wanted = "a bool, None or a collection of method names"
+    check_collection("Failover.idempotent", patterns, wanted)
+    if not isinstance(patterns, Collection) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ConfigError(f"Failover.idempotent must be {wanted}, not {patterns!r}")
+    for pattern in patterns:
         if not pattern.startswith(("/", "*")):
             raise ConfigError(
                 f"Failover.idempotent must hold full method names like '/package.Service/Method', not {pattern!r}"
             )
-    return tuple(patterns)  # type: ignore[arg-type]
+    return tuple(patterns)

@@ -5,6 +5,9 @@ The one rule: an error names the option, the value and the bound.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
+
 from healthlb.errors import ConfigError
 
 _SECOND = 1_000_000_000
@@ -12,6 +15,7 @@ _SECOND = 1_000_000_000
 _LARGEST = 1e15
 
 
+@lru_cache(maxsize=256)
 def to_ns(seconds: float) -> int:
     """Return a duration in nanoseconds; never 0, or a timer would be due for ever."""
     return max(1, round(seconds * _SECOND))
@@ -35,6 +39,21 @@ def check_number(option: str, value: object, *, above: float | None = None, low:
         raise ConfigError(f"{option} must be {wanted}, not {value!r}")
     too_low = (above is not None and value <= above) or (low is not None and value < low)
     if too_low or (high is not None and value > high):
+        raise ConfigError(f"{option} must be {wanted}, not {value!r}")
+
+
+def check_collection(option: str, value: object, wanted: str) -> None:
+    """Raise ConfigError unless `value` is a collection; one string is none, though Python can iterate over it.
+
+    Args:
+        option: its name.
+        value: as it was given.
+        wanted: what it must be, for the text.
+    """
+    if isinstance(value, str | bytes | bytearray):
+        hint = f"a single string is no collection, write [{value!r}]"
+        raise ConfigError(f"{option} must be {wanted}, not {value!r}: {hint}")
+    if not isinstance(value, Iterable):
         raise ConfigError(f"{option} must be {wanted}, not {value!r}")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from healthlb.config import check_count, check_number, code_name, to_ns
+from healthlb.config import check_collection, check_count, check_number, code_name, to_ns
 from healthlb.errors import ConfigError
 
 # What says "this backend is broken". NOT_FOUND and the application's other codes say that it works.
@@ -123,8 +123,7 @@ class Outliers:
         check_number("Outliers.jitter", self.jitter, low=0, high=1)
 
     def _check_rules(self) -> None:
-        if not isinstance(self.codes, Collection) or isinstance(self.codes, str | bytes):
-            raise ConfigError(f"Outliers.codes must be a collection of status codes, not {self.codes!r}")
+        check_collection("Outliers.codes", self.codes, "a collection of status codes")
         object.__setattr__(self, "codes", frozenset(code_name("Outliers.codes", code) for code in self.codes))
         for name in ("consecutive_failures", "consecutive_connection_failures"):
             if getattr(self, name) is not None:

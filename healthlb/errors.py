@@ -3,7 +3,9 @@
     HealthLBError
     ├── ConfigError (ValueError)      an option or a target that cannot work
     ├── ChannelClosed (ValueError)    a call on a channel that was closed
-    └── ChannelUnusable (RuntimeError)  used in a forked child, on another event loop, or under gevent
+    ├── ChannelUnusable (RuntimeError)  used in a forked child, on another event loop, or without real threads
+    ├── NotServing                    a service that is required to be SERVING has another status
+    └── InvalidResponse (ValueError)  an answer that is no message of `grpc.health.v1`
 
 A call that fails is none of these: it raises `grpc.RpcError` (in `healthlb.aio`:
 `grpc.aio.AioRpcError`), so that existing `except` clauses keep working.
@@ -20,6 +22,35 @@ class ConfigError(HealthLBError, ValueError):
 
 class ChannelClosed(HealthLBError, ValueError):
     """A call was made on a closed channel (a ValueError, as grpcio raises)."""
+
+
+class NotServing(HealthLBError):
+    """A server answered that a service is not SERVING.
+
+    Args:
+        service: the name asked for; `""` is the whole server.
+        answer: what was answered, in words.
+        address: of the backend that answered, None where it is not known.
+
+    Attributes:
+        service: the name asked for.
+        answer: what was answered, in words.
+        address: of the backend that answered, None where it is not known.
+    """
+
+    def __init__(self, service: str, answer: str, address: str | None = None) -> None:
+        super().__init__(service, answer, address)
+        self.service = service
+        self.answer = answer
+        self.address = address
+
+    def __str__(self) -> str:
+        shown = repr(self.service) if self.service else "the server"
+        return f"{shown} is {self.answer}" + (f" at {self.address}" if self.address else "")
+
+
+class InvalidResponse(HealthLBError, ValueError):
+    """A server's answer is no message of `grpc.health.v1`."""
 
 
 class ChannelUnusable(HealthLBError, RuntimeError):

@@ -28,6 +28,8 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from tests.backends.addresses import bind_free
+
 Records = Mapping[str, Sequence[str]]
 _PATIENCE = 10.0  # seconds
 _LOOPBACK = "127.0.0.1"
@@ -218,7 +220,7 @@ def _free_port() -> int:
     """Return a port that is free for UDP and TCP alike."""
     for _ in range(20):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind((_LOOPBACK, 0))
+            bind_free(udp, (_LOOPBACK, 0))
             port: int = udp.getsockname()[1]
             with contextlib.suppress(OSError):
                 tcp.bind((_LOOPBACK, port))

@@ -20,23 +20,33 @@ ROOT = Path(__file__).parent.parent
 # What a layer may import of healthlb; the first that matches a module's name counts.
 MAY_IMPORT = {
     "healthlb.errors": ("healthlb.errors",),
-    "healthlb.config": ("healthlb.config", "healthlb.config_bounds", "healthlb.config_stability", "healthlb.errors"),
+    "healthlb.text": (),
+    "healthlb.config": (
+        "healthlb.config", "healthlb.config_bounds", "healthlb.config_metadata", "healthlb.config_stability",
+        "healthlb.errors",
+    ),
     "healthlb.config_bounds": ("healthlb.errors",),
+    "healthlb.config_metadata": ("healthlb.errors",),
     "healthlb.config_stability": ("healthlb.config_bounds", "healthlb.errors"),
     "healthlb.config_outliers": ("healthlb.config", "healthlb.errors"),
     "healthlb.config_overload": ("healthlb.config", "healthlb.errors"),
     "healthlb.core": (
         "healthlb.core", "healthlb.config", "healthlb.config_outliers", "healthlb.config_overload",
-        "healthlb.config_stability", "healthlb.errors",
+        "healthlb.config_stability", "healthlb.errors", "healthlb.text",
     ),
-    "healthlb.resolvers": ("healthlb.resolvers", "healthlb.core", "healthlb.config", "healthlb.errors"),
+    "healthlb.resolvers": (
+        "healthlb.resolvers", "healthlb.core", "healthlb.config", "healthlb.errors", "healthlb.text",
+    ),
     "healthlb.presets": ("healthlb.config", "healthlb.config_outliers"),
     "healthlb.simulation": (
         "healthlb.simulation", "healthlb.core", "healthlb.config", "healthlb.config_bounds", "healthlb.config_outliers",
         "healthlb.config_overload", "healthlb.config_stability", "healthlb.errors", "healthlb.presets",
+        "healthlb.text",
     ),
 }
 FACES = ("healthlb.sync", "healthlb.aio")
+# A check runs on a thread of its own, and so asks with the sync health client.
+USERS_OF_FACES = ("healthlb.cli", "healthlb.server.checks.grpc_service")
 IMPURE = {
     "asyncio", "concurrent", "datetime", "http", "logging", "multiprocessing", "os", "pathlib", "queue", "sched",
     "secrets", "select", "selectors", "signal", "socket", "socketserver", "ssl", "subprocess", "tempfile", "threading",
@@ -123,9 +133,9 @@ def core_is_pure(module: Module) -> list[str]:
 
 
 def faces_are_apart(module: Module) -> list[str]:
-    """The twins never import each other; beside themselves, only `__init__` files and the CLI know them."""
+    """The twins never import each other; beside themselves, only `__init__` files and their users here know them."""
     own = tuple(face for face in FACES if module.is_in(face))
-    if not own and (module.is_package or module.is_in("healthlb.cli")):
+    if not own and (module.is_package or module.is_in(*USERS_OF_FACES)):
         return []
     names = list(imports(module))
     # What the root package re-exports is the faces' too.
@@ -275,6 +285,18 @@ def simulation_reaches_no_grpc(modules: list[Module]) -> list[str]:
     return found
 
 
+def circles(modules: list[Module]) -> list[list[str]]:
+    """Return which of these modules import each other, be it over others, and be it for their types alone."""
+    names = {module.name for module in modules}
+    reached = {module.name: names & set(imports(module)) - {module.name} for module in modules}
+    for middle in sorted(names):
+        for name in names:
+            if middle in reached[name]:
+                reached[name] |= reached[middle]
+    found = {tuple(sorted(other for other in names if other in reached[name] and name in reached[other])) for name in names}
+    return [list(circle) for circle in sorted(found) if circle]
+
+
 def _with_parents(name: str) -> Iterator[str]:
     parts = name.split(".")
     for length in range(1, len(parts) + 1):
@@ -293,6 +315,21 @@ def test_every_module_obeys(rule: Callable[[Module], list[str]]) -> None:
 
 def test_simulation_reaches_no_grpc() -> None:
     assert simulation_reaches_no_grpc(MODULES) == []
+
+
+def test_the_simulated_world_is_built_upwards() -> None:
+    """Engine, wire, servers, clients, hosts: each knows what is below it, and the rest by protocols."""
+    world = [module for module in MODULES if re.fullmatch(r"healthlb\.simulation\.\w+", module.name)]
+    parts_of_the_world = [f"healthlb.simulation.{name}" for name in ("faults", "outcome", "world")]
+
+    assert len(world) > 30
+    assert circles(world) == [parts_of_the_world]
+
+
+def test_a_circle_is_seen() -> None:
+    texts = {"a": "from x import b", "b": "if TYPE_CHECKING:\n    from x.c import C", "c": "import x.a", "d": "import x.a"}
+
+    assert circles([Module(f"x.{name}", text) for name, text in texts.items()]) == [["x.a", "x.b", "x.c"]]
 
 
 def test_no_file_mentions_a_path_of_this_machine() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
+import importlib.util
 import inspect
 import subprocess
 import sys
@@ -20,6 +20,7 @@ import pytest
 
 import healthlb
 import healthlb.aio
+from tests.backends.clients import tasks_of
 
 PATIENCE = 20.0
 FACES = (healthlb, healthlb.aio)
@@ -46,7 +47,21 @@ def test_faces_mirror_each_other() -> None:
 def test_names_mean_the_same_in_both_faces() -> None:
     different = {name for name in healthlb.__all__ if getattr(healthlb, name) is not getattr(healthlb.aio, name)}
 
-    assert different == {"HealthAwareChannel"}
+    assert different == {"HealthAwareChannel", "HealthClient", "follow_state"}
+
+
+def test_no_public_name_is_that_of_a_module_as_well() -> None:
+    # Whoever imported the module would have it in the place of what it defines.
+    modules = {f"{face.__name__}.{name}" for face in FACES for name in face.__all__}
+
+    assert [name for name in modules if importlib.util.find_spec(name)] == []
+
+
+@pytest.mark.parametrize("method", ["__init__", "check", "ask", "list", "watch", "close"])
+def test_health_clients_take_the_same_arguments(method: str) -> None:
+    sync, aio = (inspect.signature(getattr(face.HealthClient, method)).parameters for face in FACES)
+
+    assert {name: one.default for name, one in aio.items()} == {name: one.default for name, one in sync.items()}
 
 
 @pytest.mark.parametrize("face", FACES)
@@ -58,7 +73,7 @@ def test_all_is_sorted_and_complete(face: ModuleType) -> None:
 def test_channels_take_the_same_arguments() -> None:
     sync, aio = (inspect.signature(face.HealthAwareChannel).parameters for face in FACES)
 
-    assert [name for name in aio if name != "interceptors"] == list(sync)
+    assert list(aio) == list(sync)
     assert all(sync[name].default == aio[name].default for name in sync)
     assert {name for name in sync if sync[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD} == {"target", "service"}
 
@@ -124,6 +139,12 @@ QUIET = """
     def descriptors():
         import os
         return len(os.listdir("/proc/self/fd"))
+    # The first of a process reads the modules that `import healthlb` leaves to it.
+    for face in (healthlb, healthlb.aio):
+        first = face.HealthAwareChannel(["a:1"])
+        for arity in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+            getattr(first, arity)("/a/b")
+        first.state(), first.subchannels()
     sys.addaudithook(audit)
     before = descriptors(), threading.active_count()
     armed.append(True)
@@ -152,11 +173,11 @@ def test_constructor_does_no_io_and_starts_no_thread() -> None:
 
 
 async def test_constructor_makes_no_task() -> None:
-    before = asyncio.all_tasks()
+    before = tasks_of()
     for target in TARGETS:
         healthlb.aio.HealthAwareChannel(target)
 
-    assert asyncio.all_tasks() == before
+    assert tasks_of() == before
 
 
 # --- stubs ---------------------------------------------------------------------------------------------
@@ -351,7 +372,7 @@ healthlb.HealthAwareChannel(["a:1"], "svc", "round_robin")  # WRONG
 healthlb.HealthAwareChannel(["a:1"], picker=7)  # WRONG
 healthlb.HealthAwareChannel(["a:1"], picker=NoFactory)  # WRONG
 healthlb.HealthAwareChannel(["a:1"], health=healthlb.Heartbeat())  # WRONG
-healthlb.HealthAwareChannel(["a:1"], interceptors=[])  # WRONG
+healthlb.HealthAwareChannel(["a:1"], interceptors=7)  # WRONG
 healthlb.HealthAwareChannel(["a:1"], overload=100)  # WRONG
 healthlb.Overload(max_waiting=0.5)  # WRONG
 healthlb.HealthCheck(10.0)  # WRONG

@@ -2,18 +2,32 @@
 
 from typing import TYPE_CHECKING
 
+# Now, and not at its first use: that is on a running loop, which would stand still for as long as the import takes.
+from healthlb.aio.channel import HealthAwareChannel
+
 if TYPE_CHECKING:
-    from healthlb.aio.channel import HealthAwareChannel
+    from healthlb.aio.connectivity import follow_state
+    from healthlb.aio.health_client import HealthClient
     from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
     from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
     from healthlb.config_overload import Overload
     from healthlb.config_stability import FlapDamping, SlowStart
-    from healthlb.control.attempts import Attempt
+    from healthlb.control.attempts import Attempt, attempts_of
+    from healthlb.control.connectivity import ConnectivityChange
+    from healthlb.control.health_answer import HealthAnswer
     from healthlb.control.status import SubchannelStatus
     from healthlb.core.load import Subchannel
     from healthlb.core.messages import Endpoint
     from healthlb.core.pickers import CallInfo, Picker, PickerFactory, register_picker
-    from healthlb.errors import ChannelClosed, ChannelUnusable, ConfigError, HealthLBError
+    from healthlb.core.states import ServingStatus
+    from healthlb.errors import (
+        ChannelClosed,
+        ChannelUnusable,
+        ConfigError,
+        HealthLBError,
+        InvalidResponse,
+        NotServing,
+    )
     from healthlb.resolvers import Resolver, register_resolver
     from healthlb.server.aio import HealthServicer, serve_until_signal
 else:
@@ -23,7 +37,8 @@ else:
         __name__,
         {
             **COMMON,
-            "healthlb.aio.channel": "HealthAwareChannel",
+            "healthlb.aio.connectivity": "follow_state",
+            "healthlb.aio.health_client": "HealthClient",
             "healthlb.server.aio": "HealthServicer serve_until_signal",
         },
     )
@@ -35,15 +50,20 @@ __all__ = [
     "ChannelClosed",
     "ChannelUnusable",
     "ConfigError",
+    "ConnectivityChange",
     "Endpoint",
     "Failover",
     "FailurePercentage",
     "FlapDamping",
+    "HealthAnswer",
     "HealthAwareChannel",
     "HealthCheck",
+    "HealthClient",
     "HealthLBError",
     "HealthServicer",
     "Heartbeat",
+    "InvalidResponse",
+    "NotServing",
     "Outliers",
     "Overload",
     "Picker",
@@ -51,11 +71,14 @@ __all__ = [
     "Resolver",
     "RetryBudget",
     "RetryThrottle",
+    "ServingStatus",
     "SlowStart",
     "Subchannel",
     "SubchannelStatus",
     "Subset",
     "SuccessRate",
+    "attempts_of",
+    "follow_state",
     "register_picker",
     "register_resolver",
     "serve_until_signal",

@@ -1,25 +1,238 @@
-"""The four multi-callables of the aio face."""
+"""The multi-callables and calls of the asyncio face: grpcio's own classes, over calls of ours.
+
+The one thing they add is that errors say which attempts were made.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from asyncio import _get_running_loop
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from healthlb.aio.ongoing import OngoingCall, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
-from healthlb.control.attempts import Method
+from healthlb.aio import grpcio
+from healthlb.aio.balanced import BalancedUnaryCall
+from healthlb.aio.beneath import BalancedChannel, deadline_of
+from healthlb.aio.errors import with_attempts
+from healthlb.aio.interceptors import last_link
+from healthlb.aio.pool import Pool
+from healthlb.control.attempts import Attempt
+
+
+class _Call:
+    """What the four kinds of calls share."""
+
+    _cython_call: Any
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The attempts that failed."""
+        attempts: tuple[Attempt, ...] = self._cython_call.attempts
+        return attempts
+
+    @property
+    def address(self) -> str | None:
+        """The backend that has answered, None before one has."""
+        address: str | None = self._cython_call.address
+        return address
+
+    async def _raise_for_status(self) -> None:
+        try:
+            await super()._raise_for_status()  # type: ignore[misc]
+        except grpc.aio.AioRpcError as error:
+            raise with_attempts(error, self.attempts) from None
+
+
+class _UnaryResponse(_Call):
+    """Awaiting the call gives its one response."""
+
+    _call_response: asyncio.Task[Any]
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        # As grpcio's own, which cannot say which attempts were made; a generator around it is felt by each call.
+        try:
+            response = yield from self._call_response
+        except asyncio.CancelledError:
+            if not self.cancelled():  # type: ignore[attr-defined]
+                self.cancel()  # type: ignore[attr-defined]
+            raise
+        if response is not grpcio.EOF:
+            return response
+        beneath = self._cython_call
+        if beneath.is_locally_cancelled():
+            raise asyncio.CancelledError
+        raise with_attempts(grpcio.make_error(beneath._initial_metadata, beneath._status), self.attempts)
+
+
+class UnaryUnaryCall(_UnaryResponse, grpcio.UnaryUnaryCall):  # type: ignore[misc]
+    """One request, one response."""
+
+    def __init__(
+        self,
+        request: Any,
+        deadline: float | None,
+        metadata: Any,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        channel: BalancedChannel,
+        method: str | bytes,
+        request_serializer: Any,
+        response_deserializer: Any,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        # As grpcio's own, with shorter ways to the call beneath and to a context that is nearly always None.
+        self._loop = loop
+        self._cython_call = channel.call(method, deadline, credentials, wait_for_ready)
+        self._metadata = tuple(metadata)
+        self._request_serializer = request_serializer
+        self._response_deserializer = response_deserializer
+        self._request = request
+        self._context = grpcio.census_context()
+        self._invocation_task = self._call_response = loop.create_task(self._invoke())
+
+    async def _invoke(self) -> Any:
+        # As grpcio's own, but that the first attempt is awaited here, with no coroutine of ours between.
+        beneath: BalancedUnaryCall = self._cython_call
+        serializer = self._request_serializer
+        request = self._request if serializer is None else grpcio.serialize(self._request, serializer)
+        try:
+            first = beneath.begin(self._metadata)
+            if first is None:
+                response = await beneath.go_on(request, self._context)
+            else:
+                try:
+                    response = await first.unary_unary(request, self._metadata, self._context)
+                except Exception as error:
+                    beneath.not_sent(error)
+                    raise
+                if not beneath.first_ended():
+                    response = await beneath.go_on(request, self._context)
+        except asyncio.CancelledError:
+            if not self.cancelled():
+                self.cancel()
+            return grpcio.EOF
+        if response is None and not beneath.is_ok():
+            return grpcio.EOF
+        deserializer = self._response_deserializer
+        return response if deserializer is None else grpcio.deserialize(response, deserializer)
+
+
+class UnaryStreamCall(_Call, grpcio.UnaryStreamCall):  # type: ignore[misc]
+    """One request, a stream of responses."""
+
+
+class StreamUnaryCall(_UnaryResponse, grpcio.StreamUnaryCall):  # type: ignore[misc]
+    """A stream of requests, one response."""
+
+
+class StreamStreamCall(_Call, grpcio.StreamStreamCall):  # type: ignore[misc]
+    """A stream of requests, a stream of responses."""
 
 
 class _MultiCallable:
-    _kind: type[OngoingCall]
+    """What the four kinds of multi-callables share.
 
-    def __init__(self, method: Method) -> None:
-        self._method = method
+    Args:
+        pool: the channel's subchannels.
+        channel: makes the calls beneath.
+        method: the full name.
+        serializer: of requests, None where they are bytes.
+        deserializer: of responses, likewise.
+        interceptors: the channel's list for this kind; what is added to it later is run too.
 
-    def _check_secure(self) -> None:
-        if self._method.pool.settings.credentials is None:
-            raise grpc.aio.UsageError("Call credentials are only valid on secure channels")
+    Attributes:
+        arity: the name of the channel's method that makes these.
+    """
+
+    arity: str
+    _call_class: Any
+    _intercepted_class: Any
+
+    def __init__(
+        self,
+        pool: Pool,
+        channel: BalancedChannel,
+        method: str | bytes,
+        serializer: Any,
+        deserializer: Any,
+        interceptors: Sequence[grpc.aio.ClientInterceptor],
+    ) -> None:
+        self._pool = pool
+        self._channel = channel
+        self._method = method if isinstance(method, bytes) else method.encode()
+        self._request_serializer = serializer
+        self._response_deserializer = deserializer
+        self._interceptors = interceptors
+
+    def _begin(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        compression: grpc.Compression | None,
+    ) -> Any:
+        pool = self._pool
+        if _get_running_loop() is not pool.loop:
+            pool.check_caller()
+        if self._interceptors:
+            return self._intercepted(request, timeout, metadata, credentials, wait_for_ready, compression)
+        # Of no metadata grpcio makes an object, which each call would feel.
+        given = self._init_metadata(metadata, compression) if metadata or compression else ()  # type: ignore[attr-defined]
+        deadline = None if timeout is None else deadline_of(timeout)
+        call = self._call_class(
+            *(request, deadline, given, credentials, wait_for_ready, self._channel, self._method),
+            *(self._request_serializer, self._response_deserializer, pool.loop),
+        )
+        call._cython_call.keep_in(pool.calls, call)
+        return call
+
+    def _intercepted(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        compression: grpc.Compression | None,
+    ) -> Any:
+        pool = self._pool
+        metadata = self._init_metadata(metadata, compression)  # type: ignore[attr-defined]
+        call = self._intercepted_class(
+            [*self._interceptors, last_link(self._make)],
+            *(request, timeout, metadata, credentials, wait_for_ready, self._channel, self._method),
+            *(self._request_serializer, self._response_deserializer, pool.loop),
+        )
+        pool.calls.add(call)
+        call.add_done_callback(pool.calls.discard)
+        return call
+
+    def _make(
+        self,
+        method: str | bytes,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+    ) -> Any:
+        """Return the call that no interceptor stands before any more."""
+        return self._call_class(
+            request,
+            None if timeout is None else deadline_of(timeout),
+            metadata,
+            credentials,
+            wait_for_ready,
+            self._channel,
+            method,
+            self._request_serializer,
+            self._response_deserializer,
+            self._pool.loop,
+        )
 
 
 class _UnaryRequest(_MultiCallable):
@@ -34,10 +247,7 @@ class _UnaryRequest(_MultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the call; see `grpc.aio.UnaryUnaryMultiCallable`."""
-        if credentials is not None:
-            self._check_secure()
-        terms = (timeout, metadata, wait_for_ready)
-        return self._kind(self._method, request, (credentials, compression), terms).begin()
+        return self._begin(request, timeout, metadata, credentials, wait_for_ready, compression)
 
 
 class _StreamRequest(_MultiCallable):
@@ -51,31 +261,36 @@ class _StreamRequest(_MultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin the call; see `grpc.aio.StreamUnaryMultiCallable`."""
-        if credentials is not None:
-            self._check_secure()
-        terms = (timeout, metadata, wait_for_ready)
-        return self._kind(self._method, request_iterator, (credentials, compression), terms).begin()
+        return self._begin(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
 
 
-class UnaryUnary(_UnaryRequest, grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
+class UnaryUnary(_UnaryRequest, grpcio.UnaryUnaryMultiCallable):  # type: ignore[misc]
     """One request, one response."""
 
-    _kind = UnaryUnaryCall
+    arity = "unary_unary"
+    _call_class = UnaryUnaryCall
+    _intercepted_class = grpcio.InterceptedUnaryUnaryCall
 
 
-class UnaryStream(_UnaryRequest, grpc.aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]
+class UnaryStream(_UnaryRequest, grpcio.UnaryStreamMultiCallable):  # type: ignore[misc]
     """One request, a stream of responses."""
 
-    _kind = UnaryStreamCall
+    arity = "unary_stream"
+    _call_class = UnaryStreamCall
+    _intercepted_class = grpcio.InterceptedUnaryStreamCall
 
 
-class StreamUnary(_StreamRequest, grpc.aio.StreamUnaryMultiCallable):  # type: ignore[type-arg]
+class StreamUnary(_StreamRequest, grpcio.StreamUnaryMultiCallable):  # type: ignore[misc]
     """A stream of requests, one response."""
 
-    _kind = StreamUnaryCall
+    arity = "stream_unary"
+    _call_class = StreamUnaryCall
+    _intercepted_class = grpcio.InterceptedStreamUnaryCall
 
 
-class StreamStream(_StreamRequest, grpc.aio.StreamStreamMultiCallable):  # type: ignore[type-arg]
+class StreamStream(_StreamRequest, grpcio.StreamStreamMultiCallable):  # type: ignore[misc]
     """A stream of requests, a stream of responses."""
 
-    _kind = StreamStreamCall
+    arity = "stream_stream"
+    _call_class = StreamStreamCall
+    _intercepted_class = grpcio.InterceptedStreamStreamCall

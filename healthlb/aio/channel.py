@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,19 +14,22 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
+from healthlb.aio.beneath import BalancedChannel
 from healthlb.aio.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
-from healthlb.aio.interceptors import InterceptedMethods, check_interceptors
-from healthlb.aio.pool import Pool, resolve
+from healthlb.aio.interceptors import sort_interceptors
+from healthlb.aio.pool import Pool
 from healthlb.config import Failover, HealthCheck, SlowStart, Subset
 from healthlb.config_outliers import Outliers
 from healthlb.config_overload import Overload
-from healthlb.control.attempts import Method, make_method
 from healthlb.control.board import Board
+from healthlb.control.defaults import DEFAULT_FAILOVER, DEFAULT_SERVICE
 from healthlb.control.grpc_transport import to_grpc_state
-from healthlb.control.settings import DEFAULT_FAILOVER, Listener, check_failover, check_listener, make_settings
+from healthlb.control.settings import Listener, check_failover, check_listener, make_settings
 from healthlb.control.status import SubchannelStatus, check_wait, has_ready, lacking, statuses
+from healthlb.control.tasks import resolve
 from healthlb.core.messages import Endpoint, Fact
 from healthlb.core.pickers import PickerSource
+from healthlb.errors import ChannelClosed
 from healthlb.resolvers import Resolver
 
 _DEFAULT_HEALTH = HealthCheck()
@@ -66,7 +70,7 @@ class HealthAwareChannel(grpc.aio.Channel):
     def __init__(
         self,
         target: str | Sequence[str | Endpoint] | Resolver,
-        service: str | None = "",
+        service: str | None = DEFAULT_SERVICE,
         *,
         credentials: grpc.ChannelCredentials | None = None,
         options: Sequence[tuple[str, Any]] = (),
@@ -83,7 +87,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         service_config: str | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
-        checked = check_interceptors(interceptors)
+        sorted_interceptors = sort_interceptors(interceptors)
         settings = make_settings(
             target,
             service,
@@ -104,7 +108,12 @@ class HealthAwareChannel(grpc.aio.Channel):
         self._pool = Pool(settings)
         self._policies = settings.policies
         self._is_view = False
-        self._intercepted = InterceptedMethods(checked) if checked else None
+        # By grpcio's names: instrumentation and generated clients append to them.
+        self._unary_unary_interceptors = sorted_interceptors["unary_unary"]
+        self._unary_stream_interceptors = sorted_interceptors["unary_stream"]
+        self._stream_unary_interceptors = sorted_interceptors["stream_unary"]
+        self._stream_stream_interceptors = sorted_interceptors["stream_stream"]
+        self._beneath: dict[str, BalancedChannel] = {}
 
     # --- grpc.aio.Channel ------------------------------------------------------------------------------
 
@@ -116,9 +125,8 @@ class HealthAwareChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> Any:
         """Return a multi-callable; see `grpc.aio.Channel.unary_unary`."""
-        return self._multi_callable(
-            UnaryUnary, "unary_unary", method, request_serializer, response_deserializer, _registered_method
-        )
+        interceptors = self._unary_unary_interceptors
+        return self._multi_callable(UnaryUnary, method, request_serializer, response_deserializer, interceptors)
 
     def unary_stream(
         self,
@@ -128,9 +136,8 @@ class HealthAwareChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> Any:
         """Return a multi-callable; see `grpc.aio.Channel.unary_stream`."""
-        return self._multi_callable(
-            UnaryStream, "unary_stream", method, request_serializer, response_deserializer, _registered_method
-        )
+        interceptors = self._unary_stream_interceptors
+        return self._multi_callable(UnaryStream, method, request_serializer, response_deserializer, interceptors)
 
     def stream_unary(
         self,
@@ -140,9 +147,8 @@ class HealthAwareChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> Any:
         """Return a multi-callable; see `grpc.aio.Channel.stream_unary`."""
-        return self._multi_callable(
-            StreamUnary, "stream_unary", method, request_serializer, response_deserializer, _registered_method
-        )
+        interceptors = self._stream_unary_interceptors
+        return self._multi_callable(StreamUnary, method, request_serializer, response_deserializer, interceptors)
 
     def stream_stream(
         self,
@@ -152,28 +158,21 @@ class HealthAwareChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> Any:
         """Return a multi-callable; see `grpc.aio.Channel.stream_stream`."""
-        return self._multi_callable(
-            StreamStream, "stream_stream", method, request_serializer, response_deserializer, _registered_method
-        )
+        interceptors = self._stream_stream_interceptors
+        return self._multi_callable(StreamStream, method, request_serializer, response_deserializer, interceptors)
 
     def _multi_callable(
         self,
-        kind: Callable[[Method], Any],
-        arity: str,
-        name: str,
+        kind: Any,
+        method: str,
         serializer: Any,
         deserializer: Any,
-        registered: bool | None,
+        interceptors: list[grpc.aio.ClientInterceptor],
     ) -> Any:
-        arguments = {
-            "request_serializer": serializer,
-            "response_deserializer": deserializer,
-            "_registered_method": registered,
-        }
-        multi_callable = kind(make_method(self._pool, self._policies, arity, name, arguments))
-        if self._intercepted is not None:
-            return self._intercepted.wrap(arity, name, multi_callable)
-        return multi_callable
+        arity = kind.arity
+        if arity not in self._beneath:
+            self._beneath[arity] = BalancedChannel(self._pool, self._policies, arity)
+        return kind(self._pool, self._beneath[arity], method, serializer, deserializer, interceptors)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Return the aggregated state as it is; connect then where asked to and IDLE."""
@@ -233,6 +232,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         """
         view = copy.copy(self)
         view._policies = self._policies.with_failover(check_failover(failover))
+        view._beneath = {}
         view._is_view = True
         return view
 
@@ -241,7 +241,10 @@ class HealthAwareChannel(grpc.aio.Channel):
         return statuses(self._pool.board.snapshot, time.monotonic_ns())
 
     def state(self) -> grpc.ChannelConnectivity:
-        """Return the aggregated state: READY, else CONNECTING, else TRANSIENT_FAILURE; IDLE before use."""
+        """Return the aggregated state: READY, else CONNECTING, else TRANSIENT_FAILURE; IDLE before use.
+
+        It does not connect; a readiness probe takes `is_ready()`.
+        """
         return self.get_state()
 
     def is_panicking(self) -> bool:
@@ -269,6 +272,27 @@ class HealthAwareChannel(grpc.aio.Channel):
             if not await _next(self._pool.board, deadline):
                 raise TimeoutError(lacking(self._pool.board.snapshot, timeout, min_ready))
 
+    def is_ready(self, min_ready: int = 1) -> bool:
+        """Connect, and return at once whether at least `min_ready` subchannels are READY now: for readiness probes.
+
+        `state()` only looks: a channel that has never been used stays IDLE. This one begins to connect, so that a probe
+        that is asked again and again is true before the first call.
+
+        Args:
+            min_ready: at least 1.
+
+        Returns:
+            False for a closed channel, too.
+
+        Raises:
+            ConfigError: `min_ready` is out of its bounds.
+            ChannelUnusable: another event loop runs than that of first use, or none.
+        """
+        check_wait(None, min_ready)
+        with contextlib.suppress(ChannelClosed):
+            self._pool.start()
+        return has_ready(self._pool.board.snapshot, min_ready)
+
     def add_listener(self, fn: Callable[[Fact], None]) -> None:
         """Call `fn` on the loop with each fact from now on, in order.
 
@@ -279,7 +303,7 @@ class HealthAwareChannel(grpc.aio.Channel):
 
     def remove_listener(self, fn: Callable[[Fact], None]) -> None:
         """Call `fn` no more; nothing happens where it was not added."""
-        if fn in self._pool.listeners:
+        with contextlib.suppress(ValueError):
             self._pool.listeners.remove(fn)
 
     def __repr__(self) -> str:

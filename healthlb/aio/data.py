@@ -6,9 +6,11 @@ The one rule: a channel with calls in flight is never closed.
 from __future__ import annotations
 
 from typing import cast
+from weakref import WeakSet
 
 import grpc.aio
 
+from healthlb.control.attempts import Method
 from healthlb.control.grpc_transport import GrpcConnection
 from healthlb.control.port import Connection, DataDone
 from healthlb.core.load import Subchannel
@@ -16,9 +18,14 @@ from healthlb.core.messages import Endpoint
 
 
 class AioData:
-    """The control connections that calls use, by what was picked."""
+    """The control connections that calls use, by what was picked.
+
+    Attributes:
+        methods: what calls are made of; each keeps what it has opened on the connections.
+    """
 
     def __init__(self) -> None:
+        self.methods: WeakSet[Method] = WeakSet()
         self._connections: dict[tuple[int, int], GrpcConnection] = {}
         self._last_generation = 0
 
@@ -49,4 +56,7 @@ class AioData:
         """Use this connection for calls no more."""
         connection = self._connections.pop((sub, generation), None)
         if connection is not None:
+            # What holds on to a closed channel keeps C-core from telling who waits for its end.
+            for method in self.methods:
+                method.forget(sub, generation)
             connection.release()

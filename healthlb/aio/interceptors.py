@@ -1,102 +1,68 @@
-"""User interceptors of the aio face, run by grpcio's own machinery.
+"""User interceptors of the asyncio face, run by grpcio's own machinery; they see calls, never a Watch.
 
-The one rule: an interceptor sees a call as its caller made it, once, however many attempts it takes; and never
-a Watch. So the chain runs on a channel that never connects, and its last link makes the real call.
+The last link of a chain makes the call with whatever details it was handed: another method, metadata, timeout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
 
-from healthlb.control.grpc_transport import open_intercepted_channel
+from healthlb.config import check_collection
 from healthlb.errors import ConfigError
 
-_KINDS = (
-    grpc.aio.UnaryUnaryClientInterceptor,
-    grpc.aio.UnaryStreamClientInterceptor,
-    grpc.aio.StreamUnaryClientInterceptor,
-    grpc.aio.StreamStreamClientInterceptor,
-)
+# In grpcio's order: an interceptor of several kinds is of the first one only, as there.
+_KINDS = {
+    "unary_unary": grpc.aio.UnaryUnaryClientInterceptor,
+    "unary_stream": grpc.aio.UnaryStreamClientInterceptor,
+    "stream_unary": grpc.aio.StreamUnaryClientInterceptor,
+    "stream_stream": grpc.aio.StreamStreamClientInterceptor,
+}
 
-_real_call: ContextVar[Callable[..., Any]] = ContextVar("healthlb_real_call")
+MakeCall = Callable[[bytes, Any, float | None, Any, grpc.CallCredentials | None, bool | None], Any]
 
 
-def check_interceptors(interceptors: object) -> tuple[grpc.aio.ClientInterceptor, ...]:
-    """Return the interceptors; None stands for none, as in grpcio.
+def sort_interceptors(interceptors: object) -> dict[str, list[grpc.aio.ClientInterceptor]]:
+    """Return the interceptors of each arity, in their order; None stands for none, as in grpcio.
 
     Raises:
         ConfigError: names the culprit (a ValueError, as grpcio raises at construction).
     """
+    check_collection("interceptors", interceptors or (), "grpc.aio's client interceptors")
     try:
-        checked: tuple[Any, ...] = tuple(interceptors or ())  # type: ignore[arg-type]
+        given: tuple[Any, ...] = tuple(interceptors or ())  # type: ignore[arg-type]
     except TypeError:
         raise ConfigError(f"interceptors must be a sequence of interceptors, not {interceptors!r}") from None
-    for interceptor in checked:
-        if not isinstance(interceptor, _KINDS):
-            kinds = ", or ".join(kind.__name__ for kind in _KINDS)
+    found: dict[str, list[grpc.aio.ClientInterceptor]] = {arity: [] for arity in _KINDS}
+    for interceptor in given:
+        arity = next((arity for arity, kind in _KINDS.items() if isinstance(interceptor, kind)), None)
+        if arity is None:
+            kinds = ", or ".join(kind.__name__ for kind in _KINDS.values())
             raise ConfigError(f"interceptors: Interceptor {interceptor!r} must be {kinds}")
-    return checked
+        found[arity].append(interceptor)
+    return found
 
 
-def _call(details: Any, request: Any) -> Any:
-    return _real_call.get()(
-        request,
-        timeout=details.timeout,
-        metadata=details.metadata,
-        credentials=details.credentials,
-        wait_for_ready=details.wait_for_ready,
-    )
+class _LastLink:
+    """Makes the call; it has the method of each kind of interceptor, as it is asked for that of its call alone."""
+
+    def __init__(self, make: MakeCall) -> None:
+        self._make = make
+
+    async def _intercept(self, continuation: Any, details: Any, request: Any) -> Any:
+        return self._make(
+            details.method, request, details.timeout, details.metadata, details.credentials, details.wait_for_ready
+        )
+
+    intercept_unary_unary = intercept_unary_stream = intercept_stream_unary = intercept_stream_stream = _intercept
 
 
-class _UnaryUnaryEnd(grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return _call(client_call_details, request)
-
-
-class _UnaryStreamEnd(grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return _call(client_call_details, request)
-
-
-class _StreamUnaryEnd(grpc.aio.StreamUnaryClientInterceptor):
-    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return _call(client_call_details, request_iterator)
-
-
-class _StreamStreamEnd(grpc.aio.StreamStreamClientInterceptor):
-    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return _call(client_call_details, request_iterator)
-
-
-class InterceptedMethods:
-    """Wraps multi-callables in the user's interceptors.
+def last_link(make: MakeCall) -> Any:
+    """Return what stands at the end of a chain of interceptors.
 
     Args:
-        interceptors: in the order they see a call.
+        make: makes the call from method, request, timeout, metadata, credentials and wait_for_ready.
     """
-
-    def __init__(self, interceptors: Sequence[grpc.aio.ClientInterceptor]) -> None:
-        self._interceptors = (*interceptors, _UnaryUnaryEnd(), _UnaryStreamEnd(), _StreamUnaryEnd(), _StreamStreamEnd())
-        self._front: grpc.aio.Channel | None = None
-
-    def wrap(self, arity: str, name: str, multi_callable: Any) -> Callable[..., Any]:
-        """Return what makes `multi_callable`'s calls through the interceptors."""
-
-        def call(*request: Any, compression: grpc.Compression | None = None, **arguments: Any) -> Any:
-            if self._front is None:
-                self._front = open_intercepted_channel(self._interceptors)
-
-            def real(request: Any, **details: Any) -> Any:
-                return multi_callable(request, compression=compression, **details)
-
-            token = _real_call.set(real)
-            try:
-                return getattr(self._front, arity)(name)(*request, **arguments)
-            finally:
-                _real_call.reset(token)
-
-        return call
+    return _LastLink(make)

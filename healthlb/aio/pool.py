@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import weakref
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from healthlb.aio.data import AioData
@@ -14,9 +16,10 @@ from healthlb.aio.errors import AioChannelClosed
 from healthlb.control.delivery import run_callback
 from healthlb.control.driver import Driver
 from healthlb.control.grpc_transport import GrpcTransport, connections_closed, last_words
+from healthlb.control.poller import can_poll
 from healthlb.control.pool import PoolBase
 from healthlb.control.settings import Listener, Settings
-from healthlb.control.tasks import start_task
+from healthlb.control.tasks import LoopEnd, resolve
 from healthlb.core.heartbeat import Pace
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Fact
@@ -24,9 +27,16 @@ from healthlb.core.snapshot import Snapshot
 from healthlb.errors import ChannelUnusable
 from healthlb.telemetry.logs import is_logged, log_fact
 
-_CLOSED = "Cannot invoke RPC on closed channel!"
+_CLOSED = "Channel is closed."
+_AT_EXIT = (
+    "grpc.aio cannot begin at the interpreter's exit, where Python 3.12 starts no threads: use the "
+    "channel before"
+)
 _NO_LOOP = "an aio channel must be used inside a running event loop"
 _OTHER_LOOP = "this channel is bound to the event loop of its first use: make one channel for each loop"
+
+# Seconds that a caller's generator has for its `finally` when the channel closes.
+_LAST_READ = 1.0
 
 _paces: WeakKeyDictionary[asyncio.AbstractEventLoop, Pace] = WeakKeyDictionary()
 
@@ -36,7 +46,12 @@ class Pool(PoolBase):
 
     Args:
         settings: checked.
+
+    Attributes:
+        calls: those that are under way: whether or not their callers keep them, they are made, and closing ends them.
     """
+
+    channels: AioData
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -45,7 +60,8 @@ class Pool(PoolBase):
         self.loop: asyncio.AbstractEventLoop | None = None
         self._driver: Driver | None = None
         self._finalizer: Callable[[], object] = lambda: None
-        self._graces: list[asyncio.Task[None]] = []
+        self.calls: set[Any] = set()
+        self._is_closing = False
 
     def start(self) -> None:
         """Begin to connect, once.
@@ -53,13 +69,15 @@ class Pool(PoolBase):
         Raises:
             AioChannelClosed: the channel is closed.
             ChannelUnusable: another loop runs than that of first use, or none; it was used before a
-                fork; or gevent has patched threads away.
+                fork; or eventlet or gevent has replaced threads.
         """
         self.check_caller()
         self.check_usable()
         if self.is_closed:
             raise AioChannelClosed(_CLOSED)
         if self._driver is None:
+            if not can_poll():
+                raise ChannelUnusable(_AT_EXIT)
             self._is_started = True
             self._driver = self._make_driver()
             self.board.publish(self._driver.snapshot)
@@ -87,7 +105,7 @@ class Pool(PoolBase):
         driver = Driver(
             balancer=settings.make_balancer(pace, self.admission),
             transport=GrpcTransport(
-                settings.credentials, settings.options, settings.health.metadata, self.names, settings.compression
+                settings.credentials, settings.options, settings.health, self.names, settings.compression
             ),
             data=self._data,
             resolver=settings.target.resolver,
@@ -96,46 +114,60 @@ class Pool(PoolBase):
             report=partial(_report, self.loop, self.listeners),
             clock=time.monotonic_ns,
         )
-        guard = start_task(self.loop, _close_with_loop(self.loop, driver))
-        finalizer = weakref.finalize(self, _close_later, self.loop, driver, guard)
+        end = LoopEnd(partial(_close_with_loop, self.loop, driver))
+        finalizer = weakref.finalize(self, _close_later, self.loop, driver, end)
         finalizer.atexit = False
         self._finalizer = finalizer
         return driver
 
     async def close(self, grace: float | None) -> None:
-        """Take no more calls, wait up to `grace` seconds for those in flight, and give all back.
+        """Take no more calls, wait up to `grace` seconds for those in flight, cancel the rest and give all back.
 
-        Another close ends the wait of the first, as with grpcio.
+        While one close is at work, another does nothing, as with grpcio. Where its caller is cancelled within `grace`,
+        calls go on, and the next close ends them.
         """
+        if self._is_closing:
+            return
         if grace is not None and grace < 0:
             raise ValueError(f"grace must be non-negative, got {grace}.")
         if self._driver is None:
             self.is_closed = True
             self.board.publish(Snapshot(0, ConnectivityState.SHUTDOWN, service=self.settings.service))
+            self._cancel_calls()  # whose interceptors have not begun
             return
         self.check_caller()
-        self.is_closed = True
-        try:
-            if grace and not self._graces:
-                self._graces.append(asyncio.ensure_future(self._idle()))
-                await asyncio.wait(self._graces, timeout=grace)
-        finally:
-            for waiting in self._graces:
-                waiting.cancel()
-            self._driver.close()
-            self._finalizer()
+        self.is_closed = self._is_closing = True
+        if grace and self.calls:
+            await self._wait_for_calls(grace)
+        readers = self._cancel_calls()
+        self._driver.close()
+        self._finalizer()
+        if readers:
+            await asyncio.wait(readers, timeout=_LAST_READ)
         await asyncio.shield(connections_closed(asyncio.get_running_loop()))
 
-    async def _idle(self) -> None:
+    def _cancel_calls(self) -> list[asyncio.Task[None]]:
+        """Cancel what is under way; return grpcio's tasks that read the callers' generators."""
+        readers = []
+        for call in tuple(self.calls):
+            reader = getattr(call, "_async_request_poller", None)
+            # One whose interceptor gave an answer of its own cannot be cancelled, which raises (1.85.3).
+            with contextlib.suppress(AttributeError):
+                call.cancel()
+            if reader is not None and not reader.done():
+                readers.append(reader)
+        return readers
+
+    async def _wait_for_calls(self, grace: float) -> None:
         loop = asyncio.get_running_loop()
-        calls = [(call, loop.create_future()) for call in self.waiting if not call.done()]
-        for call, over in calls:
-            call.add_done_callback(lambda _, over=over: resolve(over))
-        await asyncio.gather(*(over for _, over in calls))
-        idle = [(load, loop.create_future()) for view in self.board.snapshot.views for load in view.loads]
-        for load, future in idle:
-            load.retire(partial(resolve, future))
-        await asyncio.gather(*(future for _, future in idle))
+        ends = [(call, loop.create_future()) for call in self.calls]
+        for call, end in ends:
+            call.add_done_callback(lambda _, end=end: resolve(end))
+        try:
+            await asyncio.wait([end for _, end in ends], timeout=grace)
+        except asyncio.CancelledError:
+            self._is_closing = False
+            raise
 
     def call_later(self, delay: float, work: Callable[[], object]) -> Callable[[], object]:
         """Have `work` run on the loop in `delay` seconds; return what takes that back."""
@@ -153,12 +185,6 @@ class Pool(PoolBase):
             self._driver.calls_refused(cap)
 
 
-def resolve(future: asyncio.Future[None]) -> None:
-    """Let whoever awaits `future` go on."""
-    if not future.done():
-        future.set_result(None)
-
-
 def _report(loop: asyncio.AbstractEventLoop, listeners: list[Listener], fact: Fact) -> None:
     if is_logged(fact):
         log_fact(fact)
@@ -167,20 +193,12 @@ def _report(loop: asyncio.AbstractEventLoop, listeners: list[Listener], fact: Fa
 
 
 async def _close_with_loop(loop: asyncio.AbstractEventLoop, driver: Driver) -> None:
-    """Wait for the end: asyncio.run cancels what it finds, and a channel left open is to close with its loop."""
-    try:
-        await loop.create_future()
-    except asyncio.CancelledError:
-        if not driver.is_closed:
-            driver.close()
-            await last_words(loop)
-        raise
-
-
-def _close_later(loop: asyncio.AbstractEventLoop, driver: Driver, guard: asyncio.Task[None]) -> None:
-    def close() -> None:
+    if not driver.is_closed:
         driver.close()
-        guard.cancel()
+        await last_words(loop)
 
+
+def _close_later(loop: asyncio.AbstractEventLoop, driver: Driver, end: LoopEnd) -> None:
+    del end  # kept until now
     if not loop.is_closed():
-        loop.call_soon_threadsafe(close)
+        loop.call_soon_threadsafe(driver.close)

@@ -14,8 +14,6 @@ import grpc
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-OPTIONS = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 1000))
-
 
 def tls_options(command: _Command) -> _Command:
     """Add --tls and what goes with it."""
@@ -31,12 +29,10 @@ def tls_options(command: _Command) -> _Command:
     return command
 
 
-def open_channel(module: Any, address: str, tls: bool, **files: Any) -> Any:
-    """Return a channel of `grpc` or `grpc.aio`.
+def client_arguments(tls: bool, **files: Any) -> dict[str, Any]:
+    """Return the keyword arguments of a `HealthClient`.
 
     Args:
-        module: `grpc` or `grpc.aio`.
-        address: as gRPC names targets.
         tls: whether to use TLS.
         files: the other options of `tls_options`.
 
@@ -47,7 +43,7 @@ def open_channel(module: Any, address: str, tls: bool, **files: Any) -> Any:
     if not tls:
         if given:
             raise click.UsageError(f"--{given[0].replace('_', '-')} needs --tls")
-        return module.insecure_channel(address, OPTIONS)
+        return {}
     if bool(files["tls_client_cert"]) != bool(files["tls_client_key"]):
         raise click.UsageError("--tls-client-cert and --tls-client-key need each other")
     roots, key, certificate = (
@@ -55,5 +51,5 @@ def open_channel(module: Any, address: str, tls: bool, **files: Any) -> Any:
         for name in ("tls_ca_cert", "tls_client_key", "tls_client_cert")
     )
     name = files["tls_server_name"]
-    options = (*OPTIONS, ("grpc.ssl_target_name_override", name)) if name else OPTIONS
-    return module.secure_channel(address, grpc.ssl_channel_credentials(roots, key, certificate), options)
+    options = (("grpc.ssl_target_name_override", name),) if name else ()
+    return {"credentials": grpc.ssl_channel_credentials(roots, key, certificate), "options": options}

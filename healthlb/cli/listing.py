@@ -8,15 +8,19 @@ from typing import Any
 import click
 import grpc
 
-from healthlb.cli.asking import open_channel, tls_options
-from healthlb.core.messages import ServingStatus
-from healthlb.server.listing import LIST, decode_list
+from healthlb.cli.asking import client_arguments, tls_options
+from healthlb.cli.plain import accepts_plain
+from healthlb.control.health_answer import failed_with
+from healthlb.errors import ConfigError, InvalidResponse
+from healthlb.sync.health_client import HealthClient
+from healthlb.text import printable
 
 
 @click.command("list")
 @click.argument("address", metavar="ADDR")
 @click.option("--timeout", default=5.0, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Seconds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@accepts_plain
 @tls_options
 def list_services(address: str, timeout: float, as_json: bool, **tls: Any) -> None:
     """List the services of ADDR with their statuses. Exit code 3: the call failed."""
@@ -24,25 +28,23 @@ def list_services(address: str, timeout: float, as_json: bool, **tls: Any) -> No
     if as_json:
         click.echo(json.dumps(statuses))
         return
-    width = max([len('""'), *map(len, statuses)])
-    for name, status in statuses.items():
-        shown = name or '""'
-        click.echo(f"{shown:<{width}}  {status}")
+    # A name is the server's to choose: raw, it could look like a line of its own.
+    shown = {printable(name) or '""': status for name, status in statuses.items()}
+    width = max([len('""'), *map(len, shown)])
+    for name, status in shown.items():
+        click.echo(f"{name:<{width}}  {status}")
 
 
 def _ask(address: str, timeout: float, tls: dict[str, Any]) -> dict[str, str]:
-    with open_channel(grpc, address, **tls) as channel:
+    try:
+        client = HealthClient(address, **client_arguments(**tls))
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    with client:
         try:
-            statuses = decode_list(channel.unary_unary(LIST)(b"", timeout=timeout))
-        except grpc.RpcError as error:
-            failed: Any = error
-            click.echo(f"{address}: {failed.code().name}: {failed.details()}", err=True)
+            statuses = client.list(timeout)
+        except (grpc.RpcError, InvalidResponse) as error:
+            text = error if isinstance(error, InvalidResponse) else failed_with("", error)
+            click.echo(f"{address}: {text}", err=True)
             raise SystemExit(3) from error
-        except ValueError as error:
-            click.echo(f"{address}: {error}", err=True)
-            raise SystemExit(3) from error
-    return {name: _name(statuses[name]) for name in sorted(statuses)}
-
-
-def _name(status: int) -> str:
-    return ServingStatus(status).name if status in list(ServingStatus) else str(status)
+    return {name: statuses[name].name for name in sorted(statuses)}

@@ -14,14 +14,17 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from healthlb.cli.flags import Flag, FlagError, HelpWanted, describe, format_duration, parse_duration, parse_flags
+from healthlb.control.health_answer import failed_with
+from healthlb.control.patched import check_threads
+from healthlb.control.proxies import without_proxy
+from healthlb.sync.health_client import HealthClient
+from healthlb.text import printable
 
 if TYPE_CHECKING:
     import grpc
 
 SERVING, BAD_ARGUMENTS, NO_CONNECTION, RPC_FAILED, UNHEALTHY = range(5)
 
-_CHECK = "/grpc.health.v1.Health/Check"
-_STATUSES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 _TLS_FLAGS = ("tls-no-verify", "tls-ca-cert", "tls-client-cert", "tls-client-key", "tls-server-name")
 _LONGEST = 1e8  # Seconds: gRPC's deadlines do not reach as far as Go's durations.
 
@@ -102,6 +105,7 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 
 def _probe(options: dict[str, Any]) -> None:
+    check_threads("the probe")
     begun = time.monotonic()
     cancelled = NO_CONNECTION
     try:
@@ -154,6 +158,7 @@ def _opened(options: dict[str, Any]) -> Iterator[grpc.Channel]:
     # As Go dials: no host is this host, and passthrough is a scheme.
     address = re.sub(r"^:(?=\d+$)", "localhost:", options["addr"].removeprefix("passthrough:///"))
     with contextlib.ExitStack() as stack:
+        arguments += without_proxy(address)
         if not options["tls"]:
             yield stack.enter_context(grpc.insecure_channel(address, arguments, compression))
             return
@@ -163,6 +168,7 @@ def _opened(options: dict[str, Any]) -> Iterator[grpc.Channel]:
 
             arguments.append(("grpc.default_authority", address.rpartition("/")[2]))
             address = stack.enter_context(unverified(address, _client_files(options)))
+            arguments += without_proxy(address)
             yield stack.enter_context(grpc.insecure_channel(address, arguments, compression))
             return
         if options["tls-server-name"]:
@@ -206,11 +212,9 @@ def _connect(channel: grpc.Channel, options: dict[str, Any]) -> None:
 def _check(channel: grpc.Channel, options: dict[str, Any]) -> str:
     import grpc
 
-    check: Any = channel.unary_unary(_CHECK)
     headers = [(name, value.encode() if name.endswith("-bin") else value) for name, value in options["rpc-header"]]
     try:
-        request = encode_request(options["service"])
-        return decode_status(check(request, timeout=min(options["rpc-timeout"], _LONGEST), metadata=headers))
+        return str(HealthClient(channel, metadata=headers).ask(options["service"], options["rpc-timeout"]))
     except ValueError as error:
         raise Failure(RPC_FAILED, f"error: health rpc failed: {error}") from error
     except grpc.RpcError as error:
@@ -221,35 +225,10 @@ def _describe(error: Any, timeout: float) -> str:
     match error.code().name:
         case "UNIMPLEMENTED":
             text = "this server does not implement the grpc health protocol (grpc.health.v1.Health)"
-            return f"error: {text}: {error.details()}"
+            return f"error: {text}: {printable(error.details())}"
         case "DEADLINE_EXCEEDED":
             return f"timeout: health rpc did not complete within {format_duration(timeout)}"
-        case code:
-            return f"error: health rpc failed: {code}: {error.details()}"
-
-
-def encode_request(service: str) -> bytes:
-    """Return a HealthCheckRequest: `string service = 1`. (Importing protobuf would double the start time.)"""
-    name = service.encode()
-    if not name:
-        return b""
-    length, head = len(name), bytearray(b"\x0a")
-    while length > 0x7F:
-        head.append(length & 0x7F | 0x80)
-        length >>= 7
-    return bytes(head) + bytes([length]) + name
-
-
-def decode_status(answer: bytes) -> str:
-    """Return the name of the status in a HealthCheckResponse: `ServingStatus status = 1`, UNKNOWN where it is absent.
-
-    What it has besides, or instead, is shown as its bytes: no such server is known.
-    """
-    if not answer:
-        return _STATUSES[0]
-    if len(answer) == 2 and answer[0] == 0x08 and answer[1] < len(_STATUSES):
-        return _STATUSES[answer[1]]
-    return f"an unknown status: {answer[:32].hex()}"
+    return f"error: health rpc failed: {failed_with('', error)}"
 
 
 def _read(path: str) -> bytes | None:

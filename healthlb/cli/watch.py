@@ -13,13 +13,11 @@ from typing import Any
 
 import click
 import grpc
-import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from healthlb.cli.asking import open_channel, tls_options
-from healthlb.core.messages import ServingStatus
-
-_PAUSES = (0.2, 0.5, 1.0, 2.0)  # Seconds between Watches that failed.
+from healthlb.aio.health_client import HealthClient
+from healthlb.cli.asking import client_arguments, tls_options
+from healthlb.control.health_target import request_for
+from healthlb.errors import ConfigError
 
 
 @click.command("watch")
@@ -35,13 +33,18 @@ def watch(addresses: tuple[str, ...], service: str, as_json: bool, **tls: Any) -
 
 async def _watch_all(addresses: tuple[str, ...], service: str, as_json: bool, tls: dict[str, Any]) -> None:
     width = max(map(len, addresses))
+    arguments = client_arguments(**tls)
+    try:
+        clients = [HealthClient(address, **arguments) for address in addresses]
+        request_for(service)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
     async with asyncio.TaskGroup() as group:
-        for address in addresses:
-            channel = open_channel(grpc.aio, address, **tls)
-            group.create_task(_Follower(address, service, as_json, width).follow(channel))
+        for address, client in zip(addresses, clients, strict=True):
+            group.create_task(_Lines(address, service, as_json, width).follow(client))
 
 
-class _Follower:
+class _Lines:
     """One server's lines; what does not change is not repeated."""
 
     def __init__(self, address: str, service: str, as_json: bool, width: int) -> None:
@@ -49,36 +52,22 @@ class _Follower:
         self._service = service
         self._as_json = as_json
         self._width = width
-        self._last: tuple[str, str] | None = None
 
-    async def follow(self, channel: Any) -> None:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        failures = 0
-        async with channel:
-            while True:
-                try:
-                    async for message in stub.Watch(health_pb2.HealthCheckRequest(service=self._service)):
-                        failures = 0
-                        self._say(_name(message.status), "")
-                    self._say("ENDED", "the server ended the Watch with OK")
-                except grpc.aio.AioRpcError as error:
-                    self._say(error.code().name, error.details() or "")
-                await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
-                failures += 1
+    async def follow(self, client: HealthClient) -> None:
+        async with client, client.watch(self._service, follow=True) as watching:
+            async for status in watching:
+                answer = watching.answer
+                assert answer is not None
+                if answer.number is None:
+                    self._say("ENDED" if answer.code is grpc.StatusCode.OK else answer.code.name, answer.details)
+                else:
+                    self._say(status.name, "")
 
     def _say(self, status: str, details: str) -> None:
-        # The details of a failed connection change with every try; its code says when that matters.
-        if self._last is not None and self._last[0] == status:
-            return
-        self._last = (status, details)
         now = datetime.datetime.now().astimezone()
         if self._as_json:
             record = {"time": now.isoformat(), "address": self._address, "service": self._service, "status": status}
             click.echo(json.dumps(record | ({"details": details} if details else {})))
         else:
             line = f"{now:%H:%M:%S} {self._address:<{self._width}} {status}"
-            click.echo(f"{line}  {' '.join(details.split())}" if details else line)
-
-
-def _name(status: int) -> str:
-    return ServingStatus(status).name if status in list(ServingStatus) else str(status)
+            click.echo(f"{line}  {details}" if details else line)

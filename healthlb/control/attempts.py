@@ -15,10 +15,11 @@ from typing import Any
 import grpc
 
 from healthlb.config import is_metadata
-from healthlb.control.evidence import names_refusal
+from healthlb.control.evidence import names_refusal, names_the_client
 from healthlb.control.grpc_transport import to_code
 from healthlb.control.policy import Policies
 from healthlb.control.pool import PoolBase
+from healthlb.control.user_code import is_interrupt, log_guarded
 from healthlb.core.attempts import FIRST, CallAttempts, Judge, MethodPolicy, parse_pushback, told_of
 from healthlb.core.budget import Budget
 from healthlb.core.failover import Action, Start
@@ -26,13 +27,15 @@ from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, Fail
 from healthlb.core.orca import report_of
 from healthlb.core.pickers import CallEnd
+from healthlb.core.remedies import explained, of_call
 from healthlb.core.snapshot import Snapshot
+from healthlb.core.user_code import name_of
 from healthlb.errors import ChannelClosed
-
-_log = logging.getLogger("healthlb")
 
 _PREVIOUS_ATTEMPTS = "healthlb-previous-rpc-attempts"
 _PUSHBACK = "grpc-retry-pushback-ms"
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One failed attempt of a call.
@@ -42,12 +45,31 @@ class Attempt:
         code: how it ended.
         details: the text that came with it.
         seconds: how long it took.
+        not_again: why it was not tried again though its status is among `Failover.codes`; "" where it is not, or it
+            was.
     """
 
     address: str
     code: grpc.StatusCode
     details: str
     seconds: float
+    not_again: str = ""
+
+
+def attempts_of(error: BaseException) -> tuple[Attempt, ...]:
+    """Return the attempts of a call that failed, in order; none where the error is not of a healthlb channel's call.
+
+    Args:
+        error: what the call raised, in either face.
+    """
+    attempts: tuple[Attempt, ...] = getattr(error, "attempts", ())
+    return attempts
+
+
+def add_notes(error: BaseException, attempts: tuple[Attempt, ...]) -> None:
+    """Have the traceback of a call's error say why it was not tried again (PEP 678)."""
+    if attempts and attempts[-1].not_again:
+        error.add_note(f"healthlb: not tried again: {attempts[-1].not_again}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +81,14 @@ class Outcome:
         details: the status's text.
         has_metadata: whether metadata came, and so something answered.
         trailers: the trailing metadata.
+        is_begun: whether the response had begun: headers of its own, or a message.
     """
 
     code: grpc.StatusCode
     details: str
     has_metadata: bool
     trailers: Sequence[tuple[str, Any]]
+    is_begun: bool = False
 
     @property
     def pushback(self) -> int | None:
@@ -119,8 +143,11 @@ class Method:
         seconds = now / SECOND - started_at if self.has_latency else None
         try:
             self.told.hear(sub, CallEnd(code, now, seconds, report))
-        except Exception:
-            _log.exception("call_ended of the picker factory %r failed", self.pool.settings.factory)
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            name = name_of(self.pool.settings.factory)
+            log_guarded(logging.ERROR, f"call_ended of the picker factory {name} raised", error)
 
     def open(self, sub: Subchannel) -> Any:
         """Return grpcio's multi-callable on this subchannel, and keep it in `opened`.
@@ -131,10 +158,38 @@ class Method:
         channel = self.pool.channels.channel(sub)
         if channel is None:
             raise ChannelClosed("Cannot invoke RPC on closed channel!")
-        opened = getattr(channel, self._arity)(self.name, **self._arguments)
+        opened = self._entry(getattr(channel, self._arity)(self.name, **self._arguments))
         ready = set(self.pool.board.snapshot.ready)
         self.opened = {**{old: kept for old, kept in self.opened.items() if old in ready}, sub: opened}
         return opened
+
+    def forget(self, sub: int, generation: int) -> None:
+        """Let go of what was opened on a connection that is closed."""
+        gone = (sub, generation)
+        self.opened = {sub: kept for sub, kept in self.opened.items() if (sub.id, sub.generation) != gone}
+
+    def _entry(self, multi_callable: Any) -> Any:
+        """Return what is kept in `opened` of grpcio's multi-callable."""
+        return multi_callable
+
+
+def with_remedy(code: grpc.StatusCode, details: str | None) -> str | None:
+    """Return the details of a failed call, with what to do about them where that is known."""
+    return explained(details, [of_call(to_code(code), details)]) if details else details
+
+
+def tell_unmatched(patterns: dict[str, None]) -> None:
+    """Log, once, the patterns of `Failover.idempotent` that have matched no method until a call was not tried again."""
+    unmatched = ", ".join(map(repr, patterns))
+    patterns.clear()
+    if unmatched:
+        text = f"Failover.idempotent has patterns that match no method of the stubs that were made so far: {unmatched}"
+        log_guarded(logging.WARNING, f"{text}; a method's full name is like '/package.Service/Method'")
+
+
+def is_closed_error(error: BaseException) -> bool:
+    """Whether grpcio refused to make a call since its channel is closed."""
+    return isinstance(error, ValueError) or type(error).__name__ == "UsageError"
 
 
 def make_method(pool: PoolBase, policies: Policies, arity: str, name: str, arguments: dict[str, Any]) -> Method:
@@ -213,25 +268,42 @@ class Attempts(CallAttempts):
         """Return how the call ends that `try_pick` had nothing for, or None if it waits."""
         # Of metadata that no server will see; on a subchannel grpcio sees to that itself.
         if not all(is_metadata(key, value) for key, value in self.metadata or ()):
-            return Fail(Code.INTERNAL, f"metadata was invalid: {self.metadata}")
-        return super().failure(snapshot)
+            return Fail(Code.INTERNAL, "Invalid metadata")
+        fail = super().failure(snapshot)
+        # A wait that was over before it began ends the call with DEADLINE_EXCEEDED, as in C-core.
+        return None if fail is not None and fail.code is Code.UNAVAILABLE and self._was_over() else fail
+
+    def _was_over(self) -> bool:
+        """Whether the deadline was over when the call was made; C-core rounds it up to milliseconds."""
+        return self._timeout is not None and self._timeout < -0.001
 
     def failed(self, start: Start, sub: Subchannel, outcome: Outcome, started_at: float) -> Sequence[Action]:
         """Take in how an attempt failed, count it out, and return what is to be done."""
         seconds = time.monotonic() - started_at
-        self.history += (Attempt(sub.address, outcome.code, outcome.details, seconds),)
         code = to_code(outcome.code)
-        if self.method.told.of_failures:
-            self.method.tell(sub, Code.CANCELLED if self.is_cancelled else code, started_at, outcome.trailers)
+        is_refused = self._is_refused(sub, outcome)
+        not_again = "" if is_refused else self.method.policy.not_again(code)
+        if not_again:
+            tell_unmatched(self.method.policy.unmatched)
+        self.history += (Attempt(sub.address, outcome.code, outcome.details, seconds, not_again),)
+        # gRFC A6: whatever came of a response commits the call.
+        self.is_committed |= outcome.is_begun
         return self.attempt_failed(
             start,
             sub,
             code,
             time.monotonic_ns(),
-            is_refused=self._is_refused(sub, outcome),
+            is_refused=is_refused,
             is_cut_off=code is Code.DEADLINE_EXCEEDED and self._is_cut_off(seconds),
+            is_local=not outcome.has_metadata and names_the_client(outcome.details),
             pushback=outcome.pushback,
         )
+
+    def tell_failed(self, sub: Subchannel, outcome: Outcome, started_at: float) -> None:
+        """Tell the picker how an attempt failed; it is user code, so under no lock."""
+        if self.method.told.of_failures:
+            code = Code.CANCELLED if self.is_cancelled else to_code(outcome.code)
+            self.method.tell(sub, code, started_at, outcome.trailers)
 
     def made_no_call(self, start: Start, sub: Subchannel) -> Sequence[Action]:
         """Count out an attempt that made no call; return what is to be done if its subchannel had closed."""

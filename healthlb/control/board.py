@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable
 
 from healthlb.control.delivery import run_callback
+from healthlb.control.user_code import check_may_wait
 from healthlb.core.messages import ConnectivityState
 from healthlb.core.snapshot import Snapshot
 
 _LONGEST_WAIT = 3600.0
+
+Deliver = Callable[[Callable[[], object]], None]
 
 
 class Board:
@@ -29,9 +32,9 @@ class Board:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.observe: Callable[[ConnectivityState], None] = lambda state: None
-        self.deliver: Callable[[Callable[[], object]], None] = run_callback
+        self.deliver: Deliver = run_callback
         self._changed = threading.Condition()
-        self._watchers: dict[int, Callable[[], object]] = {}
+        self._watchers: dict[int, tuple[Callable[[], object], Deliver | None]] = {}
         self._numbers = itertools.count()
 
     def publish(self, snapshot: Snapshot) -> None:
@@ -41,11 +44,16 @@ class Board:
             self._changed.notify_all()
             watchers, self._watchers = self._watchers, {}
         self.observe(snapshot.state)
-        for watcher in watchers.values():
-            self.deliver(watcher)
+        for watcher, deliver in watchers.values():
+            (deliver or self.deliver)(watcher)
 
     def wait(self, generation: int, deadline: float | None) -> bool:
-        """Block until there is another generation; False if `deadline` (monotonic seconds) came first."""
+        """Block until there is another generation; False if `deadline` (monotonic seconds) came first.
+
+        Raises:
+            ChannelUnusable: on the control thread, which may not wait.
+        """
+        check_may_wait()
         with self._changed:
             while self.snapshot.generation == generation:
                 remaining = _LONGEST_WAIT if deadline is None else deadline - time.monotonic()
@@ -54,8 +62,13 @@ class Board:
                 self._changed.wait(min(remaining, _LONGEST_WAIT))
         return True
 
-    def when_changed(self, generation: int, watcher: Callable[[], object]) -> int:
+    def when_changed(self, generation: int, watcher: Callable[[], object], deliver: Deliver | None = None) -> int:
         """Call `watcher` once, at the first generation other than this, maybe at once.
+
+        Args:
+            generation: the one that the caller has seen.
+            watcher: what is called.
+            deliver: runs it, on the thread that publishes; None for the board's own.
 
         Returns:
             A number for `forget`.
@@ -63,7 +76,7 @@ class Board:
         number = next(self._numbers)
         with self._changed:
             if self.snapshot.generation == generation:
-                self._watchers[number] = watcher
+                self._watchers[number] = (watcher, deliver)
                 return number
         watcher()
         return number

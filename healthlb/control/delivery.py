@@ -5,12 +5,14 @@ The one rule: never on the control thread, which every channel of the process sh
 
 from __future__ import annotations
 
-import logging
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-_log = logging.getLogger("healthlb")
+from healthlb.control.user_code import run_guarded
+
 _here = threading.local()
 
 
@@ -18,17 +20,29 @@ class Deliverer:
     """One queue of callbacks."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # The garbage collector may come by at any moment, and cancel a call in a thread that holds this.
+        self._lock = threading.RLock()
         self._queue: deque[Callable[[], object]] = deque()
         self._is_running = False
 
     def submit(self, callback: Callable[[], object]) -> None:
         """Have `callback` run after those that were submitted before; what it raises is logged."""
+        self.put(callback)
+        self.run()
+
+    def put(self, callback: Callable[[], object]) -> None:
+        """Take a callback, for the next `run`; under whatever lock says who is first."""
+        self._queue.append(callback)
+
+    def run(self) -> None:
+        """Have what was put run; under no lock, since it may be run at once."""
         with self._lock:
-            self._queue.append(callback)
-            if self._is_running:
+            if self._is_running or not self._queue:
                 return
             self._is_running = True
+        if sys.is_finalizing():  # a thread would never start, and its starter waits for it
+            self._run()
+            return
         try:
             threading.Thread(target=self._run, name="healthlb-callbacks", daemon=True).start()
         except RuntimeError:  # Python 3.12 and later start no thread once the interpreter ends
@@ -39,18 +53,29 @@ class Deliverer:
             with self._lock:
                 if not self._queue:
                     self._is_running = False
-                    return
+                    if self._is_running or not self._queue:
+                        return
+                    self._is_running = True
                 callback = self._queue.popleft()
-            run_callback(callback)
+            try:
+                run_callback(callback)
+            except BaseException:  # Ctrl-C, where the main thread runs them.
+                self._is_running = False
+                raise
 
 
 def run_callback(callback: Callable[[], object]) -> None:
     """Call a user's callback; log what it raises."""
+    with marked():
+        run_guarded("callback", callback)
+
+
+@contextmanager
+def marked() -> Iterator[None]:
+    """Have `is_in_callback` say so, for what runs users' callbacks here."""
     was_in_callback, _here.is_in_callback = is_in_callback(), True
     try:
-        callback()
-    except Exception:
-        _log.exception("a callback raised: %r", callback)
+        yield
     finally:
         _here.is_in_callback = was_in_callback
 

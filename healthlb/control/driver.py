@@ -1,62 +1,70 @@
-"""Hosts one Balancer on an event loop: feeds it events, does its effects, holds its one timer.
+"""Hosts one Balancer on an event loop; the order of the steps is `BalancerHost`'s.
 
-The one rule: after the events that wait together come open, publish, close, report, in that order; so
-a picker never holds what is closed already, and a mass flip is one new picker.
+What comes from other threads, it brings to the loop; and what the loop still holds once it is closed, it gives back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 
-from healthlb.control.port import DataPlane, Transport
+from healthlb.control.port import Connection, DataDone, DataPlane, Transport
 from healthlb.control.tasks import start_task
+from healthlb.control.user_code import LoggingGuard, is_interrupt, run_guarded
 from healthlb.control.watcher import SubchannelWatcher
 from healthlb.core.balancer import Balancer
+from healthlb.core.hosting import BalancerHost
 from healthlb.core.messages import (
     SECOND,
-    CallFailed,
-    CallsRefused,
-    Challenge,
-    CloseConnection,
-    CloseSubchannel,
     Closing,
     Code,
     DataFailed,
     DataReady,
-    Drain,
-    Drained,
-    Effect,
     Endpoint,
     Event,
     Fact,
-    OpenSubchannel,
-    PrepareData,
-    Probe,
-    ProbeEnded,
-    RefreshData,
-    Replace,
     Resolved,
     ResolveFailed,
-    ResolveNow,
-    SendCheck,
-    StartWatch,
-    StopWatch,
-    Tick,
 )
 from healthlb.core.pickers import PickerFactory
-from healthlb.core.publication import Publisher, in_order
+from healthlb.core.publication import Publisher
 from healthlb.core.snapshot import Snapshot
+from healthlb.core.user_code import shown, words
 from healthlb.resolvers import Resolver
 from healthlb.resolvers.addresses import parse_endpoints
 
-_log = logging.getLogger("healthlb")
+_BUILD_AGAIN = 1.0  # Seconds after which a picker that could not be built is tried again, if nothing changes before.
 
 
-class Driver:
+class LeftData:
+    """The connections for calls as an abandoned driver may touch them: it closes its own, and opens none.
+
+    Args:
+        data: the real ones.
+    """
+
+    def __init__(self, data: DataPlane) -> None:
+        self._data: DataPlane = data
+
+    def prepare(self, sub: int, endpoint: Endpoint, control: Connection, done: DataDone) -> None:
+        """Nothing: another driver does."""
+
+    def forget(self, sub: int) -> None:
+        """Nothing: the numbers are another driver's by now."""
+
+    def close(self, sub: int, generation: int) -> None:
+        """Close one."""
+        self._data.close(sub, generation)
+
+
+def _take_exception(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()  # Else asyncio complains of a task that was closed beneath it.
+
+
+class Driver(BalancerHost):
     """One channel's control plane.
 
     Args:
@@ -85,26 +93,22 @@ class Driver:
         report: Callable[[Fact], None],
         clock: Callable[[], int],
     ) -> None:
-        self._balancer = balancer
+        super().__init__(balancer, Publisher(factory, balancer.snapshot, LoggingGuard()))
         self._transport = transport
         self._data = data
         self._resolver = resolver
-        self._factory = factory
         self._publish = publish
-        self._report = report
+        self._tell_fact = report
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[Event] = deque()
-        self._is_scheduled = False
+        self._thread = threading.get_ident()
+        self._last_list: Resolved | None = None
         self._is_draining = False
         self.is_closed = False
+        self._is_abandoned = False
+        self._building: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: int | None = None
-        self._watchers: dict[int, SubchannelWatcher] = {}
         self._resolving: asyncio.Task[None] | None = None
-        self._publisher = Publisher(factory, balancer.snapshot)
-        self._failures: dict[tuple[int, int, Code, bool], None] = {}
-        self._refusals: dict[str, int] = {}
         self._failures_lock = threading.Lock()
 
     @property
@@ -116,36 +120,28 @@ class Driver:
         """Begin to resolve; on the loop."""
         self._resolve()
 
-    def post(self, event: Event) -> None:
-        """Take in an event; it is handled with all that wait when the loop comes round. On the loop."""
-        self._queue.append(event)
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._loop.call_soon(self._drain)
+    def _soon(self, act: Callable[[], None]) -> None:
+        self._loop.call_soon(act)
 
     def post_threadsafe(self, event: Event) -> None:
         """Take in an event, from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self.post, event)
-        except RuntimeError:  # the loop is closed, and with it all that could be told
-            return
+        self._run_threadsafe(lambda: self.post(event))
+
+    _post_from_call = post_threadsafe
 
     def call_failed(self, sub: int, generation: int, code: Code, *, is_refused: bool = False) -> None:
         """Tell of a failed call, from any thread; equal ones that wait count once."""
-        key = (sub, generation, code, is_refused)
         with self._failures_lock:
-            is_first = not (self._failures or self._refusals)
-            self._failures[key] = None
+            is_first = self._note_failure(sub, generation, code, is_refused)
         if is_first:
-            self._take_failures_soon()
+            self._run_threadsafe(self._take_failures)
 
     def calls_refused(self, cap: str) -> None:
         """Tell of a call that a cap has kept out, from any thread; those that wait are told of together."""
         with self._failures_lock:
-            is_first = not (self._failures or self._refusals)
-            self._refusals[cap] = self._refusals.get(cap, 0) + 1
+            is_first = self._note_refusal(cap)
         if is_first:
-            self._take_failures_soon()
+            self._run_threadsafe(self._take_failures)
 
     def close(self) -> None:
         """Stop everything and publish the last snapshot; on the loop."""
@@ -158,113 +154,102 @@ class Driver:
         self.post(Closing())
         self._drain()
         self.is_closed = True
+        self._stop_tasks()
+
+    def abandon(self) -> tuple[Endpoint, ...]:
+        """Do nothing more, since another one takes over; return the resolver's last list. From any thread.
+
+        What the loop still holds, it gives back if it ever comes round.
+        """
+        self._is_abandoned = True
+        self._data = LeftData(self._data)
         if self._resolving is not None:
-            self._resolving.cancel()
+            # So that the other one may run the resolver; where it runs now, that fails.
+            with contextlib.suppress(Exception):
+                self._resolving.get_coro().close()
+        self._run_threadsafe(self._leave)
+        return () if self._last_list is None else self._last_list.endpoints
 
-    def _take_failures_soon(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._take_failures)
-        except RuntimeError:  # the loop is closed, and with it all that could be told
-            return
+    def _leave(self) -> None:
+        for watcher in self._watchers.values():
+            watcher.close()
+        self._watchers = {}
+        self._stop_tasks()
 
-    def _take_failures(self) -> None:
+    def _stop_tasks(self) -> None:
+        for task in (self._timer, self._building, self._resolving):
+            if task is not None:
+                task.cancel()
+
+    def _drained(self, sub: int, generation: int) -> None:
+        if self._is_abandoned:
+            self._data.close(sub, generation)
+        else:
+            super()._drained(sub, generation)
+
+    def _run_threadsafe(self, work: Callable[[], None]) -> None:
+        # A loop that is closed takes nothing more, and nobody is left who could be told.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(work)
+
+    def _take_noted(self) -> tuple[dict[tuple[int, int, Code, bool], None], dict[str, int]]:
         with self._failures_lock:
-            failures, self._failures = self._failures, {}
-            refusals, self._refusals = self._refusals, {}
-        for cap, calls in refusals.items():
-            self.post(CallsRefused(cap, calls))
-        for sub, generation, code, is_refused in failures:
-            self.post(CallFailed(sub, generation, code, is_refused))
+            return super()._take_noted()
 
     # --- the loop: events in, effects out ------------------------------------------------------
 
     def _drain(self) -> None:
         # After the end too: a connection for calls that comes up then is still to be closed.
         self._is_scheduled = False
+        if self._is_abandoned:
+            return
         self._is_draining = True
         try:
-            self._handle_all()
+            self._handle_all(self._clock())
         finally:
             self._is_draining = False
 
-    def _handle_all(self) -> None:
-        effects: list[Effect] = []
-        now = self._clock()
-        while self._queue:
-            effects += self._balancer.handle(self._queue.popleft(), now)
-        opening, closing, facts = in_order(effects)
-        for effect in opening:
-            self._perform(effect)
-        self._publish_snapshot()
-        for effect in closing:
-            self._perform(effect)
-        for fact in facts:
-            self._report(fact)
-        self._set_timer(now)
+    def _is_superseded(self, event: Event) -> bool:
+        # Another list waits behind this one.
+        return isinstance(event, Resolved) and bool(event.endpoints) and event is not self._last_list
 
-    def _set_timer(self, now: int) -> None:
-        deadline = self._balancer.deadline
-        if deadline == self._timer_at:
-            return
+    def _set_timer(self, at: int | None, now: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None
-        self._timer_at = deadline
-        if deadline is not None:
-            self._timer = self._loop.call_later(max(0, deadline - now) / SECOND, self._tick)
+        self._timer = None if at is None else self._loop.call_later(max(0, at - now) / SECOND, self._tick)
 
     def _tick(self) -> None:
-        self._timer = self._timer_at = None
-        self.post(Tick())
+        self._timer = None
+        super()._tick()
 
-    def _publish_snapshot(self) -> None:
-        publisher = self._publisher
-        if not publisher.publish(self._balancer.snapshot):
+    def _report(self, fact: Fact) -> None:
+        self._tell_fact(fact)
+
+    def _published(self) -> None:
+        if self._is_abandoned:
             return
-        if publisher.error is not None:
-            text = "the picker factory %r failed; the last good picker stays"
-            _log.error(text, self._factory, exc_info=publisher.error)
-        self._publish(publisher.published)
+        self._publish(self._publisher.published)
+        if self._publisher.error is not None and self._building is None:
+            self._building = self._loop.call_later(_BUILD_AGAIN, self._build_again)
+
+    def _build_again(self) -> None:
+        self._building = None
+        if not (self.is_closed or self._is_draining) and self._publisher.retry():
+            self._published()
 
     # --- effects -------------------------------------------------------------------------------
 
-    def _perform(self, effect: Effect) -> None:
-        match effect:
-            case OpenSubchannel(sub, endpoint):
-                self._watchers[sub] = SubchannelWatcher(sub, endpoint, self._transport, self.post)
-            case CloseSubchannel(sub):
-                self._data.forget(sub)
-                self._watchers.pop(sub).close()
-            case CloseConnection(sub, generation):
-                self._data.close(sub, generation)
-            case Drain(handle):
-                drained = Drained(handle.id, handle.generation)
-                handle.load.retire(lambda: self.post_threadsafe(drained))
-            case Probe(handle):
-                ended = ProbeEnded(handle.id, handle.generation)
-                handle.load.offer_probe(lambda: self.post_threadsafe(ended))
-            case ResolveNow():
-                self._resolve()
-            case RefreshData(sub):
-                self._data.forget(sub)
-                self._prepare_data(self._watchers[sub])
-            case PrepareData(sub):
-                self._prepare_data(self._watchers[sub])
-            case Replace(sub):
-                self._data.forget(sub)
-                self._watchers[sub].replace()
-            case Challenge(sub):
-                self._watchers[sub].challenge()
-            case StartWatch(sub, watch, service):
-                self._watchers[sub].start_watch(watch, service)
-            case StopWatch(sub, watch):
-                if sub in self._watchers:  # who was told of the snapshot may have closed the channel
-                    self._watchers[sub].stop_watch(watch)
-            case SendCheck(sub, check, timeout):
-                self._watchers[sub].send_check(check, timeout / SECOND)
+    def _watch(self, sub: int, endpoint: Endpoint) -> SubchannelWatcher:
+        return SubchannelWatcher(sub, endpoint, self._transport, self.post)
 
-    def _prepare_data(self, watcher: SubchannelWatcher) -> None:
-        sub = watcher.sub
+    def _forget_data(self, sub: int) -> None:
+        self._data.forget(sub)
+
+    def _close_data(self, sub: int, generation: int) -> None:
+        self._data.close(sub, generation)
+
+    def _prepare_data(self, sub: int) -> None:
+        watcher = self._watchers[sub]
 
         def done(generation: int | None, reason: str) -> None:
             self.post(DataFailed(sub, reason) if generation is None else DataReady(sub, generation))
@@ -274,29 +259,46 @@ class Driver:
     def _resolve(self) -> None:
         if self._resolving is None or self._resolving.done():
             self._resolving = start_task(self._loop, self._run_resolver())
+            self._resolving.add_done_callback(_take_exception)
         else:
             refresh = getattr(self._resolver, "refresh", None)
             if refresh is not None:
-                refresh()
+                run_guarded("resolver's refresh", refresh)
 
     async def _run_resolver(self) -> None:
         try:
             await self._resolver.resolve(self._update)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+        except BaseException as error:
+            if self._is_ended() or is_interrupt(error):
                 raise
-            # Not ours: something that it waited for was cancelled.
-            self.post(ResolveFailed(repr(error)))
-        except Exception as error:
-            self.post(ResolveFailed(str(error) or repr(error)))
+            # A CancelledError that nobody asked for is the resolver's: something that it waited for was cancelled.
+            self.post(ResolveFailed(words(error)))
         else:
             # It has said all it had to say: a new task would make it say so again.
             await self._loop.create_future()
 
+    def _is_ended(self) -> bool:
+        """Whether the resolver's task was cancelled, or collected with its loop."""
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            return True
+        return task is None or task is not self._resolving or bool(task.cancelling())
+
     def _update(self, endpoints: Sequence[Endpoint]) -> None:
+        if isinstance(endpoints, str | bytes):
+            raise TypeError(f"a resolver must pass a list of Endpoint objects to update, not {shown(endpoints)}")
         endpoints = tuple(endpoints)
         wrong = [endpoint for endpoint in endpoints if not isinstance(endpoint, Endpoint)]
         if wrong:
-            raise TypeError(f"a resolver must pass Endpoint objects to update, not {wrong[0]!r}")
-        self.post(Resolved(parse_endpoints(endpoints) if endpoints else ()))
+            raise TypeError(f"a resolver must pass Endpoint objects to update, not {shown(wrong[0])}")
+        resolved = Resolved(parse_endpoints(endpoints) if endpoints else ())
+        if threading.get_ident() == self._thread:
+            self._post_resolved(resolved)
+        else:
+            self._run_threadsafe(lambda: self._post_resolved(resolved))
+
+    def _post_resolved(self, resolved: Resolved) -> None:
+        if resolved.endpoints:
+            self._last_list = resolved
+        self.post(resolved)

@@ -12,6 +12,9 @@ from typing import Any
 # What grpc.aio says, with INTERNAL, of a call that ended while a request was being written: its status is not known.
 MADE_UP = "Internal error from Core"
 
+# What C-core says of a call that the client itself could not send (1.85.3).
+_LOCAL = ("Getting metadata from plugin failed", "Illegal metadata", "Invalid metadata", "CLIENT: ")
+
 _REFUSAL = "failed to connect to all addresses; last error: "
 
 
@@ -36,3 +39,11 @@ def _written(address: str) -> str:
 def connectivity(channel: Any, *, connect: bool) -> int:
     """Return C-core's number for a sync channel's state (grpcio has no public call for it)."""
     return int(channel._channel.check_connectivity_state(connect))
+
+
+def names_the_client(details: str) -> bool:
+    """Whether `details` is C-core's word that the client itself made a call fail.
+
+    Its credentials, its metadata or its own limits did, so it says nothing of the backend.
+    """
+    return details.startswith(_LOCAL)

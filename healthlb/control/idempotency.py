@@ -5,14 +5,14 @@ The one rule: not known means not idempotent.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
-
-from google.protobuf import descriptor_pool
-from google.protobuf.descriptor_pb2 import MethodOptions
 
 from healthlb.config import Idempotent
 
-_SAFE = (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT)
+_SAFE = (1, 2)  # protobuf's NO_SIDE_EFFECTS and IDEMPOTENT
+_MOST_PATTERNS = 3
 
 
 def is_idempotent(method: str, rule: Idempotent) -> bool:
@@ -26,9 +26,32 @@ def is_idempotent(method: str, rule: Idempotent) -> bool:
     if isinstance(rule, bool):
         return rule
     if rule is not None:
-        return any(fnmatchcase(method, pattern) for pattern in rule)
+        return bool(matching(method, rule))
+    # Nobody has described a method to protobuf where it was not imported, and importing it takes 20 ms.
+    descriptor_pool = sys.modules.get("google.protobuf.descriptor_pool")
+    if descriptor_pool is None:
+        return False
     try:
         descriptor = descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))
     except KeyError:
         return False
-    return descriptor.GetOptions().idempotency_level in _SAFE
+    is_safe: bool = descriptor.GetOptions().idempotency_level in _SAFE
+    return is_safe
+
+
+def matching(method: str, patterns: Iterable[str]) -> list[str]:
+    """Return the patterns that match a full method name."""
+    return [pattern for pattern in tuple(patterns) if fnmatchcase(method, pattern)]
+
+
+def why_not(method: str, rule: Idempotent) -> str:
+    """Return what errors say of a method that is not idempotent.
+
+    Args:
+        method: the full method name.
+        rule: `Failover.idempotent`.
+    """
+    if rule is None or isinstance(rule, bool):
+        return f"{method} is not idempotent: see Failover.idempotent"
+    shown = ", ".join(map(repr, list(rule)[:_MOST_PATTERNS])) + (", ..." if len(rule) > _MOST_PATTERNS else "")
+    return f"{method} is not idempotent: no pattern of Failover.idempotent matches it ({shown})"

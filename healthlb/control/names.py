@@ -23,6 +23,10 @@ class Names:
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Semaphore(_MOST_LOOKUPS)
 
+    def start_afresh(self) -> None:
+        """Learn on another loop from now on."""
+        self._turn = asyncio.Semaphore(_MOST_LOOKUPS)
+
     def addresses(self, address: str) -> frozenset[str]:
         """Return the IP addresses with port that `host:port` stands for; others stand for themselves."""
         if _is_name(address):

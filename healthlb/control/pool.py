@@ -6,18 +6,16 @@ before a fork works in the child.
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
-import weakref
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import grpc
 
 from healthlb.config import RetryBudget, RetryThrottle
+from healthlb.control import forks
 from healthlb.control.board import Board
 from healthlb.control.names import Names
+from healthlb.control.patched import check_threads
 from healthlb.control.settings import Settings
 from healthlb.core.budget import Budget, make_budget
 from healthlb.core.load import Subchannel
@@ -27,14 +25,13 @@ from healthlb.core.snapshot import Snapshot
 from healthlb.errors import ChannelUnusable
 
 _FORKED = (
-    "this channel was used before the process forked, and gRPC does not survive that: "
-    "fork before any channel is used, and make or first use it in the child"
+    "this channel was used before the process forked, and its connections belong to the parent: "
+    "make another in the child, or make it before the fork and use it first in the child"
 )
 _GRPC_FORKED = (
-    "grpc.aio was at work when this process was forked, and does not survive that: "
-    "fork before the first channel is used, or once all are closed"
+    "grpc.aio was at work when this process was forked, and does not survive that: fork before the first asyncio "
+    "channel or server is used or after all are closed, or start processes by the method 'spawn' or 'forkserver'"
 )
-_GEVENT = "healthlb does not work under gevent's monkey patching: its control loop needs real threads"
 
 
 class Channels(Protocol):
@@ -60,7 +57,6 @@ class PoolBase:
         admission: the caps on calls, and what counts against them.
         listeners: take the facts.
         is_closed: whether the channel was closed.
-        waiting: calls that do not block and that have had to wait for a subchannel.
     """
 
     channels: Channels
@@ -72,12 +68,11 @@ class PoolBase:
         self.admission = Admission(settings.overload)
         self.listeners = list(settings.listeners)
         self.is_closed = False
-        self.waiting: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_started = False
         self._is_forked = False
         self._budgets: dict[RetryBudget | RetryThrottle | None, Budget] = {}
         self._finalizer: Callable[[], object] = lambda: None
-        _pools.add(self)
+        forks.pools.add(self)
 
     def start(self) -> None:
         """Begin to connect, once."""
@@ -107,15 +102,13 @@ class PoolBase:
         """Raise where the channel cannot work.
 
         Raises:
-            ChannelUnusable: it was used before a fork, or gevent has patched threads away.
+            ChannelUnusable: it was used before a fork, or eventlet or gevent has replaced threads.
         """
         if self._is_forked:
             raise ChannelUnusable(_FORKED)
-        if _forks.has_lost_poller:
+        if forks.has_lost_poller():
             raise ChannelUnusable(_GRPC_FORKED)
-        monkey = sys.modules.get("gevent.monkey")
-        if monkey is not None and monkey.is_module_patched("threading"):
-            raise ChannelUnusable(_GEVENT)
+        check_threads("a channel")
 
     def forget_after_fork(self) -> None:
         """In a forked child nothing of the control plane is alive."""
@@ -126,32 +119,3 @@ class PoolBase:
     def budget(self, policy: RetryBudget | RetryThrottle | None) -> Budget:
         """Return what pays for attempts after the first: one budget for each policy."""
         return self._budgets.setdefault(policy, make_budget(policy))
-
-
-_pools: weakref.WeakSet[PoolBase] = weakref.WeakSet()
-
-
-class _Forks:
-    """What forks have left of this process.
-
-    Attributes:
-        has_lost_poller: whether grpc.aio waits for a thread that only the parent has, and always will.
-    """
-
-    def __init__(self) -> None:
-        self.has_lost_poller = False
-        self._has_poller = False
-
-    def before(self) -> None:
-        """Look for grpcio's poller, which names its thread after the function (seen on 1.85.1)."""
-        self._has_poller = any("_poll_wrapper" in thread.name for thread in threading.enumerate())
-
-    def after_in_child(self) -> None:
-        """Tell all channels."""
-        self.has_lost_poller |= self._has_poller
-        for pool in tuple(_pools):
-            pool.forget_after_fork()
-
-
-_forks = _Forks()
-os.register_at_fork(before=_forks.before, after_in_child=_forks.after_in_child)

@@ -7,7 +7,7 @@ the simulator in memory.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from healthlb.core.messages import Code, ConnectivityState, Endpoint
 
@@ -26,6 +26,22 @@ class WatchEnded(Exception):
         self.details = details
 
 
+class CheckAnswer(NamedTuple):
+    """How a Check ended.
+
+    Attributes:
+        code: the status of the call; DEADLINE_EXCEEDED where nothing answered.
+        details: its text.
+        status: the serving status of one that ended with OK, None of any other.
+        is_unsent: whether it could not be sent, since there was no metadata for it.
+    """
+
+    code: Code
+    details: str = ""
+    status: int | None = None
+    is_unsent: bool = False
+
+
 class Connection(Protocol):
     """A control connection to one endpoint."""
 
@@ -38,8 +54,11 @@ class Connection(Protocol):
     def watch(self, service: str) -> AsyncIterator[int]:
         """Yield serving statuses; raise `WatchEnded` at the end of the stream."""
 
-    async def check(self, service: str, timeout: float) -> tuple[Code, str]:
+    async def check(self, service: str, timeout: float) -> CheckAnswer:
         """Send one Check and return how it ended; `timeout` in seconds."""
+
+    async def ping(self, timeout: float) -> Code:
+        """Call a method that nobody has registered, and return how that ended; `timeout` in seconds."""
 
     def release(self) -> None:
         """Give up the control role; the connection closes unless calls still use it."""

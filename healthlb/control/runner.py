@@ -1,198 +1,292 @@
-"""Runs a call that does not block, in both faces: it does what the plan says.
+"""Runs one call over its attempts, in both faces: it does what the plan says.
 
-The one rule: the runner holds on to its attempts, and nothing that lives longer holds on to it; so a call that its
-user has dropped is collected, and its attempts are cancelled with it, as with grpcio.
+It is called back: by attempts that end, by timers and by new snapshots. What calls back holds the call, so a call
+that was made goes on whether or not its caller keeps it, and it ends once. No user code and no call of grpcio runs
+under the lock.
 """
 
 from __future__ import annotations
 
 import time
-import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 
-from healthlb.control.attempts import Attempt, Attempts, Method, Outcome
-from healthlb.control.delivery import run_callback
-from healthlb.core.attempts import FIRST, count_out, failure, winner
+from healthlb.control.attempts import Attempt, Attempts, Method, Outcome, is_closed_error
+from healthlb.core.attempts import FIRST, failure, winner
 from healthlb.core.failover import Action, Cancel, Finish, Start, WakeAt
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, Fail
-from healthlb.core.pickers import ANY_CALL
 from healthlb.core.snapshot import Snapshot
+from healthlb.core.user_code import words
 from healthlb.core.waiting import Wait, begin_wait
 
 CANCELLED = "Locally cancelled by application!"
 
 
-class Runner:
-    """One call over its attempts.
+class Live:
+    """An attempt that is under way.
 
     Args:
-        method: what is called.
-        request: the request, or what gives the requests.
-        arguments: of grpcio's multi-callable, but for timeout and metadata.
-        terms: the caller's timeout, metadata and wait_for_ready.
+        start: what asked for it.
+        sub: where it goes.
+        started_at: when it began, in seconds on the monotonic clock.
+
+    Attributes:
+        inner: the face's own object for it, None until it is open.
     """
 
-    # Guards what follows against other threads; a condition in the sync face.
+    __slots__ = ("inner", "start", "started_at", "sub")
+
+    def __init__(self, start: Start, sub: Subchannel, started_at: float) -> None:
+        self.start = start
+        self.sub = sub
+        self.started_at = started_at
+        self.inner: Any = None
+
+
+class Runner:
+    """One call over its attempts. A face derives its call from it.
+
+    A face that makes the first attempt by itself comes here with `first_failed`; any other begins with `run`.
+    """
+
+    # Guards what follows against other threads; the asyncio face needs no lock, as one loop runs a call.
     _lock: AbstractContextManager[Any]
-    # What most calls never change; a call is made faster without it.
-    _inner: Any = None
-    _error: Any = None
+    # Class-level defaults: they save a dozen stores per call.
+    _method: Method
     _is_over = False
-    _waiting: Start | None = None
+    _is_waiting = False
     _wait: Wait | None = None
+    _watcher = -1
     _stop_waking: Callable[[], object] | None = None
     _stop_expiring: Callable[[], object] | None = None
-    _watcher = -1
-    _callbacks: tuple[Callable[[], None], ...] = ()
-    _hedged: Mapping[int, Subchannel] = MappingProxyType({})
+    _live: dict[int, Live] | None = None
     _tried: Attempts | None = None
-
-    def __init__(
-        self, method: Method, request: Any, arguments: Any, terms: tuple[float | None, Any, bool | None]
-    ) -> None:
-        self._method = method
-        self._begun_at = time.monotonic_ns()
-        self._terms = terms
-        self._request = request
-        self._arguments = arguments
-        self._live: dict[int, Any] = {}
+    # The backend that has answered, None before one has.
+    address: str | None = None
 
     # --- what a face has of its own -------------------------------------------------------------------
 
-    def _call(self, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
-        """Make the call on a subchannel; may raise what grpcio raises."""
+    def _make_attempts(self) -> Attempts:
+        """Return the call's way through the subchannels; called once, at the latest when the first attempt failed."""
         raise NotImplementedError
 
-    def _outcome(self, inner: Any) -> Outcome | None:
-        """Return how an attempt failed, None for OK."""
+    def _open(self, number: int, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
+        """Begin an attempt and return the face's object for it; its end is told by `attempt_ended`.
+
+        Args:
+            number: the attempt's, for `attempt_ended` and `commit`.
+            sub: where it goes.
+            timeout: in seconds, None for none.
+            metadata: what it sends.
+
+        Raises:
+            Exception: what grpcio raises. Where its channel was closed meanwhile, another one is picked.
+        """
         raise NotImplementedError
 
-    def _trailers(self, inner: Any) -> Iterable[tuple[str, Any]]:
-        """Return the trailing metadata of an attempt that is over."""
+    def _drop(self, inner: Any) -> None:
+        """Cancel an attempt that is not wanted any more."""
         raise NotImplementedError
 
-    def _when_done(self, inner: Any, callback: Callable[[], None]) -> None:
-        """Call `callback` once an attempt is over, maybe at once; a second time does no harm."""
+    def _over(self, inner: Any, fail: Fail | None) -> None:
+        """Tell the caller how the call ended, once: as the attempt `inner`, or, where `fail` is given, as that says."""
         raise NotImplementedError
 
-    def _wake(self) -> None:
-        """Wake who waits for a change; under the lock."""
-        raise NotImplementedError
+    def _broke(self, error: Exception) -> None:
+        """The call cannot go on: `error` came where no frame of the caller's is left to raise it in."""
+        self._finish(None, Fail(Code.INTERNAL, f"the next attempt failed: {words(error)}"))
 
-    def _make_error(self, fail: Fail) -> Any:
-        """Return the error of a call that ends without an attempt."""
-        raise NotImplementedError
-
-    # --- attempts ----------------------------------------------------------------------------------
+    # --- begin -----------------------------------------------------------------------------------------
 
     @property
     def _attempts(self) -> Attempts:
-        """The call's way through the subchannels; most calls need none."""
-        if self._tried is None:
+        attempts = self._tried
+        if attempts is None:
             # One wins, whichever thread is first.
-            vars(self).setdefault("_tried", Attempts(self._method, *self._terms, self._begun_at))
-        assert self._tried is not None
-        return self._tried
+            attempts = vars(self).setdefault("_tried", self._make_attempts())
+        return attempts
 
-    def begin(self) -> Self:
-        """Make the first attempt, or begin to wait for it."""
-        method = self._method
-        method.budget.call_started(self._begun_at)
-        sub = method.pool.board.snapshot.picker.pick(ANY_CALL) if method.is_plain else None
-        if sub is not None and sub.load.start():
-            self._open(FIRST, sub, self._terms[0], self._terms[1])
-        else:
-            self._begin_with_care()
-        return self
-
-    def _begin_with_care(self) -> None:
+    def run(self) -> None:
+        """Make the first attempt, or wait for a subchannel that can take it. The pool has been started."""
         attempts = self._attempts
         beside = attempts.begin(time.monotonic_ns()) if self._method.is_hedged else ()
         sub = attempts.try_pick(FIRST)
         if sub is None:
-            self._method.pool.start()
             self._advance(FIRST)
         else:
-            self._open(FIRST, sub, *attempts.terms(FIRST, has_waited=False))
+            self._begin(FIRST, sub, has_waited=False)
         self._perform(beside)
 
-    def _perform(self, actions: Sequence[Action]) -> None:
+    def first_failed(self, sub: Subchannel, started_at: float, outcome: Outcome, inner: Any) -> None:
+        """Go on after a first attempt that the face made by itself, beginning at `started_at` (monotonic seconds)."""
+        self._failed(Live(FIRST, sub, started_at), outcome, inner)
+
+    # --- attempts --------------------------------------------------------------------------------------
+
+    def _perform(self, actions: Sequence[Action], ended: Any = None) -> None:
         for action in actions:
             match action:
                 case Start():
                     self._start(action)
                 case WakeAt(at):
-                    delay = max(0, at - time.monotonic_ns()) / SECOND
-                    if self._stop_waking is not None:
-                        self._stop_waking()
-                    self._stop_waking = self._later(delay, Runner._woke)
-                    self._watch_closing()
+                    self._wake_at(at)
                 case Cancel(attempt):
-                    # Out of the books first: how it ends is no news of its backend, but if a later one has won.
-                    with self._lock:
-                        beaten = self._live.pop(attempt, None)
-                    if beaten is not None:
-                        if attempt < winner(actions):
-                            self._attempts.beaten(self._hedged[attempt])
-                        beaten.cancel()
-                case Finish(attempt):
-                    self._finish(self._live.get(attempt), None)
-
-    def _later(self, delay: float, act: Callable[[Runner], None]) -> Callable[[], object]:
-        return self._method.pool.call_later(delay, partial(_on, weakref.ref(self), act))
-
-    def _watch_closing(self) -> None:
-        """End with the channel, where only a timer is under way."""
-        if self._live or self._waiting is not None or self._is_over:
-            return
-        board = self._method.pool.board
-        snapshot = board.snapshot
-        fail = failure(snapshot, wait_for_ready=True)
-        if fail is not None:
-            self._finish(None, self._make_error(fail))
-        else:
-            act = partial(_on, weakref.ref(self), Runner._watch_closing)
-            self._watcher = board.when_changed(snapshot.generation, act)
-
-    def _woke(self) -> None:
-        with self._lock:
-            actions = self._attempts.woke(time.monotonic_ns())
-        self._perform(actions)
+                    self._cancel_attempt(attempt, is_beaten=attempt < winner(actions))
+                case Finish():
+                    self._finish(ended, None)
 
     def _start(self, start: Start) -> None:
-        is_beside = self._method.is_hedged and (self._live or self._waiting is not None)
+        is_beside = self._method.is_hedged and (self._live or self._is_waiting)
         if not is_beside:
             self._advance(start)
             return
         sub = self._attempts.try_pick_beside(start)
         if sub is not None:
-            self._open(start, sub, *self._attempts.terms(start, has_waited=True))
+            self._begin(start, sub, has_waited=True)
             return
         with self._lock:
             actions = self._attempts.skipped(start, time.monotonic_ns())
         self._perform(actions)
 
     def _advance(self, start: Start) -> None:
-        attempts = self._attempts
-        while not self._is_over:
-            snapshot = self._method.pool.board.snapshot
-            sub = attempts.try_pick(start)
-            if sub is not None:
-                self._waiting = None
-                self._end_wait()
-                self._open(start, sub, *attempts.terms(start, has_waited=True))
-                return
-            fail = attempts.failure(snapshot) or self._begin_wait(snapshot)
-            if fail is None:
-                self._wait_on(start, snapshot.generation)
-            else:
-                self._finish(None, self._make_error(fail))
+        """Make an attempt on what can be picked, or wait for it, or end the call."""
+        if self._is_over:
             return
+        attempts = self._attempts
+        snapshot = self._method.pool.board.snapshot
+        sub = attempts.try_pick(start)
+        if sub is not None:
+            self._is_waiting = False
+            self._end_wait()
+            self._begin(start, sub, has_waited=True)
+            return
+        fail = attempts.failure(snapshot) or self._begin_wait(snapshot)
+        if fail is None:
+            self._is_waiting = True
+            self._watch(snapshot, partial(self._advance, start))
+        else:
+            self._finish(None, fail)
+
+    def _begin(self, start: Start, sub: Subchannel, *, has_waited: bool) -> None:
+        """Open an attempt that was counted in."""
+        attempts = self._attempts
+        timeout, metadata = attempts.terms(start, has_waited=has_waited)
+        live = Live(start, sub, time.monotonic())
+        with self._lock:
+            is_wanted = not self._is_over
+            if is_wanted:
+                self._live = {**(self._live or {}), start.attempt: live}
+        if not is_wanted:
+            sub.load.abandon()
+            return
+        try:
+            live.inner = self._open(start.attempt, sub, timeout, metadata)
+        except BaseException as error:
+            self._not_opened(live, error)
+            return
+        if not self._is_live(live):
+            # The call ended, or was cancelled, while the attempt was on its way to us.
+            self._drop(live.inner)
+
+    def _not_opened(self, live: Live, error: BaseException) -> None:
+        if self._take(live.start.attempt) is None:
+            return
+        actions = self._attempts.made_no_call(live.start, live.sub)
+        if actions and is_closed_error(error):
+            self._perform(actions)
+            return
+        if not isinstance(error, Exception):
+            self._finish(None, Fail(Code.CANCELLED, CANCELLED))
+            raise error
+        self._broke(error)
+
+    def attempt_ended(self, number: int, outcome: Outcome | None, inner: Any) -> None:
+        """Take in how an attempt ended, once; an attempt that was dropped is nobody's news.
+
+        Args:
+            number: the attempt's.
+            outcome: how it failed, None for OK.
+            inner: the face's object for it: the call may end with it.
+        """
+        live = self._take(number)
+        if live is None:
+            return
+        if outcome is not None:
+            self._failed(live, outcome, inner)
+            return
+        self.address = live.sub.address
+        method = self._method
+        if method.told.of_all:
+            method.tell(live.sub, Code.OK, live.started_at, self._trailers(inner))
+        with self._lock:
+            actions = self._attempts.succeeded(live.start, live.sub, time.monotonic_ns())
+        self._perform(actions, inner)
+
+    def _trailers(self, inner: Any) -> Sequence[tuple[str, Any]]:
+        """Return the trailing metadata of an attempt that is over."""
+        raise NotImplementedError
+
+    def _failed(self, live: Live, outcome: Outcome, inner: Any) -> None:
+        attempts = self._attempts
+        attempts.tell_failed(live.sub, outcome, live.started_at)
+        with self._lock:
+            actions = attempts.failed(live.start, live.sub, outcome, live.started_at)
+        self._perform(actions, inner)
+
+    def commit(self, number: int) -> bool:
+        """Let no other attempt take over; False where one has already, and what this one gave is to be dropped."""
+        with self._lock:
+            if self._is_over or self._live is None or number not in self._live:
+                return False
+            self._attempts.is_committed = True
+            self.address = self._live[number].sub.address
+        # A cancelled call has no winner.
+        has_won = not self._attempts.is_cancelled
+        for other in tuple(self._live):
+            if other != number:
+                self._cancel_attempt(other, is_beaten=has_won and other < number)
+        return True
+
+    def _is_live(self, live: Live) -> bool:
+        return self._live is not None and self._live.get(live.start.attempt) is live
+
+    def _take(self, number: int) -> Live | None:
+        with self._lock:
+            if self._live is None or number not in self._live:
+                return None
+            live = self._live[number]
+            self._live = {other: kept for other, kept in self._live.items() if other != number}
+            return live
+
+    def _cancel_attempt(self, number: int, *, is_beaten: bool = False) -> None:
+        """Count an attempt out before it is cancelled: how it ends is no news of its backend.
+
+        Only where a later one has won has it had no answer in the time in which another had.
+        """
+        live = self._take(number)
+        if live is None:
+            return
+        if is_beaten:
+            self._attempts.beaten(live.sub)
+        live.sub.load.abandon()
+        if self._method.told.of_all:
+            self._method.tell(live.sub, Code.CANCELLED, live.started_at)
+        if live.inner is not None:
+            self._drop(live.inner)
+
+    # --- waiting ---------------------------------------------------------------------------------------
+
+    def _watch(self, snapshot: Snapshot, act: Callable[[], None]) -> None:
+        """Have `act` called at the next snapshot."""
+        board = self._method.pool.board
+        if self._watcher >= 0:  # of a wait before this one
+            board.forget(self._watcher)
+        self._watcher = self._when_changed(snapshot.generation, partial(self._safely, act))
+        if self._is_over:  # another thread was quicker
+            board.forget(self._watcher)
 
     def _begin_wait(self, snapshot: Snapshot) -> Fail | None:
         """Wait from now on, if not already; return how the call ends that may not."""
@@ -203,22 +297,15 @@ class Runner:
                 return wait
             self._wait = wait
             if wait.ends_at is not None:
-                self._stop_expiring = self._later(max(0, wait.ends_at - now) / SECOND, Runner._expire)
+                self._stop_expiring = self._later(wait.ends_at, self._expire)
             if self._is_over:  # another thread was quicker
                 self._end_wait()
         return None
 
-    def _wait_on(self, start: Start, generation: int) -> None:
-        pool = self._method.pool
-        reference = weakref.ref(self)
-        self._waiting = start
-        pool.waiting.add(self)
-        self._watcher = pool.board.when_changed(generation, partial(_on, reference, partial(_advance, start)))
-
     def _expire(self) -> None:
         wait = self._wait
         if wait is not None:
-            self._finish(None, self._make_error(wait.ran_out(self._method.pool.board.snapshot)))
+            self._finish(None, wait.ran_out(self._method.pool.board.snapshot))
 
     def _end_wait(self) -> None:
         wait, self._wait = self._wait, None
@@ -228,158 +315,76 @@ class Runner:
         if stop is not None:
             stop()
 
-    def _open(self, start: Start, sub: Subchannel, timeout: float | None, metadata: Any) -> None:
-        started_at = time.monotonic()
-        try:
-            inner = self._call(sub, timeout, metadata)
-        except Exception as error:
-            actions = self._attempts.made_no_call(start, sub)
-            if not actions or not is_closed_error(error):
-                raise
-            self._perform(actions)
-            return
-        except BaseException:
-            sub.load.abandon()
-            raise
-        with self._lock:
-            is_wanted = not self._is_over
-            self._live[start.attempt] = inner
-            if self._method.is_hedged:
-                self._hedged = {**self._hedged, start.attempt: sub}
-            else:
-                self._inner = inner
-            self._wake()
-        self._when_done(inner, _Ended(self, start, sub, started_at))
-        if not is_wanted:
-            inner.cancel()
-
-    def _attempt_ended(self, start: Start, sub: Subchannel, started_at: float) -> None:
-        inner = self._live.get(start.attempt)
-        if self._is_over or inner is None:
-            sub.load.abandon()
-            if self._method.told.of_all:
-                self._method.tell(sub, Code.CANCELLED, started_at)
-            return
-        outcome = self._outcome(inner)
-        if outcome is None and self._method.told.of_all:
-            self._method.tell(sub, Code.OK, started_at, self._trailers(inner))
-        if outcome is None and (self._tried is None or self._tried.plan is None):
-            # The way of nearly all calls: the first attempt, and nothing was planned beside it.
-            count_out(sub, self._method.budget, time.monotonic_ns())
-            self._finish(inner, None)
-            return
-        with self._lock:
-            if outcome is None:
-                actions = self._attempts.succeeded(start, sub, time.monotonic_ns())
-            else:
-                actions = self._attempts.failed(start, sub, outcome, started_at)
-            if not isinstance(actions[-1] if actions else None, Finish):
-                del self._live[start.attempt]
-                if self._inner is inner:
-                    self._inner = None
-        self._perform(actions)
-
-    def _finish(self, inner: Any, error: Any) -> None:
-        with self._lock:
-            if self._is_over:
-                return
-            self._is_over = True
-            self._inner = inner
-            self._error = error
-            callbacks, self._callbacks = self._callbacks, ()
-            self._wake()
+    def _wake_at(self, at: int) -> None:
         if self._stop_waking is not None:
             self._stop_waking()
+        self._stop_waking = self._later(at, self._woke)
+        if self._is_over:  # another thread was quicker
+            self._stop_waking()
+        self._watch_closing()
+
+    def _woke(self) -> None:
+        with self._lock:
+            actions = self._attempts.woke(time.monotonic_ns())
+        self._perform(actions)
+
+    def _watch_closing(self) -> None:
+        """End with the channel, where only a timer is under way."""
+        if self._live or self._is_waiting or self._is_over:
+            return
+        snapshot = self._method.pool.board.snapshot
+        fail = failure(snapshot, wait_for_ready=True)
+        if fail is not None:
+            self._finish(None, fail)
+        else:
+            self._watch(snapshot, self._watch_closing)
+
+    def _later(self, at: int, act: Callable[[], None]) -> Callable[[], object]:
+        delay = max(0, at - time.monotonic_ns()) / SECOND
+        return self._call_later(delay, partial(self._safely, act))
+
+    def _when_changed(self, generation: int, work: Callable[[], None]) -> int:
+        """Have `work` run at the first snapshot after this generation; return a number for the board's `forget`."""
+        return self._method.pool.board.when_changed(generation, work)
+
+    def _call_later(self, delay: float, work: Callable[[], None]) -> Callable[[], object]:
+        """Have `work` run in `delay` seconds; return what takes that back."""
+        return self._method.pool.call_later(delay, work)
+
+    def _safely(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:
+            self._broke(error)
+
+    # --- end -------------------------------------------------------------------------------------------
+
+    def _finish(self, inner: Any, fail: Fail | None) -> bool:
+        """End the call, once; False where it is over already."""
+        with self._lock:
+            if self._is_over:
+                return False
+            self._is_over = True
+        if self._stop_waking is not None:
+            self._stop_waking()
+            self._stop_waking = None
         self._end_wait()
         if self._watcher >= 0:
             self._method.pool.board.forget(self._watcher)
-        for callback in callbacks:
-            run_callback(callback)
+        for number in tuple(self._live or ()):
+            self._cancel_attempt(number)
+        self._over(inner, fail)
+        return True
 
-    # --- what the caller sees ------------------------------------------------------------------------
+    def cancel_attempts(self, details: str = CANCELLED) -> bool:
+        """End the call for its caller, who wants it no more; False where it is over."""
+        with self._lock:
+            if self._is_over:
+                return False
+            self._attempts.is_cancelled = True
+        return self._finish(None, Fail(Code.CANCELLED, details))
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """The attempts that failed."""
         return () if self._tried is None else self._tried.history
-
-    def cancel(self) -> bool:
-        """End the call with CANCELLED; False where it is over."""
-        with self._lock:
-            if self._is_over:
-                return False
-            self._attempts.is_cancelled = True
-            live = list(self._live.values())
-        if not live or self._method.is_hedged:
-            self._finish(None, self._make_error(Fail(Code.CANCELLED, CANCELLED)))
-        for inner in live:
-            inner.cancel()
-        return True
-
-    def done(self) -> bool:
-        """Whether the call is over."""
-        return self._is_over
-
-    def time_remaining(self) -> float | None:
-        """Seconds to the deadline, None without one."""
-        return self._attempts.time_remaining
-
-    def _add_callback(self, callback: Callable[[], None]) -> bool:
-        with self._lock:
-            if self._is_over:
-                return False
-            self._callbacks += (callback,)
-        return True
-
-    def __repr__(self) -> str:
-        what = self._inner or self._error or "waiting"
-        return f"<{type(self).__name__} {self._method.name}: {what}>"
-
-
-def is_closed_error(error: Exception) -> bool:
-    """Whether grpcio refused to make a call since its channel is closed."""
-    return isinstance(error, ValueError) or type(error).__name__ == "UsageError"
-
-
-def _advance(start: Start, call: Runner) -> None:
-    call._advance(start)
-
-
-def _on(reference: weakref.ref[Runner], act: Callable[[Runner], None]) -> None:
-    call = reference()
-    if call is not None:
-        try:
-            act(call)
-        except Exception as error:
-            _fail(call, error)
-
-
-def _fail(call: Runner, error: Exception) -> None:
-    # There is no caller's frame to raise it in: the call ends with it.
-    call._finish(None, call._make_error(Fail(Code.INTERNAL, f"the next attempt failed: {error!r}")))
-
-
-class _Ended:
-    """What is to be done when an attempt is over, once."""
-
-    __slots__ = ("_is_told", "_reference", "_start", "_started_at", "_sub")
-
-    def __init__(self, call: Runner, start: Start, sub: Subchannel, started_at: float) -> None:
-        self._reference = weakref.ref(call)
-        self._start = start
-        self._sub = sub
-        self._started_at = started_at
-        self._is_told = False
-
-    def __call__(self) -> None:
-        if self._is_told:
-            return
-        self._is_told = True
-        call = self._reference()
-        if call is None:
-            self._sub.load.abandon()
-            return
-        try:
-            call._attempt_ended(self._start, self._sub, self._started_at)
-        except Exception as error:
-            _fail(call, error)

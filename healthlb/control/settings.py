@@ -10,9 +10,10 @@ from typing import Any
 
 import grpc
 
-from healthlb.config import Failover, HealthCheck, SlowStart, Subset, check_number
+from healthlb.config import Failover, HealthCheck, SlowStart, Subset, check_collection, check_number
 from healthlb.config_outliers import Outliers
 from healthlb.config_overload import Overload
+from healthlb.control.defaults import DEFAULT_FAILOVER, DEFAULT_SERVICE
 from healthlb.control.options import ChannelOptions, check_options, subchannel_options
 from healthlb.control.policy import Policies
 from healthlb.core.balancer import Balancer
@@ -20,13 +21,12 @@ from healthlb.core.heartbeat import Pace
 from healthlb.core.messages import Fact
 from healthlb.core.overload import Admission
 from healthlb.core.pickers import PickerFactory, PickerSource, make_factory, service_config_picker
+from healthlb.core.resolution import LONGEST_WAIT
 from healthlb.errors import ConfigError
 from healthlb.resolvers import Target, parse_target
 from healthlb.service_config import ServiceConfig, parse_service_config
 
 Listener = Callable[[Fact], None]
-
-DEFAULT_FAILOVER = Failover()
 
 _NO_SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -86,6 +86,9 @@ class Settings:
             self.panic_threshold,
             self.slow_start,
             admission,
+            self.credentials is not None,
+            _seconds(self.target.resolver, "interval", LONGEST_WAIT) or LONGEST_WAIT,
+            _seconds(self.target.resolver, "keep", 0.0),
         )
 
 
@@ -127,7 +130,7 @@ def make_settings(
     factory = make_factory(_choose_picker(picker, config), random.Random())
     return Settings(
         target=parsed,
-        service=_check_service(config.service if service == "" and config.service is not None else service),
+        service=_check_service(config.service if service is DEFAULT_SERVICE and config.service else service),
         credentials=credentials,
         options=arguments,
         compression=_check_compression(compression),
@@ -142,6 +145,19 @@ def make_settings(
         panic_threshold=panic_threshold,
         slow_start=_check_slow_start(slow_start, factory),
     )
+
+
+def _seconds(resolver: object, name: str, default: float) -> float:
+    """Return what a resolver says in an optional attribute, in seconds; `default` where it says no such thing.
+
+    Raises:
+        ConfigError: it is no number of seconds.
+    """
+    value = getattr(resolver, name, None)
+    if value is None:
+        return default
+    check_number(f"{type(resolver).__name__}.{name}", value, low=0)
+    return float(value)
 
 
 def check_failover(failover: object) -> Failover | None:
@@ -189,7 +205,7 @@ def _check_service(service: object) -> str | None:
         return None
     if not isinstance(service, str) or _NO_SURROGATES.search(service):
         raise ConfigError(f"service must be a str (\"\" for the whole server) or None, not {service!r}")
-    return service
+    return str(service)
 
 
 def check_listener(listener: object) -> Listener:
@@ -204,6 +220,7 @@ def check_listener(listener: object) -> Listener:
 
 
 def _check_listeners(listeners: object) -> tuple[Listener, ...]:
+    check_collection("listeners", listeners, "callables that take a fact")
     try:
         return tuple(check_listener(listener) for listener in listeners)  # type: ignore[attr-defined]
     except TypeError:

@@ -8,16 +8,31 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import os
+import logging
 import threading
+import time
 from collections.abc import Callable
 
+from healthlb.control.grpc_transport import suspend_connections
+from healthlb.control.poller import Patience, calls_ended
+from healthlb.control.tasks import start_task
+from healthlb.control.user_code import enter_control_thread
+from healthlb.control.watchdog import Stall, Watchdog, keep_running
 from healthlb.core.heartbeat import Pace
+from healthlb.errors import ChannelUnusable
+
+_log = logging.getLogger("healthlb")
 
 _CLOSING = 1.0
 _LOOK = 0.005
 _LAST_WORDS = 0.1
 _HALT_TIMEOUT = 5.0
+_PAUSE_BEGINS = 1.0
+_PAUSE_TIMEOUT = 6.0  # Longer than `calls_ended` waits: a fork in between loses what grpcio has yet to hear, for good.
+_NO_THREAD = (
+    "the channel's control thread cannot be started: {}. In functions of atexit Python 3.12 starts none: use the "
+    "channel before"
+)
 
 
 class ControlThread:
@@ -27,36 +42,81 @@ class ControlThread:
         loop: the event loop.
         pace: shared by the channels on it, so that their heartbeats are.
         is_halted: whether the interpreter ends, and the thread did before.
+        movers: called with the reason where the thread is given up, so that its channels go to a fresh one.
     """
 
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _current: ControlThread | None = None
+    _running: set[ControlThread] = set()  # noqa: RUF012 - those that end as well
+    _may_run = threading.Event()
+    _may_run.set()
+    _poller = Patience()
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.pace = Pace()
         self.is_halted = False
+        self.movers: list[Callable[[Stall], None]] = []
+        self._is_ending = False
+        self._is_finished = False
+        self._is_given_up = False
         self._users = 0
+        self._is_pausing = threading.Event()
+        self._is_paused = threading.Event()
+        self._pausing: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="healthlb-control", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self.loop.close()
+            raise ChannelUnusable(_NO_THREAD.format(error)) from error
+        self._running.add(self)
+        self._watchdog = Watchdog(self)
 
     @classmethod
-    def acquire(cls) -> ControlThread:
-        """Return the process's control thread, started where there is none."""
+    def acquire(cls, move: Callable[[Stall], None]) -> ControlThread:
+        """Return the process's control thread, started where there is none.
+
+        Args:
+            move: called where the thread is given up, to acquire another one; from the watchdog's thread.
+        """
         with cls._lock:
             if cls._current is None:
                 cls._current = cls()
             cls._current._users += 1
+            cls._current.movers.append(move)
             return cls._current
 
-    def release(self) -> None:
+    def release(self, move: Callable[[Stall], None]) -> None:
         """Count a user out; the thread ends with its last."""
         cls = type(self)
         with cls._lock:
             self._users -= 1
+            self.movers.remove(move)
             if self._users or cls._current is not self:
                 return
             cls._current = None
+        self._end()
+
+    def give_up(self, stall: Stall) -> None:
+        """Leave the thread to what holds it up; its channels go to a fresh one, and it ends when it can."""
+        self._move_all(stall)
+        self.run_soon(stall.is_over.set)
+        self._end()
+
+    def _move_all(self, stall: Stall) -> None:
+        cls = type(self)
+        self._is_given_up = True
+        with cls._lock:
+            if cls._current is self:
+                cls._current = None
+            movers = tuple(self.movers)
+        for move in movers:
+            move(stall)
+
+    def _end(self) -> None:
+        self._is_ending = True
+        self._watchdog.stop()
         self.run_soon(self.loop.stop)
 
     @classmethod
@@ -66,8 +126,17 @@ class ControlThread:
             thread, cls._current = cls._current, None
         if thread is not None:
             thread.is_halted = True
-            thread.run_soon(thread.loop.stop)
+            thread._end()
             thread._thread.join(_HALT_TIMEOUT)
+
+    @property
+    def ident(self) -> int | None:
+        """The thread's number, None before it runs."""
+        return self._thread.ident
+
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._thread.is_alive()
 
     @property
     def is_current(self) -> bool:
@@ -79,10 +148,65 @@ class ControlThread:
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(work)
 
+    @classmethod
+    def pause_all(cls) -> None:
+        """Have all of them close their connections and stand still until `resume_all`.
+
+        Waits a second at most for one that is held up, six for one that has begun to close them.
+        """
+        with cls._lock:
+            cls._may_run.clear()
+            running = [thread for thread in cls._running if not (thread.is_current or thread._is_given_up)]
+        for thread in running:
+            thread._is_pausing.clear()
+            thread._is_paused.clear()
+            thread.run_soon(thread._start_pause)
+        began_at = time.monotonic()
+        for thread in running:
+            while thread in cls._running and not thread._is_paused.wait(_LOOK):
+                limit = _PAUSE_TIMEOUT if thread._is_pausing.is_set() else _PAUSE_BEGINS
+                if time.monotonic() > began_at + limit:
+                    _log.warning("a resolver or picker holds up the control thread: the process forks without waiting")
+                    return
+
+    @classmethod
+    def resume_all(cls) -> None:
+        """Have all of them open their connections again and go on."""
+        cls._may_run.set()
+
+    def _start_pause(self) -> None:
+        # One that is under way answers for the next fork, too; a loop that runs no more needs none.
+        if self._is_finished:
+            return
+        self._is_pausing.set()
+        if self._pausing is None or self._pausing.done():
+            self._pausing = start_task(self.loop, self._pause())
+
+    async def _pause(self) -> None:
+        if self._may_run.is_set():  # too late: the process has forked
+            return
+        suspended = await suspend_connections(self.loop)
+        await calls_ended(self.loop)
+        await self._poller.wait()
+        self._wait_until_resumed()
+        for connection in suspended:
+            connection.resume()
+
+    def _wait_until_resumed(self) -> None:
+        while not self._may_run.is_set():
+            self._is_paused.set()
+            self._may_run.wait()
+
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
+        self._wait_until_resumed()
+        enter_control_thread()
         try:
-            self.loop.run_forever()
+            keep_running(self.loop, lambda: self._is_ending)
+            if not self._is_ending:
+                _log.error("the control thread has ended: a fresh thread takes over its channels")
+                self._watchdog.stop()
+                self._move_all(Stall("the control thread has ended"))
             if self.is_halted:
                 for task in asyncio.all_tasks(self.loop):
                     task.cancel()
@@ -92,6 +216,7 @@ class ControlThread:
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()
+            self._running.discard(self)
 
     async def _finish(self) -> None:
         # Channels that are closing get a moment: a loop that is gone leaves their connections open. No task is held on
@@ -101,13 +226,67 @@ class ControlThread:
             await asyncio.sleep(_LOOK)
         # grpcio has one poller for all loops: what C-core still says to a closed one raises in another (1.85.1).
         await asyncio.sleep(_LAST_WORDS)
+        self._is_finished = True
 
     @classmethod
     def forget_after_fork(cls) -> None:
-        """In a forked child the thread does not exist."""
-        cls._lock = threading.Lock()
+        """In a forked child no control thread exists."""
+        cls._lock = threading.RLock()
         cls._current = None
+        # Their loops share what they poll with the parent's, so they must not be collected.
+        _inherited.extend(cls._running)
+        cls._running = set()
+        cls._may_run = threading.Event()
+        cls._may_run.set()
 
 
+class Alarm:
+    """Work that is due at some time, on whichever control thread there is then.
+
+    Args:
+        at: monotonic seconds.
+        work: runs on the loop, once.
+        alarms: where it stands until it has rung or was cancelled.
+    """
+
+    __slots__ = ("_alarms", "_at", "_thread", "_timer", "_work")
+
+    def __init__(self, at: float, work: Callable[[], object], alarms: dict[Alarm, None]) -> None:
+        self._at = at
+        # Let go of in the end: whoever set the alarm holds it, and what is due may hold that one.
+        self._work: Callable[[], object] | None = work
+        self._alarms = alarms
+        self._thread: ControlThread | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        alarms[self] = None
+
+    def arm(self, thread: ControlThread) -> None:
+        """Ring on this thread; from any."""
+        self._thread = thread
+        thread.run_soon(lambda: self._set(thread.loop))
+
+    def cancel(self) -> None:
+        """Ring no more; from any thread."""
+        if self._alarms.pop(self, self) is None and self._thread is not None:
+            self._work = None
+            self._thread.run_soon(self._unset)
+
+    def _set(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self in self._alarms:
+            self._timer = loop.call_later(max(0.0, self._at - time.monotonic()), self._ring)
+
+    def _unset(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._alarms.pop(self, self) is None:
+            work, self._work = self._work, None
+            assert work is not None
+            work()
+
+
+_inherited: list[ControlThread] = []
 atexit.register(ControlThread.halt)
-os.register_at_fork(after_in_child=ControlThread.forget_after_fork)

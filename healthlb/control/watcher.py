@@ -10,7 +10,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from healthlb.control.port import Connection, Transport, WatchEnded
-from healthlb.control.tasks import start_task
+from healthlb.control.tasks import HiddenIterator, start_task
+from healthlb.core.hosting import ConnectionWatcher
 from healthlb.core.messages import (
     CheckEnded,
     Code,
@@ -19,6 +20,7 @@ from healthlb.core.messages import (
     Endpoint,
     Event,
     HealthReported,
+    PingEnded,
     WatchClosed,
 )
 
@@ -28,7 +30,7 @@ _FAILURE = ConnectivityState.TRANSIENT_FAILURE
 _REASON_TIMEOUT = 1.0
 
 
-class SubchannelWatcher:
+class SubchannelWatcher(ConnectionWatcher):
     """Follows one subchannel from its opening.
 
     Args:
@@ -38,57 +40,42 @@ class SubchannelWatcher:
         post: takes the events.
     """
 
+    connection: Connection
+
     def __init__(self, sub: int, endpoint: Endpoint, transport: Transport, post: Callable[[Event], None]) -> None:
-        self.sub = sub
-        self.endpoint = endpoint
         self._transport = transport
         self._post = post
         self._loop = asyncio.get_running_loop()
-        self._service = ""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watch: tuple[int, asyncio.Task[None]] | None = None
-        self._challenger: tuple[Connection, asyncio.Task[None]] | None = None
-        self.connection = transport.connect(endpoint)
-        self._spawn(self._follow(self.connection, None))
+        self._racing: asyncio.Task[None] | None = None
+        super().__init__(sub, endpoint)
 
-    def close(self) -> None:
-        """Stop all tasks and give up the connection."""
-        self._cancel_tasks()
-        self._drop_challenger()
-        self.connection.release()
+    def _connect(self) -> Connection:
+        return self._transport.connect(self.endpoint)
 
-    def replace(self) -> None:
-        """Go on with a fresh connection."""
-        self.close()
-        self.connection = self._transport.connect(self.endpoint)
-        self._spawn(self._follow(self.connection, None))
+    def _is_ready(self) -> bool:
+        return self.connection.state() is _READY
 
-    def challenge(self) -> None:
-        """Race a fresh connection against the present one, unless that is up by now; the last challenger gives way."""
-        if self.connection.state() is _READY:
-            # The word of it is still on its way here. A challenger would win over it later, its Watch included.
-            return
-        self._drop_challenger()
-        challenger = self._transport.connect(self.endpoint)
-        self._challenger = (challenger, start_task(self._loop, self._race(challenger)))
+    def _follow(self) -> None:
+        self._spawn(self._follow_connection(self.connection, None))
 
-    def start_watch(self, watch: int, service: str) -> None:
-        """Open a Watch on the present connection; an older one ends."""
-        if self._watch is not None:
-            # One batch may stop and start: what opens is done first, and the stop would find the new one.
-            self._watch[1].cancel()
-        self._service = service
-        self._watch = (watch, self._spawn(self._follow_watch(self.connection, watch, service)))
+    def _race(self, challenger: Connection) -> None:
+        self._racing = start_task(self._loop, self._run_race(challenger))
 
-    def stop_watch(self, watch: int) -> None:
-        """Cancel a Watch if it is the present one."""
-        if self._watch is not None and self._watch[0] == watch:
-            self._watch[1].cancel()
-            self._watch = None
+    def _stop_race(self) -> None:
+        assert self._racing is not None
+        self._racing.cancel()
 
-    def send_check(self, check: int, timeout: float) -> None:
+    def _open_watch(self, watch: int, service: str) -> asyncio.Task[None]:
+        return self._spawn(self._follow_watch(self.connection, watch, service))
+
+    def send_check(self, check: int, service: str, timeout: float) -> None:
         """Send a Check over the present connection."""
-        self._spawn(self._check(self.connection, check, timeout))
+        self._spawn(self._check(self.connection, check, service, timeout))
+
+    def send_ping(self, ping: int, timeout: float) -> None:
+        """Call a method that nobody has registered over the present connection."""
+        self._spawn(self._ping(self.connection, ping, timeout))
 
     # --- tasks ---------------------------------------------------------------------------------
 
@@ -98,19 +85,12 @@ class SubchannelWatcher:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _cancel_tasks(self) -> None:
+    def _stop(self) -> None:
         for task in tuple(self._tasks):
             task.cancel()
-        self._watch = None
+        self._present_watch = None
 
-    def _drop_challenger(self) -> None:
-        if self._challenger is not None:
-            connection, task = self._challenger
-            task.cancel()
-            connection.release()
-            self._challenger = None
-
-    async def _follow(self, connection: Connection, last: ConnectivityState | None) -> None:
+    async def _follow_connection(self, connection: Connection, last: ConnectivityState | None) -> None:
         reason = ""
         while True:
             state = connection.state()
@@ -132,21 +112,18 @@ class SubchannelWatcher:
 
     async def _ask_reason(self, connection: Connection) -> str:
         # Only a failing call is told why there is no connection; this one never leaves.
-        code, details = await connection.check(self._service, _REASON_TIMEOUT)
-        return details if code is Code.UNAVAILABLE else ""
+        answer = await connection.check("", _REASON_TIMEOUT)
+        # What is not UNAVAILABLE is why C-core cannot make a channel at all.
+        return answer.details if answer.code in (Code.UNAVAILABLE, Code.INTERNAL, Code.INVALID_ARGUMENT) else ""
 
-    async def _race(self, challenger: Connection) -> None:
+    async def _run_race(self, challenger: Connection) -> None:
         while (state := challenger.state()) is not _READY:
             await challenger.left(state)
-        self._challenger = None
-        self._cancel_tasks()
-        self.connection.release()
-        self.connection = challenger
-        self._spawn(self._follow(challenger, None))
+        self._won(challenger)
 
     async def _follow_watch(self, connection: Connection, watch: int, service: str) -> None:
         try:
-            async for status in connection.watch(service):
+            async for status in HiddenIterator(connection.watch(service)):
                 self._post(HealthReported(self.sub, watch, status))
         except WatchEnded as end:
             state = connection.state()
@@ -155,6 +132,9 @@ class SubchannelWatcher:
                 self._post(ConnectivityChanged(self.sub, state))
             self._post(WatchClosed(self.sub, watch, end.code, end.details))
 
-    async def _check(self, connection: Connection, check: int, timeout: float) -> None:
-        code, _ = await connection.check(self._service, timeout)
-        self._post(CheckEnded(self.sub, check, code))
+    async def _check(self, connection: Connection, check: int, service: str, timeout: float) -> None:
+        answer = await connection.check(service, timeout)
+        self._post(CheckEnded(self.sub, check, answer.code, answer.status, answer.details, answer.is_unsent))
+
+    async def _ping(self, connection: Connection, ping: int, timeout: float) -> None:
+        self._post(PingEnded(self.sub, ping, await connection.ping(timeout)))

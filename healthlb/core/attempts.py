@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from healthlb.config_outliers import Outliers
@@ -17,6 +17,7 @@ from healthlb.core.failover import Action, AttemptEnded, CallPlan, CallPolicy, F
 from healthlb.core.load import Subchannel, Verdict
 from healthlb.core.messages import SECOND, Code, ConnectivityState, Fail
 from healthlb.core.pickers import ANY_CALL, CallEnd, CallInfo, PickerFactory
+from healthlb.core.pickers.checked import Fault
 from healthlb.core.snapshot import Snapshot
 
 FIRST = Start(1, frozenset(), 0)
@@ -37,6 +38,8 @@ class MethodPolicy:
         wait_for_ready: the default of calls.
         is_strict: whether C-core's text is no evidence.
         buffer_limit: bytes of a stream of requests that are kept.
+        idempotency: why its calls are not idempotent, where they are not.
+        unmatched: patterns of `Failover.idempotent` that have matched no method so far; shared by all methods.
     """
 
     call: CallPolicy
@@ -44,6 +47,13 @@ class MethodPolicy:
     wait_for_ready: bool
     is_strict: bool
     buffer_limit: int
+    idempotency: str = "the method is not idempotent: see Failover.idempotent"
+    unmatched: dict[str, None] = field(default_factory=dict, compare=False)
+
+    def not_again(self, code: Code) -> str:
+        """Return why an attempt that ended so is not followed by another though its status is worth it, or ""."""
+        is_worth_it = code in self.call.codes and self.call.max_attempts > 1
+        return self.idempotency if is_worth_it and not self.call.is_idempotent else ""
 
 
 class Judge:
@@ -163,7 +173,9 @@ class CallAttempts:
         cap: that the last pick has run into, "" for none.
     """
 
-    __slots__ = ("cap", "is_cancelled", "is_committed", "metadata", "method", "plan", "refused_in", "wait_for_ready")
+    __slots__ = (
+        "_fault", "cap", "is_cancelled", "is_committed", "metadata", "method", "plan", "refused_in", "wait_for_ready",
+    )  # fmt: skip
 
     method: Any
     metadata: Any
@@ -173,6 +185,8 @@ class CallAttempts:
     is_cancelled: bool
     refused_in: int
     cap: str
+    # What a user's picker did wrong at a pick that found nothing, "" for nothing.
+    _fault: str
 
     def begin(self, now: int) -> Sequence[Action]:
         """Return what is to be done beside the first attempt of a hedged call."""
@@ -206,39 +220,50 @@ class CallAttempts:
         while True:
             sub: Subchannel | None = snapshot.picker.pick(call)
             if sub is None:
-                self.cap = ""
+                self._found_nothing()
                 return None
             if sub.load.start():
                 break
+            if isinstance(sub, Fault):
+                self._found_nothing(sub.reason)
+                return None
             if not sub.load.is_retired:
                 sub = self._pick_below_caps(start, snapshot)
                 if sub is not None:
                     break
-                if self.cap:
+                if self.cap or self._fault:
                     return None
             if board.snapshot is snapshot:
-                self.cap = ""
+                self._found_nothing()
                 return None
             snapshot = board.snapshot
         if start.exclude and sub.id in start.exclude and board.snapshot.generation == self.refused_in:
             # Only the refused one is left, and the core does not know yet that it is down.
-            self.cap = ""
+            self._found_nothing()
             sub.load.abandon()
             return None
         if self.plan is not None:
             self.plan.picked(sub.id)
         return sub
 
+    def _found_nothing(self, fault: str = "") -> None:
+        self.cap = ""
+        self._fault = fault
+
     def _pick_below_caps(self, start: Start, snapshot: Snapshot) -> Subchannel | None:
         found = self.method.pool.admission.pick(snapshot, self._call_info(start))
         self.cap = found if isinstance(found, str) else ""
-        return found if isinstance(found, Subchannel) else None
+        self._fault = found.reason if isinstance(found, Fault) else ""
+        return found if isinstance(found, Subchannel) and not self._fault else None
 
     def failure(self, snapshot: Snapshot) -> Fail | None:
         """Return how the call ends that `try_pick` had nothing for, or None if it waits."""
         if self.cap:
             fail: Fail = self.method.pool.refuse(self.cap, snapshot)
             return fail
+        if self._fault:
+            # Waiting mends nothing; so it ends calls with wait_for_ready, too, as A54's drops do.
+            return Fail(Code.INTERNAL, self._fault)
         return failure(snapshot, wait_for_ready=self.wait_for_ready)
 
     def try_pick_beside(self, start: Start) -> Subchannel | None:
@@ -268,6 +293,7 @@ class CallAttempts:
         *,
         is_refused: bool = False,
         is_cut_off: bool = False,
+        is_local: bool = False,
         pushback: int | None = None,
     ) -> Sequence[Action]:
         """Take in how an attempt failed, count it out, and return what is to be done.
@@ -279,10 +305,11 @@ class CallAttempts:
             now: nanoseconds.
             is_refused: whether its connection was down, so that it never left.
             is_cut_off: whether its own timeout ended it, neither the call's deadline nor the server's word.
+            is_local: whether the client itself made it fail, which says nothing of the backend.
             pushback: the server's wish in nanoseconds, as `parse_pushback` has it.
         """
         method = self.method
-        if self.is_cancelled:
+        if self.is_cancelled or is_local:
             sub.load.abandon()
         elif method.judge.failed(sub, code, is_refused=is_refused):
             method.pool.call_failed(sub, code, is_refused=is_refused)
@@ -311,4 +338,9 @@ class CallAttempts:
 
     def woke(self, now: int) -> Sequence[Action]:
         """The time of a WakeAt has come."""
-        return self.make_plan().step(Woke(), now)
+        plan, gate = self.make_plan(), self.method.budget.hedges
+        late = None if gate is None else plan.late_on(now)
+        if late is None:
+            return plan.step(Woke(), now)
+        ready = self.method.pool.board.snapshot.ready
+        return plan.step(Woke(may_hedge=gate.allows(late, ready, now)), now)

@@ -27,13 +27,16 @@ class BackoffDelays:
 
     def reset(self) -> None:
         """Start again from the initial delay."""
-        policy = self._policy
-        self._delays: Iterator[float] = expo(policy.multiplier, policy.initial_ns, policy.maximum_ns)
-        next(self._delays)
+        self._delays: Iterator[float] | None = None
 
     def next(self) -> int:
         """Return the next delay in nanoseconds, jittered from the first on."""
-        return jittered(next(self._delays), self._policy.jitter, self._rng)
+        policy = self._policy
+        if self._delays is None:
+            # Only here: most connections are never lost, and those that are begin anew each time.
+            self._delays = expo(policy.multiplier, policy.initial_ns, policy.maximum_ns)
+            next(self._delays)
+        return jittered(next(self._delays), policy.jitter, self._rng)
 
 
 def jittered(delay: float, jitter: float, rng: random.Random) -> int:

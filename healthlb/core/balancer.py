@@ -11,10 +11,11 @@ from typing import assert_never
 
 from healthlb.config import HealthCheck, SlowStart, Subset
 from healthlb.config_outliers import Outliers
+from healthlb.core.advice import Adviser
 from healthlb.core.damping import Damping
-from healthlb.core.heartbeat import Heartbeats, Pace, may_exclude
+from healthlb.core.heartbeat import Heartbeats, Pace
+from healthlb.core.keeping import Keeping
 from healthlb.core.messages import (
-    SECOND,
     Addition,
     CallFailed,
     CallsRefused,
@@ -33,8 +34,8 @@ from healthlb.core.messages import (
     Endpoint,
     Event,
     HealthReported,
-    HeartbeatLoss,
     OpenSubchannel,
+    PingEnded,
     ProbeEnded,
     Removal,
     Report,
@@ -48,15 +49,13 @@ from healthlb.core.outlier import OutlierDetector
 from healthlb.core.overload import Admission, Overflows
 from healthlb.core.panic import PanicMode
 from healthlb.core.picture import Picture, aggregate
-from healthlb.core.resolution import Resolution
+from healthlb.core.resolution import LONGEST_WAIT, Resolution
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.streams import Streams
 from healthlb.core.subchannel import SubchannelMachine
 from healthlb.core.timers import Timers
 from healthlb.core.turn import TimerKey, Turn
 from healthlb.core.warmup import WarmUp
-
-DRAIN_GRACE = 30 * SECOND
 
 _READY = ConnectivityState.READY
 _CONNECTING = ConnectivityState.CONNECTING
@@ -75,13 +74,18 @@ class Balancer:
         panic_threshold: the share of healthy subchannels below which all connected ones are picked; 0 for never.
         slow_start: how the weight of who comes in late grows, None for at once.
         admission: shared with the calls, None for no caps.
+        is_secure: whether connections are encrypted; for what is said of those that fail.
+        longest_wait: seconds in which a resolver that failed is asked again at the latest.
+        keep: seconds for which a healthy subchannel stays in use that the resolver gives no more.
     """
 
     def __init__(self, service: str | None, policy: HealthCheck, seed: int, pace: Pace | None = None,
                  subset: Subset | None = None, outliers: Outliers | None = None, panic_threshold: float = 0.0,
-                 slow_start: SlowStart | None = None, admission: Admission | None = None) -> None:
+                 slow_start: SlowStart | None = None, admission: Admission | None = None,
+                 is_secure: bool = False, longest_wait: float = LONGEST_WAIT, keep: float = 0.0) -> None:
         self._service = service
         self._policy = policy
+        self._is_secure = is_secure
         self._streams = Streams(seed)
         heartbeat = None if service is None else policy.heartbeat
         self._heartbeats = Heartbeats(heartbeat, pace or Pace(), self._streams)
@@ -89,6 +93,7 @@ class Balancer:
         self._damping = Damping(policy.damping, (outliers or Outliers()).max_ejection_percent)
         self._panic = PanicMode(panic_threshold)
         self._warmup = WarmUp(slow_start)
+        self._adviser = Adviser()
         self._admission = admission or Admission(None)
         self._overflows = Overflows(self._admission.policy)
         self._timers: Timers[TimerKey] = Timers()
@@ -97,9 +102,11 @@ class Balancer:
         self._ids: dict[str, int] = {}
         self._tally: Counter[ConnectivityState] = Counter()
         self._last_id = 0
-        self._resolution = Resolution(self._streams, subset)
+        self._resolution = Resolution(self._streams, subset, longest_wait)
+        self._keeping = Keeping(keep)
         self._is_closed = False
         self._picture = Picture(service)
+        self._state = self._aggregate()
 
     @property
     def deadline(self) -> int | None:
@@ -109,21 +116,22 @@ class Balancer:
     @property
     def snapshot(self) -> Snapshot:
         """The present picture, without a picker: the driver builds that."""
-        machines, state, error = self._machines.values(), self._aggregate(), self._resolution.error
-        return self._picture.take(machines, state, error, is_panicking=self._panic.is_on)
+        machines = self._machines.values()
+        return self._picture.take(machines, self._state, self._resolution, is_panicking=self._panic.is_on)
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         """Take in what happened at `now` and return what is to be done, in order."""
         if self._is_closed:
             return [CloseConnection(event.sub, event.generation)] if isinstance(event, DataReady) else []
         turn = Turn(now, self._timers, self._tally)
-        old = self._aggregate()
         self._dispatch(event, turn)
-        for stage in (self._damping, self._outliers, self._panic, self._warmup):
+        for address in self._keeping.ended(self._machines):
+            self._remove(address, turn)
+        for stage in (self._damping, self._outliers, self._panic, self._warmup, self._adviser):
             stage.settle(self._machines, turn)
-        new = self._aggregate()
-        if new is not old:
-            turn.effects.append(Report(ChannelStateChange(now, old, new)))
+        old, self._state = self._state, self._aggregate()
+        if self._state is not old:
+            turn.effects.append(Report(ChannelStateChange(now, old, self._state)))
         self._picture.is_stale |= turn.is_changed
         self._picture.is_reweighted |= turn.is_reweighted
         return turn.effects
@@ -132,14 +140,14 @@ class Balancer:
         match event:
             case Tick():
                 self._tick(turn)
-            case HealthReported(sub, watch, status):
-                self._with(sub, lambda machine: machine.health_reported(watch, status, turn))
+            case HealthReported():
+                self._with(event.sub, lambda machine: self._heartbeats.health_reported(machine, event, turn))
             case WatchClosed(sub, watch, code, details):
                 self._with(sub, lambda machine: machine.watch_closed(watch, code, details, turn))
             case ConnectivityChanged(sub, state, reason):
                 self._with(sub, lambda machine: self._connection_is(machine, state, reason, turn))
-            case CheckEnded(sub, check, code):
-                self._with(sub, lambda machine: self._check_ended(machine, check, code, turn))
+            case CheckEnded() | PingEnded():
+                self._with(event.sub, lambda m: self._settle(self._heartbeats.check_ended(m, event, turn), m, turn))
             case CallFailed():
                 self._with(event.sub, lambda machine: self._call_failed(machine, event, turn))
             case ProbeEnded(sub, generation):
@@ -171,6 +179,7 @@ class Balancer:
         wanted = self._resolution.resolved(endpoints, turn)
         if not wanted:
             return
+        wanted = self._keeping.merge(wanted, self._machines, turn)
         for endpoint in [endpoint for address, endpoint in wanted.items() if address not in self._ids]:
             self._add(endpoint, turn)
         for address in [address for address in self._ids if address not in wanted]:
@@ -194,25 +203,27 @@ class Balancer:
             turn.now,
             self._admission.crowd.make_load,
             is_late=self._tally[_READY] > 0,
+            is_secure=self._is_secure,
         )
         self._machines[sub] = machine
         self._tally[machine.concluded_state] += 1
         turn.effects.append(OpenSubchannel(sub, endpoint))
         turn.effects.append(Report(Addition(turn.now, sub, endpoint.address)))
         machine.connectivity_changed(_CONNECTING, "connecting", turn)
-        self._heartbeats.add(sub)
+        self._heartbeats.add(sub, turn)
 
     def _remove(self, address: str, turn: Turn) -> None:
         machine = self._machines.pop(self._ids.pop(address))
         self._heartbeats.remove(machine.id, turn)
         for stage in (self._damping, self._outliers, self._warmup):
             stage.forget(machine.id, turn)
+        self._keeping.forget(machine.id, turn)
+        for news in (turn.flaps, turn.late):
+            news[:] = [sub for sub in news if sub != machine.id]
         machine.retire(turn)
         self._tally[machine.concluded_state] -= 1
         self._panic.forget(machine)
         self._leaving[machine.id] = machine
-        for generation in machine.draining:
-            turn.timers.set((machine.id, "drain", generation), turn.now + DRAIN_GRACE)
         turn.effects.append(CloseSubchannel(machine.id))
         turn.effects.append(Report(Removal(turn.now, machine.id, address)))
         self._forget_if_drained(machine)
@@ -248,23 +259,14 @@ class Balancer:
             machine.data_suspected(turn)
             self._heartbeats.suspect(machine.id, turn)
 
-    def _check_ended(self, machine: SubchannelMachine, check: int, code: Code, turn: Turn) -> None:
-        if self._heartbeats.ended(machine.id, check, code, turn):
-            self._silent(machine, turn)
-
-    def _silent(self, machine: SubchannelMachine, turn: Turn) -> None:
-        is_excluded = may_exclude(machine, self._machines.values())
-        turn.effects.append(Report(HeartbeatLoss(turn.now, machine.id, machine.endpoint.address, is_excluded)))
-        if is_excluded:
-            self._heartbeats.stop(machine.id, turn)
-            machine.fall_silent(turn)
+    def _settle(self, is_silent: bool, machine: SubchannelMachine, turn: Turn) -> None:
+        if is_silent and self._heartbeats.silence(machine, self._machines.values(), turn):
             self._resolution.ask_soon(turn)
 
     def _close_drained(self, sub: int, generation: int, turn: Turn) -> None:
         machine = self._machines.get(sub) or self._leaving.get(sub)
         if machine is None or generation not in machine.draining:
             return
-        turn.timers.cancel((sub, "drain", generation))
         machine.drained(generation, turn)
         turn.effects.append(CloseConnection(sub, generation))
         self._forget_if_drained(machine)
@@ -284,18 +286,20 @@ class Balancer:
                 turn.effects.append(ResolveNow())
             elif kind == "outliers":
                 self._outliers.interval_due(number, self._machines, turn)
+            elif kind == "suspicion":
+                self._heartbeats.look(self._machines, turn)
             elif kind == "warmup":
                 self._warmup.due(self._machines, turn)
             elif kind == "overflow":
                 self._overflows.due(turn)
-            elif kind == "drain":
-                self._close_drained(sub, number, turn)
+            elif kind == "keep":
+                self._remove(self._machines[sub].endpoint.address, turn)
             else:
                 self._due(self._machines[sub], kind, number, turn)
 
     def _due(self, machine: SubchannelMachine, kind: str, number: int, turn: Turn) -> None:
         match kind:
-            case "response" | "retry" | "confirm":
+            case "response" | "renewal" | "retry" | "confirm":
                 machine.health_due(kind, turn)
             case "data":
                 machine.data_due(turn)
@@ -306,8 +310,7 @@ class Balancer:
             case "ejection" | "probe":
                 self._outliers.due(machine, kind, turn)
             case _:
-                if self._heartbeats.due(machine.id, kind, number, machine.handle, turn):
-                    self._silent(machine, turn)
+                self._settle(self._heartbeats.due(machine, kind, number, turn), machine, turn)
 
     def _close(self, turn: Turn) -> None:
         for address in list(self._ids):

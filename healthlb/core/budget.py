@@ -11,9 +11,11 @@ from collections import deque
 from typing import Protocol
 
 from healthlb.config import RetryBudget, RetryThrottle
+from healthlb.core.hedges import HedgeGate
 
 _SLICES = 10
 _ATTEMPT = 1_000_000  # in whole parts, so that nothing drifts
+_LEAST_RATIO = 0.02  # of late calls, where a budget has next to none
 
 
 class Budget(Protocol):
@@ -21,9 +23,11 @@ class Budget(Protocol):
 
     Attributes:
         counts_successes: whether `call_succeeded` does anything.
+        hedges: says whether hedges can help, None for "always".
     """
 
     counts_successes: bool
+    hedges: HedgeGate | None
 
     def call_started(self, now: int) -> None:
         """A call began."""
@@ -55,6 +59,8 @@ class RatioBudget:
 
     def __init__(self, policy: RetryBudget) -> None:
         self._lock = threading.Lock()
+        # With as many late calls as half of the budget pays for, hedges double what is late.
+        self.hedges: HedgeGate | None = HedgeGate(max(policy.ratio / 2, _LEAST_RATIO), self._lock)
         self._share = round(policy.ratio * _ATTEMPT)
         self._slice = max(1, policy.ttl_ns // _SLICES)
         self._ttl = policy.ttl_ns
@@ -110,6 +116,7 @@ class Throttle:
     """
 
     counts_successes = True
+    hedges: HedgeGate | None = None
 
     def __init__(self, policy: RetryThrottle) -> None:
         self._lock = threading.Lock()
@@ -144,6 +151,7 @@ class NoBudget:
     """Every attempt is allowed."""
 
     counts_successes = False
+    hedges: HedgeGate | None = None
 
     def call_started(self, now: int) -> None:
         """Nothing."""

@@ -5,8 +5,11 @@ one call goes to the subchannel. If the call speaks against it, it is out again,
 its full share. A50 would give it the full share at once.
 
         eject ──▶ OUT ──time is over, or a fresh connection──▶ ON PROBE ──the call is answered──▶ in
-                   ▲                                              │
+                   ▲                                              │  └────no call comes for 2 s──────▶ in
                    └───────────────the call fails─────────────────┘
+
+Where its calls had no answer, a fresh connection on which the health service says SERVING ends the ejection: silence
+says nothing of a process that answers now.
 
 The one rule: the cap and the last healthy one are looked at after every event. Where others go out for reasons of their
 own, ejected ones come back, probed or not.
@@ -25,6 +28,11 @@ from healthlb.core.subchannel import SubchannelMachine
 from healthlb.core.turn import Turn
 
 _TIMERS = ("ejection", "probe")
+# One that was late may have been busy: it is asked again soon, and each time after twice as long.
+_LATE = SECOND
+# Where no call comes for so long, the channel is idle: nobody is spared by a probe, and who waits for READY would wait
+# for good. The row of failures stands, so that one more ejects again.
+_IDLE = 2 * SECOND
 
 
 @dataclass(slots=True)
@@ -35,14 +43,17 @@ class _Out:
         until: when its time is over, in nanoseconds.
         connections: how many it had had when it was ejected.
         holds: whether a fresh connection changes nothing: its connections are what is wrong.
-        offered: the connection that a probe was offered on, or None.
+        is_late: whether its calls were late, which may be its load and not its fault.
+        offered: the connection that a probe was offered on, or None; offered_at: when.
         base: picks, answers and strikes of that connection then.
     """
 
     until: int
     connections: int
     holds: bool
+    is_late: bool = False
     offered: int | None = None
+    offered_at: int = 0
     base: tuple[int, int, int] = (0, 0, 0)
 
 
@@ -73,14 +84,17 @@ class Ejections:
         """Whether one more may go out."""
         return excess(turn.tally, self._policy.max_ejection_percent) < 0
 
-    def eject(self, machine: SubchannelMachine, cause: str, turn: Turn, *, holds: bool = False) -> None:
+    def eject(
+        self, machine: SubchannelMachine, cause: str, turn: Turn, *, holds: bool = False, is_late: bool = False
+    ) -> None:
         """Take a subchannel out; the caller has seen that there is room."""
         assert machine.handle is not None
         times = self.times[machine.id] = self.times.get(machine.id, 0) + 1
-        most = self._policy.max_ejection_time_ns
-        duration = min(self._policy.base_ejection_time_ns * times, most)
+        duration = min(self._policy.base_ejection_time_ns * times, self._policy.max_ejection_time_ns)
+        if is_late:
+            duration = min(duration, _LATE << min(times - 1, 32))
         duration = round(duration * (1 + self._policy.jitter * self._jitter.random()))
-        self._out[machine.id] = _Out(turn.now + duration, machine.connections, holds)
+        self._out[machine.id] = _Out(turn.now + duration, machine.connections, holds, is_late)
         turn.timers.cancel((machine.id, "probe", 0))
         turn.timers.set((machine.id, "ejection", 0), turn.now + duration)
         machine.handle.load.end_probe()
@@ -103,8 +117,16 @@ class Ejections:
         machine.hold(machine.holds.on_probe(), turn)
 
     def renew(self, machine: SubchannelMachine, turn: Turn) -> None:
-        """The probe has been under way for long; `settle` offers another one."""
-        self._out[machine.id].offered = None
+        """No call has taken the probe, or it has been under way for long; then `settle` offers another one."""
+        out = self._out[machine.id]
+        if machine.handle is not None and machine.is_healthy and machine.handle.load.has_probe:
+            self._release(machine, "no call has come to probe it", turn)
+            return
+        until = out.offered_at + self._policy.base_ejection_time_ns
+        if turn.now < until:
+            turn.timers.set((machine.id, "probe", 0), until)
+        else:
+            out.offered = None
 
     def probe_ended(self, machine: SubchannelMachine, generation: int, turn: Turn) -> None:
         """A call has ended on a subchannel that is on probe."""
@@ -116,7 +138,7 @@ class Ejections:
         if load.picks == picks:
             return  # one that was begun before the ejection
         if load.strikes > strikes:
-            self.eject(machine, "the probe failed", turn, holds=out.holds)
+            self.eject(machine, "the probe failed", turn, holds=out.holds, is_late=out.is_late)
         elif load.judged - load.strikes > answers:
             self._release(machine, "the probe was answered", turn)
         else:
@@ -124,11 +146,14 @@ class Ejections:
 
     def settle(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> None:
         """After every event: offer probes, and take back whom the cap has no room for any more."""
-        for sub, out in self._out.items():
+        for sub, out in list(self._out.items()):
             machine = machines[sub]
             if machine.handle is None or not machine.is_healthy:
                 continue
             if machine.connections != out.connections and not out.holds:
+                if out.is_late:
+                    self._release(machine, "it answers again", turn)
+                    continue
                 machine.hold(machine.holds.on_probe(), turn)
             if machine.holds.is_on_probe and out.offered != machine.handle.generation:
                 self._offer(machine, out, turn)
@@ -146,9 +171,10 @@ class Ejections:
         assert machine.handle is not None
         load = machine.handle.load
         out.offered = machine.handle.generation
+        out.offered_at = turn.now
         out.base = (load.picks, load.judged - load.strikes, load.strikes)
         turn.timers.cancel((machine.id, "ejection", 0))
-        turn.timers.set((machine.id, "probe", 0), turn.now + self._policy.base_ejection_time_ns)
+        turn.timers.set((machine.id, "probe", 0), turn.now + _IDLE)
         turn.effects.append(Probe(machine.handle))
 
     def _release(self, machine: SubchannelMachine, cause: str, turn: Turn) -> None:

@@ -42,7 +42,7 @@ class Addition:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """The resolver dropped an address; its calls in flight drain."""
+    """The resolver dropped an address; its calls in flight go on to their own ends."""
 
     at: int
     sub: int
@@ -50,16 +50,48 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True)
+class Advice:
+    """What seems to be a mistake in the channel's arguments, and what to do about it; each remedy once for a channel.
+
+    Attributes:
+        reason: why the subchannel is in its state.
+        remedy: what to do, in words.
+    """
+
+    at: int
+    sub: int
+    address: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResolutionFailure:
-    """The resolver failed or answered nothing; the last good list is kept."""
+    """The resolver failed or answered nothing; the last good list is kept.
+
+    Attributes:
+        error: the exception's type and text.
+        list_age: nanoseconds since the list was heard that is kept, None where there was none so far.
+    """
 
     at: int
     error: str
+    list_age: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class HealthCheckingUnavailable:
     """The server has no health service; `HealthCheck.on_unimplemented` says what follows (gRFC A17)."""
+
+    at: int
+    sub: int
+    address: str
+    details: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchUnavailable:
+    """The server has no `Health/Watch`; its `Health/Check` is asked at the heartbeat's pace instead."""
 
     at: int
     sub: int
@@ -79,6 +111,20 @@ class HeartbeatLoss:
     sub: int
     address: str
     is_excluded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BusyBackend:
+    """A backend has answered a ping in the place of a heartbeat: all its threads are at work, and it stays in rotation.
+
+    Attributes:
+        is_over: whether it answers again.
+    """
+
+    at: int
+    sub: int
+    address: str
+    is_over: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +224,12 @@ Fact = (
     | ChannelStateChange
     | Addition
     | Removal
+    | Advice
     | ResolutionFailure
     | HealthCheckingUnavailable
+    | WatchUnavailable
     | HeartbeatLoss
+    | BusyBackend
     | Ejection
     | Return
     | Suppression

@@ -15,6 +15,9 @@ from healthlb.core.backoff import BackoffDelays
 from healthlb.core.budget import Budget
 from healthlb.core.messages import SECOND, Code
 
+# Where a hedge cannot help, whether it can by now is asked no more often.
+_ASK_AGAIN = SECOND // 10
+
 
 @dataclass(frozen=True, slots=True)
 class CallPolicy:
@@ -84,7 +87,13 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class Woke:
-    """The time of a WakeAt has come."""
+    """The time of a WakeAt has come.
+
+    Attributes:
+        may_hedge: whether a hedge can help; where it cannot, the call asks again later.
+    """
+
+    may_hedge: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +170,9 @@ class CallPlan:
         self._live = {1}
         self._last = 1
         self._counted = 1
+        self._unstarted = 0
         self._tried: frozenset[int] = frozenset()
+        self._latest: int | None = None
         self._is_over = False
         self._is_waiting = False
         self._wakes_at = 0
@@ -174,6 +185,7 @@ class CallPlan:
     def picked(self, sub: int) -> None:
         """An attempt goes to this subchannel."""
         self._tried |= {sub}
+        self._latest = sub
 
     def step(self, event: PlanEvent, now: int) -> list[Action]:
         """Take in what happened at `now` and return what is to be done."""
@@ -181,13 +193,21 @@ class CallPlan:
             return []
         match event:
             case Skipped(attempt):
-                self._live.discard(attempt)
-                # Those beside it may have ended meanwhile; then this one is what the call waits for.
-                return [] if self._live or self._is_waiting else [self._start()]
-            case Woke():
-                return self._woke(now)
+                return self._skipped(attempt)
+            case Woke(may_hedge):
+                return self._woke(now, may_hedge=may_hedge)
             case _:
                 return self._ended(event, now)
+
+    def _skipped(self, attempt: int) -> list[Action]:
+        self._live.discard(attempt)
+        if not (self._live or self._is_waiting):
+            # Those beside it have ended meanwhile; then this one is what the call waits for.
+            return [self._start()]
+        # What was not started takes no attempt from those that follow a failure.
+        self._counted -= 1
+        self._unstarted += 1
+        return []
 
     def _ended(self, event: AttemptEnded, now: int) -> list[Action]:
         self._live.discard(event.attempt)
@@ -237,20 +257,31 @@ class CallPlan:
         self._wakes_at = time
         return WakeAt(time)
 
-    def _woke(self, now: int) -> list[Action]:
+    def late_on(self, now: int) -> int | None:
+        """Return the subchannel on which the call is late if a hedge is due now, else None."""
+        is_due = self._is_hedged and not self._is_over and not self._is_waiting and now >= self._wakes_at
+        return self._latest if is_due else None
+
+    def _woke(self, now: int, *, may_hedge: bool) -> list[Action]:
         if now < self._wakes_at:
             return [WakeAt(self._wakes_at)]
         if self._is_waiting:
             self._is_waiting = False
             return [self._start(), *self._next_hedge(now)]
-        is_enough = self._is_told_to_stop or self._counted >= self._policy.max_attempts
+        if not may_hedge:
+            return [self._wake_at(now + max(self._policy.hedging_delay or 0, _ASK_AGAIN))]
+        is_enough = self._is_told_to_stop or self._has_hedged_enough
         if not self._is_hedged or is_enough or not self._budget.withdraw(now):
             return []
         self._counted += 1
         return [self._start(), *self._next_hedge(now)]
 
+    @property
+    def _has_hedged_enough(self) -> bool:
+        return self._counted + self._unstarted >= self._policy.max_attempts
+
     def _next_hedge(self, now: int) -> list[Action]:
-        if not self._is_hedged or self._counted >= self._policy.max_attempts:
+        if not self._is_hedged or self._has_hedged_enough:
             return []
         assert self._policy.hedging_delay is not None
         return [self._wake_at(now + self._policy.hedging_delay)]

@@ -163,6 +163,11 @@ class Load(_PerCall):
                 self._has_probe = True
                 self._on_end = on_end
 
+    @property
+    def has_probe(self) -> bool:
+        """Whether a probe is offered that no call has taken."""
+        return self._has_probe
+
     def take_probe(self) -> bool:
         """Whether this call is the probe; True once."""
         if not self._has_probe:

@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from healthlb.core.facts import Addition as Addition
+from healthlb.core.facts import Advice as Advice
+from healthlb.core.facts import BusyBackend as BusyBackend
 from healthlb.core.facts import ChannelStateChange as ChannelStateChange
 from healthlb.core.facts import Ejection as Ejection
 from healthlb.core.facts import Fact as Fact
@@ -25,6 +27,7 @@ from healthlb.core.facts import ResolutionFailure as ResolutionFailure
 from healthlb.core.facts import Return as Return
 from healthlb.core.facts import StateChange as StateChange
 from healthlb.core.facts import Suppression as Suppression
+from healthlb.core.facts import WatchUnavailable as WatchUnavailable
 from healthlb.core.states import Code as Code
 from healthlb.core.states import ConnectivityState as ConnectivityState
 from healthlb.core.states import ServingStatus as ServingStatus
@@ -50,6 +53,16 @@ class Endpoint:
     weight: float = 1.0
     locality: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Endpoint):
+            return NotImplemented
+        if (self.address, self.weight, self.locality) != (other.address, other.weight, other.locality):
+            return False
+        try:
+            return self.attributes is other.attributes or bool(self.attributes == other.attributes)
+        except Exception:  # The values are the user's: arrays, for one, cannot be compared as a whole.
+            return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +120,29 @@ class WatchClosed:
 
 @dataclass(frozen=True, slots=True)
 class CheckEnded:
-    """A heartbeat's Check ended; DEADLINE_EXCEEDED means that nothing answered."""
+    """A Check ended; DEADLINE_EXCEEDED means that nothing answered.
+
+    Attributes:
+        code: how it ended.
+        status: the serving status of one that ended with OK, None of any other.
+        details: the text of its end.
+        is_unsent: whether the client itself could not send it.
+    """
 
     sub: int
     check: int
+    code: Code
+    status: int | None = None
+    details: str = ""
+    is_unsent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PingEnded:
+    """A call of a method that nobody has registered ended; DEADLINE_EXCEEDED means that nothing answered."""
+
+    sub: int
+    ping: int
     code: Code
 
 
@@ -191,6 +223,7 @@ Event = (
     | HealthReported
     | WatchClosed
     | CheckEnded
+    | PingEnded
     | CallFailed
     | DataReady
     | DataFailed
@@ -301,6 +334,19 @@ class SendCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class SendPing:
+    """Call a method that nobody has registered, over the control connection: a server that runs says UNIMPLEMENTED.
+
+    Attributes:
+        timeout: nanoseconds.
+    """
+
+    sub: int
+    ping: int
+    timeout: int
+
+
+@dataclass(frozen=True, slots=True)
 class ResolveNow:
     """Ask the resolver to look again soon."""
 
@@ -325,6 +371,7 @@ Effect = (
     | StartWatch
     | StopWatch
     | SendCheck
+    | SendPing
     | ResolveNow
     | Report
 )

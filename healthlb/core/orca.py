@@ -4,24 +4,22 @@ There are two forms. `endpoint-load-metrics-bin` holds an `xds.data.orca.v3.Orca
 holds the same as text, as Envoy reads it: `TEXT cpu_utilization=0.5,rps_fractional=100`, or `JSON` and an object.
 C-core keeps the binary one to itself, no grpcio client is shown it (seen on 1.85.1): there, it is the text that counts.
 
-The one rule: what a server sends cannot hurt. A report that cannot be read is none. The few fields are read by
-hand, so that neither protobuf classes nor a name in the default descriptor pool are needed.
+The one rule: what a server sends cannot hurt. A report that cannot be read is none.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from healthlb.core.wire import read_fields
+
 BINARY_KEY = "endpoint-load-metrics-bin"
 TEXT_KEY = "endpoint-load-metrics"
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_DOUBLE = struct.Struct("<d")
 _NUMBERS = {1: "cpu_utilization", 2: "mem_utilization", 6: "qps", 7: "eps", 9: "application_utilization"}
 _MAPS = {4: "request_cost", 5: "utilization", 8: "named_metrics"}
 _OTHER_NAMES = {"rps_fractional": "qps"}
@@ -107,13 +105,13 @@ def parse_report(data: bytes) -> LoadReport | None:
     numbers: dict[str, float] = {}
     maps: dict[str, dict[str, float]] = {name: {} for name in _MAPS.values()}
     try:
-        for number, value in _fields(data):
+        for number, value in read_fields(data):
             if number in _NUMBERS and isinstance(value, float):
                 numbers[_NUMBERS[number]] = value
             elif number in _MAPS and isinstance(value, bytes):
-                entry = dict(_fields(value))
+                entry = dict(read_fields(value))
                 maps[_MAPS[number]][_text(entry.get(1, b""))] = _float(entry.get(2, 0.0))
-    except (ValueError, IndexError, struct.error):
+    except ValueError:
         return None
     return LoadReport(**numbers, **maps)  # type: ignore[arg-type]
 
@@ -128,40 +126,3 @@ def _float(value: object) -> float:
     if not isinstance(value, float):
         raise ValueError("not a double")
     return value
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
-    """Yield the fields of a message; 64 fixed bits are a double, as all of this message's are."""
-    position = 0
-    while position < len(data):
-        tag, position = _varint(data, position)
-        number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            value, position = _varint(data, position)
-            yield number, value
-        elif kind == _FIXED64:
-            yield number, _DOUBLE.unpack_from(data, position)[0]
-            position += 8
-        elif kind == _BYTES:
-            length, position = _varint(data, position)
-            position += length
-            if position > len(data):
-                raise ValueError("cut off")
-            yield number, data[position - length : position]
-        elif kind == _FIXED32:
-            position += 4
-        else:
-            raise ValueError(f"wire type {kind}")
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number too long")

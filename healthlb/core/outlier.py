@@ -18,7 +18,7 @@ from healthlb.core import outlier_rules as rules
 from healthlb.core.ejection import Ejections
 from healthlb.core.load import Load
 from healthlb.core.messages import SECOND, ConnectivityState, Ejection, Report
-from healthlb.core.outlier_rules import Tally
+from healthlb.core.outlier_rules import Others, Tally
 from healthlb.core.streams import Streams
 from healthlb.core.subchannel import SubchannelMachine
 from healthlb.core.turn import Turn
@@ -66,7 +66,7 @@ class OutlierDetector:
         self._suspects: dict[int, _Suspect] = {}
         self._useless: dict[int, int] = {}
         self._told: dict[int, None] = {}
-        self._all: tuple[int, Tally] | None = None
+        self._all: tuple[int, Others] | None = None
 
     # --- at once -----------------------------------------------------------------------------------
 
@@ -87,18 +87,27 @@ class OutlierDetector:
         limit = self._policy.consecutive_failures
         if limit is None or row < limit or machine.concluded_state is not _READY:
             return
+        of_late = row - lates < limit
+        silent_for = turn.now - max(load.last_success_at, machine.connected_at)
+        if of_late and not rules.is_silence(silent_for):
+            return
         others = self._others(machine.id, load, machines, turn.now)
-        if rules.is_no_chance(row, others, of_late=row - lates < limit):
-            self._eject(machine, rules.words(row, lates), turn)
+        if rules.is_no_chance(row, others, of_late=of_late):
+            self._eject(machine, rules.words(row, lates), turn, is_late=of_late)
 
-    def _others(self, sub: int, load: Load, machines: Machines, now: int) -> Tally:
+    def _others(self, sub: int, load: Load, machines: Machines, now: int) -> Others:
         """Return what all others' calls came to in this interval and the one before."""
         if self._all is None or now - self._all[0] >= (len(machines) // 100) * 100 * _LOOK_EVERY:
             self._all = (now, self._sum(machines, self._before))
         everyone = self._all[1]
         calls, strikes, lates = _since(load, self._before.get(sub))
-        others = (everyone.calls - calls, everyone.strikes - strikes, everyone.lates - lates)
-        return Tally(0, *(max(0, number) for number in others))
+        is_in_time = rules.is_in_time(calls, lates)
+        return Others(
+            max(0, everyone.calls - calls),
+            max(0, everyone.strikes - strikes),
+            max(0, everyone.in_time - is_in_time),
+            max(0, everyone.late - (not is_in_time)),
+        )
 
     def connected(self, machine: SubchannelMachine) -> None:
         """A connection for calls is up; see whether the one before was of any use."""
@@ -139,9 +148,11 @@ class OutlierDetector:
         for key in (_INTERVAL, _SAMPLE):
             turn.timers.cancel(key)
 
-    def _eject(self, machine: SubchannelMachine, cause: str, turn: Turn, *, holds: bool = False) -> None:
+    def _eject(
+        self, machine: SubchannelMachine, cause: str, turn: Turn, *, holds: bool = False, is_late: bool = False
+    ) -> None:
         if self._ejections.has_room(turn):
-            self._ejections.eject(machine, cause, turn, holds=holds)
+            self._ejections.eject(machine, cause, turn, holds=holds, is_late=is_late)
         else:
             self._tell(machine, cause, turn)
 
@@ -196,9 +207,7 @@ class OutlierDetector:
 
     def _begin(self, machines: Machines, turn: Turn) -> None:
         self._before = self._marks
-        self._marks = {
-            sub: (load, load.judged, load.strikes, load.lates) for sub, load in _loads(machines)
-        }
+        self._marks = {sub: (load, load.judged, load.strikes, load.lates) for sub, load in _loads(machines)}
         self._before = self._before or self._marks
         self._all = None
         self._in_flight = {}
@@ -222,13 +231,11 @@ class OutlierDetector:
             if counts[0]
         ]
 
-    def _sum(self, machines: Machines, marks: Mapping[int, Mark]) -> Tally:
-        calls = strikes = lates = 0
-        for _, counts in self._counts(machines, marks):
-            calls += counts[0]
-            strikes += counts[1]
-            lates += counts[2]
-        return Tally(0, calls, strikes, lates)
+    def _sum(self, machines: Machines, marks: Mapping[int, Mark]) -> Others:
+        counts = [counts for _, counts in self._counts(machines, marks)]
+        in_time = sum(rules.is_in_time(calls, lates) for calls, _, lates in counts)
+        calls, strikes = sum(one[0] for one in counts), sum(one[1] for one in counts)
+        return Others(calls, strikes, in_time, len(counts) - in_time)
 
     def _counts(self, machines: Machines, marks: Mapping[int, Mark]) -> Iterable[tuple[int, tuple[int, int, int]]]:
         loads = _loads(machines)

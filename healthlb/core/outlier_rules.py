@@ -11,7 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from healthlb.config_outliers import FailurePercentage, SuccessRate
+from healthlb.core.messages import SECOND
 
+# What is late may be in line behind others, of which some are answered. One that is silent for so long answers nothing.
+_SILENT_FOR = SECOND // 2
+# A backend is in time with up to this share of late calls, or with fewer than so many.
+_FEW_LATE = 0.02
+_SOME_LATE = 3
 # A row of failures is no chance if it is unlikelier than this, given how often the others fail.
 _CHANCE = 0.001
 
@@ -79,25 +85,67 @@ def by_latency(tallies: Sequence[Tally], factor: float, floor: float, volume: in
     ]
 
 
-def is_no_chance(row: int, others: Tally, *, of_late: bool) -> bool:
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What all other subchannels' calls came to.
+
+    Attributes:
+        calls: that ended, cancelled ones excepted.
+        strikes: those of them that speak against a backend.
+        in_time: how many subchannels answered nearly all of their calls in time.
+        late: how many did not.
+    """
+
+    calls: int
+    strikes: int
+    in_time: int
+    late: int
+
+
+def is_in_time(calls: int, lates: int, most: float = _FEW_LATE) -> bool:
+    """Whether a backend with so many calls, at most the share `most` of which may be late, can do more work."""
+    return lates < _SOME_LATE or lates <= most * calls
+
+
+def is_no_chance(row: int, others: Others, *, of_late: bool) -> bool:
     """Whether a row of failures says more than that all fail now and then.
 
     Args:
         row: how many.
-        others: the calls of all others; if none had any, hard failures speak for themselves and late ones do not.
-        of_late: whether the row owes its length to calls that were late.
+        others: if none had any calls, hard failures speak for themselves and late ones do not.
+        of_late: whether the row owes its length to calls that were late. Then most others must be in time: those that
+            are busy themselves could not do the work of one more that is out.
     """
     if not others.calls:
         return not of_late
+    if of_late and others.late > others.in_time:
+        return False
     return (others.strikes / others.calls) ** row <= _CHANCE
 
 
+def is_silence(silent_for: int) -> bool:
+    """Whether calls that were late say that nothing answers, rather than that others were before them.
+
+    Args:
+        silent_for: nanoseconds since the last answer, or since the connection.
+    """
+    return silent_for >= _SILENT_FOR
+
+
 def without_lates(tallies: Sequence[Tally]) -> list[Tally]:
-    """Return the tallies as they count: where most are late, it is the deadline's fault."""
-    calls, lates = sum(t.calls for t in tallies), sum(t.lates for t in tallies)
-    if 2 * lates <= calls:
-        return list(tallies)
-    return [Tally(t.sub, t.calls, t.strikes - t.lates, 0, t.busy) for t in tallies]
+    """Return the tallies as they count: late calls speak against one that is mostly late where most others are in time.
+
+    Late now and then is what is busy, and late like the others is the deadline's fault.
+    """
+    late = sum(not is_in_time(tally.calls, tally.lates) for tally in tallies)
+    # Whoever is mostly late is one of these.
+    are_others_in_time = 2 * (late - 1) <= len(tallies) - 1
+    return [
+        tally
+        if are_others_in_time and 2 * tally.lates > tally.calls
+        else Tally(tally.sub, tally.calls, tally.strikes - tally.lates, 0, tally.busy)
+        for tally in tallies
+    ]
 
 
 def words(row: int, lates: int) -> str:

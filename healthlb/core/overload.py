@@ -13,6 +13,7 @@ from healthlb.config_overload import NO_CAPS, Overload
 from healthlb.core.load import Crowd, Subchannel
 from healthlb.core.messages import SECOND, CallsRefused, Code, Fail, Overflow, Report
 from healthlb.core.pickers import CallInfo
+from healthlb.core.pickers.checked import Fault
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.turn import Turn
 
@@ -60,8 +61,8 @@ class Admission:
         """Pick for a call whose first choice was full.
 
         Returns:
-            A subchannel that the call is counted in on; else the cap that keeps it out, "" where the choice was not
-            full but gone, and the next snapshot has to say more.
+            A subchannel that the call is counted in on, or a `Fault`; else the cap that keeps it out, "" where the
+            choice was not full but gone, and the next snapshot has to say more.
         """
         for _ in range(_TRIES):
             if self.crowd.is_full:
@@ -73,7 +74,7 @@ class Admission:
                 sub = snapshot.picker.pick(call._replace(exclude=full))
             if sub is None or sub.id in full:
                 return MAX_IN_FLIGHT_EACH
-            if sub.load.start():
+            if sub.load.start() or isinstance(sub, Fault):
                 return sub
             if sub.load.is_retired:
                 return ""

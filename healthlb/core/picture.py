@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from healthlb.core.eligibility import eligible, on_probe
 from healthlb.core.messages import ConnectivityState
+from healthlb.core.resolution import Resolution
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.subchannel import SubchannelMachine
 
@@ -35,7 +36,12 @@ class Picture:
         self._snapshot = Snapshot(0, _CONNECTING, service=service)
 
     def take(
-        self, machines: Collection[SubchannelMachine], state: ConnectivityState, error: str, *, is_panicking: bool
+        self,
+        machines: Collection[SubchannelMachine],
+        state: ConnectivityState,
+        resolution: Resolution,
+        *,
+        is_panicking: bool,
     ) -> Snapshot:
         """Return the present snapshot, without a picker: the driver builds that."""
         if not self.is_stale:
@@ -45,14 +51,16 @@ class Picture:
         if ready == old.ready and not self.is_reweighted:
             ready = old.ready
         self.is_stale = self.is_reweighted = False
-        views = tuple(machine.view for machine in machines)
+        # Of thousands few have changed: the others cost no call.
+        views = tuple([machine.made_view or machine.view for machine in machines])
         self._snapshot = Snapshot(
             old.generation + 1,
             state,
             ready,
             views=views,
             service=old.service,
-            error=error,
+            error=resolution.error,
+            list_age=resolution.list_age,
             probes=on_probe(machines),
             is_panicking=is_panicking,
         )

@@ -7,7 +7,6 @@ holds what is closed already, and a mass flip is one new picker.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from healthlb.core.messages import (
     CloseConnection,
@@ -19,9 +18,12 @@ from healthlb.core.messages import (
     Report,
     StopWatch,
 )
-from healthlb.core.pickers import Picker, PickerFactory
+from healthlb.core.pickers import Picker, PickerFactory, is_shipped
+from healthlb.core.pickers.checked import CheckedPicker, FailedPicker
+from healthlb.core.pickers.round_robin import RoundRobin
 from healthlb.core.probing import with_probes
-from healthlb.core.snapshot import Snapshot
+from healthlb.core.snapshot import NOTHING, Snapshot
+from healthlb.core.user_code import Guard, name_of, shown, words
 
 _CLOSING = (StopWatch, Drain, CloseConnection, CloseSubchannel)
 
@@ -44,36 +46,60 @@ def in_order(effects: Iterable[Effect]) -> tuple[list[Effect], list[Effect], lis
 class Publisher:
     """Gives snapshots their pickers.
 
+    Where one cannot be built, the last good one stays, for what of its choices is READY still, and everything else that
+    is READY is taken in turn. Where none was ever built, calls end with the reason.
+
     Args:
         factory: builds them.
         first: the snapshot before anything has happened.
+        guard: is told of what the factory and its pickers do wrong.
 
     Attributes:
         published: the last one.
-        error: what the factory raised at it, None where it did not; the last good picker stands then.
+        error: what the factory raised at it, None where it did not.
         builds: how many pickers were built.
     """
 
-    def __init__(self, factory: PickerFactory, first: Snapshot) -> None:
+    def __init__(self, factory: PickerFactory, first: Snapshot, guard: Guard | None = None) -> None:
         self.published = first
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.builds = 0
         self._factory = factory
+        self._guard = guard or Guard()
+        self._name = name_of(factory)
+        self._is_trusted = is_shipped(factory)
+        self._spare = RoundRobin()
         self._built_from = first.ready
         self._picker = first.picker
         self._endpoints: tuple[Endpoint, ...] = ()
+        self._told = ""
 
     def publish(self, snapshot: Snapshot) -> bool:
         """Make `published` of the balancer's snapshot; False where that is no news."""
         if snapshot.generation == self.published.generation:
             return False
+        self._publish(snapshot)
+        return True
+
+    def retry(self) -> bool:
+        """Try again to build the picker that could not be built; False where there is none to build."""
+        if self.error is None:
+            return False
+        self._publish(self.published)
+        return True
+
+    def _publish(self, snapshot: Snapshot) -> None:
         self.error = None
         try:
-            self._picker = self._build(snapshot)
-        except Exception as error:
+            picker = self._picker = self._build(snapshot)
+        except BaseException as error:
+            if self._guard.is_interrupt(error):
+                raise
             self.error = error
-        self.published = replace(snapshot, picker=with_probes(self._picker, snapshot.probes))
-        return True
+            picker = self._failed(snapshot, f"the picker {self._name} could not be built: {words(error)}", error)
+        else:
+            self._told = ""
+        self.published = snapshot.picked_by(with_probes(picker, snapshot.probes))
 
     def _build(self, snapshot: Snapshot) -> Picker:
         tell = getattr(self._factory, "endpoints", None)
@@ -83,6 +109,24 @@ class Publisher:
         if tell is not None and endpoints != self._endpoints:
             tell(endpoints)
         picker = self._factory.build(snapshot.ready)
+        if not self._is_trusted:
+            picker = self._checked(picker, snapshot)
         self.builds += 1
         self._built_from, self._endpoints = snapshot.ready, endpoints
         return picker
+
+    def _checked(self, picker: Picker, snapshot: Snapshot, *, is_stale: bool = False) -> Picker:
+        if not callable(getattr(picker, "pick", None)):
+            raise TypeError(f"build returned {shown(picker)}, not a picker with a method pick")
+        spare = self._spare.build(snapshot.ready)
+        return CheckedPicker(picker, snapshot.ready, spare, self._name, self._guard, is_stale=is_stale)
+
+    def _failed(self, snapshot: Snapshot, reason: str, error: BaseException) -> Picker:
+        if reason != self._told:
+            self._told = reason
+            self._guard.tell(f"{reason}; the last good picker stays" if self.builds else reason, error)
+            if self.builds:
+                self._guard.tell(f"calls for which the last picker {self._name} has nothing take what is READY in turn")
+        if self.builds:
+            return self._checked(self._picker, snapshot, is_stale=True)
+        return FailedPicker(reason) if snapshot.ready else NOTHING

@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from healthlb.core.load import Load, Subchannel
-from healthlb.core.messages import Code, ConnectivityState, Endpoint, Fail
+from healthlb.core.messages import SECOND, Code, ConnectivityState, Endpoint, Fail
 from healthlb.core.pickers import Picker
+from healthlb.core.remedies import explained, of_connection
 
 _MOST_REASONS = 5
 
@@ -38,6 +39,7 @@ class SubchannelView:
         is_ejected: whether passive health keeps it out, whatever else does.
         is_damped: whether its flaps keep it out, whatever else does.
         weight: its endpoint's, or a part of it during slow start.
+        remedy: what to do about its reason, "" where nothing is known.
     """
 
     id: int
@@ -51,6 +53,7 @@ class SubchannelView:
     is_ejected: bool = False
     is_damped: bool = False
     weight: float = 1.0
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Snapshot:
         views: every subchannel, in the resolver's order.
         service: the service name that health is asked for.
         error: what the resolver last said went wrong, or "".
+        list_age: how old the resolver's list was then, in nanoseconds, None where there was none.
         is_panicking: whether so few are healthy that `ready` holds all that are connected.
     """
 
@@ -76,8 +80,17 @@ class Snapshot:
     views: tuple[SubchannelView, ...] = ()
     service: str | None = ""
     error: str = ""
+    list_age: int | None = None
     probes: tuple[Subchannel, ...] = ()
     is_panicking: bool = False
+
+    def picked_by(self, picker: Picker) -> Snapshot:
+        """Return the same with a picker."""
+        # As `dataclasses.replace` does, in a third of its time.
+        return Snapshot(
+            self.generation, self.state, self.ready, picker, self.views, self.service, self.error, self.list_age,
+            self.probes, self.is_panicking,
+        )  # fmt: skip
 
     @property
     def failure(self) -> Fail | None:
@@ -87,7 +100,12 @@ class Snapshot:
         return None
 
     def describe(self) -> str:
-        """Say which subchannels are in which state and what each lacks, at most the first five."""
+        """Say which subchannels are in which state, what each lacks (at most five of them), and what to do about it."""
+        remedies = [of_connection(self.error, is_secure=False) if self.error else ""]
+        remedies += [view.remedy for view in self.views if view.state is not ConnectivityState.READY]
+        return explained(self._describe(), remedies)
+
+    def _describe(self) -> str:
         service = "" if self.service is None else f" for service {self.service!r}"
         if not self.views:
             return f"no addresses{service}: {self.error or 'not resolved yet'}"
@@ -97,6 +115,8 @@ class Snapshot:
         reasons = [f"{view.endpoint.address}: {view.reason}" for view in lacking[:_MOST_REASONS]]
         if len(lacking) > _MOST_REASONS:
             reasons.append(f"and {len(lacking) - _MOST_REASONS} more")
-        reasons += [f"resolver: {self.error}"] if self.error else []
+        if self.error:
+            age = "" if self.list_age is None else f"; the list of {self.list_age / SECOND:.0f} s before stays"
+            reasons.append(f"resolver: {self.error}{age}")
         plural = "" if len(self.views) == 1 else "s"
         return f"{len(self.views)} subchannel{plural}{service}: {'; '.join([states, *reasons])}"

@@ -8,6 +8,9 @@ import enum
 class ConnectivityState(enum.Enum):
     """gRPC's connectivity states, with the integers C-core gives them."""
 
+    # Each member is one object: its identity tells it apart, without the text of its name.
+    __hash__ = object.__hash__
+
     IDLE = 0
     CONNECTING = 1
     READY = 2

@@ -17,6 +17,7 @@ from healthlb.core.holds import Holds
 from healthlb.core.load import Load, Subchannel
 from healthlb.core.messages import (
     Challenge,
+    CheckEnded,
     Code,
     ConnectivityState,
     Drain,
@@ -27,8 +28,10 @@ from healthlb.core.messages import (
     Replace,
     Report,
     StateChange,
+    WatchUnavailable,
 )
 from healthlb.core.refreshes import Refreshes
+from healthlb.core.remedies import of_connection
 from healthlb.core.snapshot import SubchannelView
 from healthlb.core.streams import Streams
 from healthlb.core.turn import Turn
@@ -51,6 +54,12 @@ class SubchannelMachine:
         now: nanoseconds.
         make_load: makes the counters of a connection for calls.
         is_late: whether the channel served already when it was added.
+        is_secure: whether its connections are encrypted.
+
+    Attributes:
+        health: what is known of it on the present connection.
+        remedy: what to do about its reason, "" where nothing is known.
+        made_view: what `view` has returned, None where something has changed since.
     """
 
     def __init__(
@@ -64,11 +73,13 @@ class SubchannelMachine:
         make_load: Callable[[], Load] = Load,
         *,
         is_late: bool = False,
+        is_secure: bool = False,
     ) -> None:
         self.id = id
         self.endpoint = endpoint
         self.concluded_state = _CONNECTING
         self.reason = "connecting"
+        self.remedy = ""
         self.since = now
         self.raw_state = _CONNECTING
         self.handle: Subchannel | None = None
@@ -77,21 +88,20 @@ class SubchannelMachine:
         self.holds = Holds()
         self._share = 1.0
         self._is_late = is_late
+        self._is_secure = is_secure
         self._was_healthy = False
         self.draining: dict[int, Subchannel] = {}
         self._past = (0, 0, 0)
         self._policy = policy
         self._make_load = make_load
         self._jitter = streams.stream("health", id)
-        self._health = Watching(id, policy, service, self._jitter)
+        self.health = Watching(id, policy, service, self._jitter)
         self._data_backoff = BackoffDelays(policy.reconnect, self._jitter)
         self._refreshes = Refreshes(self._jitter)
-        self._is_data_ready = False
-        self._is_data_failed = False
-        self._link_reason = "connecting"
-        self._data_reason = ""
+        self._is_data_ready = self._is_data_failed = False
+        self._link_reason, self._data_reason = "connecting", ""
         self._serving: int | None = None
-        self._view: SubchannelView | None = None
+        self.made_view: SubchannelView | None = None
 
     # --- the transport -------------------------------------------------------------------
 
@@ -121,11 +131,11 @@ class SubchannelMachine:
         self._data_backoff.reset()
         turn.timers.cancel((self.id, "challenge", 0))
         turn.effects.append(PrepareData(self.id))
-        self._health.connected(turn)
+        self.health.connected(turn)
         self._conclude(turn)
 
     def _disconnected(self, turn: Turn) -> None:
-        self._health.disconnected(turn)
+        self.health.disconnected(turn)
         self._is_data_ready = self._is_data_failed = False
         self._changed(turn)
         turn.timers.cancel((self.id, "data", 0))
@@ -228,31 +238,40 @@ class SubchannelMachine:
 
     def health_reported(self, watch: int, status: int, turn: Turn) -> None:
         """A status arrived on Watch number `watch`."""
-        if self._health.is_present(watch):
+        if self.health.is_present(watch):
             self.is_silent = False
-            self._health.reported(status, turn)
+            self.health.reported(status, turn)
             self._conclude(turn)
 
     def watch_closed(self, watch: int, code: Code, details: str, turn: Turn) -> None:
         """Watch number `watch` ended."""
-        if not self._health.is_present(watch):
+        if not self.health.is_present(watch):
             return
         # A connection alone is no sign of life: a hung backend's kernel accepts it.
         self.is_silent = False
+        self.health.closed(code, details, turn)
+        self._health_changed(code, details, turn)
+
+    def checked(self, event: CheckEnded, turn: Turn) -> None:
+        """A Check ended that was asked for the health."""
+        self.is_silent = False
+        self.health.checked(event, turn)
+        self._health_changed(event.code, event.details, turn)
+
+    def _health_changed(self, code: Code, details: str, turn: Turn) -> None:
         if code is Code.UNIMPLEMENTED:
-            turn.effects.append(Report(HealthCheckingUnavailable(turn.now, self.id, self.endpoint.address, details)))
-        self._health.closed(code, details, turn)
+            fact = WatchUnavailable if self.health.is_polling else HealthCheckingUnavailable
+            turn.effects.append(Report(fact(turn.now, self.id, self.endpoint.address, details)))
         self._conclude(turn)
 
     def health_due(self, kind: str, turn: Turn) -> None:
-        """A timer of its health is due: "response", "retry" or "confirm"."""
-        match kind:
-            case "response":
-                self._health.response_due(turn)
-            case "retry":
-                self._health.retry_due(turn)
-            case _:
-                self._health.confirm_due(turn)
+        """A timer of its health is due: "response", "renewal", "retry" or "confirm"."""
+        self.health.due(kind, turn)
+        self._conclude(turn)
+
+    def set_busy(self, is_busy: bool, turn: Turn) -> None:
+        """Say that the server is too busy to answer a Check, or no longer."""
+        self.health.is_busy = is_busy
         self._conclude(turn)
 
     # --- the conclusion ----------------------------------------------------------------------
@@ -260,7 +279,7 @@ class SubchannelMachine:
     @property
     def is_healthy(self) -> bool:
         """Whether it could take calls, but for what holds it out."""
-        return self._health.is_healthy and self._is_data_ready and not self._is_data_failed
+        return self.health.is_healthy and self._is_data_ready and not self._is_data_failed
 
     @property
     def is_connected(self) -> bool:
@@ -294,8 +313,8 @@ class SubchannelMachine:
         self._become(new, self._present_reason(), turn)
 
     def _note(self, turn: Turn) -> None:
-        if self._health.serving != self._serving:
-            self._serving = self._health.serving
+        if self.health.serving != self._serving:
+            self._serving = self.health.serving
             self._changed(turn)
         is_healthy = self.is_healthy
         if self._was_healthy and not is_healthy:
@@ -303,7 +322,7 @@ class SubchannelMachine:
         self._was_healthy = is_healthy
 
     def _conclusion(self) -> ConnectivityState:
-        if self._is_data_failed or self._health.is_unhealthy:
+        if self._is_data_failed or self.health.is_unhealthy:
             return _FAILURE
         if self.is_healthy:
             # A50: an ejected subchannel is in TRANSIENT_FAILURE, whatever its health.
@@ -313,19 +332,30 @@ class SubchannelMachine:
     def _present_reason(self) -> str:
         if self.is_healthy and self.holds.reason:
             return self.holds.reason
-        phase = self._health.phase
+        phase = self.health.phase
         if phase is Phase.DISCONNECTED:
             return self._link_reason
-        is_data_lacking = self._health.is_healthy and not self._is_data_ready
+        is_data_lacking = self.health.is_healthy and not self._is_data_ready
         if is_data_lacking or (self._is_data_failed and phase is Phase.WATCHING):
             return self._data_reason
-        return self._health.reason
+        return self.health.full_reason
+
+    def _present_remedy(self, reason: str) -> str:
+        if self.raw_state is _FAILURE:
+            return of_connection(reason, is_secure=self._is_secure)
+        return self.health.remedy if reason == self.health.full_reason else ""
+
+    @property
+    def has_first_mistake(self) -> bool:
+        """Whether its state may come of an argument: there is a remedy, and no connection was lost."""
+        return bool(self.remedy) and (self.raw_state is _READY or not self.connections)
 
     def _become(self, new: ConnectivityState, reason: str, turn: Turn) -> None:
         old = self.concluded_state
         if new is old and reason == self.reason:
             return
         self.reason = reason
+        self.remedy = self._present_remedy(reason)
         self._changed(turn)
         if new is not old:
             if new is _READY:
@@ -339,7 +369,7 @@ class SubchannelMachine:
             turn.effects.append(Report(StateChange(turn.now, self.id, self.endpoint.address, old, new, reason)))
 
     def _changed(self, turn: Turn) -> None:
-        self._view = None
+        self.made_view = None
         turn.is_changed = True
         turn.changed.append(self.id)
 
@@ -351,10 +381,10 @@ class SubchannelMachine:
     @property
     def view(self) -> SubchannelView:
         """What is published of this subchannel."""
-        if self._view is None:
+        if self.made_view is None:
             handles = [*self.draining.values(), *([self.handle] if self.handle else [])]
             loads = tuple(handle.load for handle in handles)
-            self._view = SubchannelView(
+            self.made_view = SubchannelView(
                 self.id,
                 self.endpoint,
                 self.concluded_state,
@@ -366,5 +396,6 @@ class SubchannelMachine:
                 is_ejected=bool(self.holds.ejection),
                 is_damped=bool(self.holds.damping),
                 weight=self.endpoint.weight * self._share,
+                remedy=self.remedy,
             )
-        return self._view
+        return self.made_view

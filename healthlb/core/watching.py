@@ -10,15 +10,21 @@ import random
 from healthlb.config import HealthCheck
 from healthlb.core import health
 from healthlb.core.health import Action, Phase, Signal
-from healthlb.core.messages import Code, ServingStatus, StartWatch, StopWatch
+from healthlb.core.messages import SECOND, CheckEnded, Code, ServingStatus, StartWatch, StopWatch
+from healthlb.core.remedies import of_health, of_serving
 from healthlb.core.restarts import Restarts
 from healthlb.core.states import serving_name
 from healthlb.core.thresholds import Row
 from healthlb.core.turn import Turn
 
+_RENEWAL = 2 * SECOND
+_SPREAD = SECOND // 2
+# What a server says of the service by ending the Watch. All other codes are of the stream or what it went through.
+_WORDS = (Code.NOT_FOUND, Code.UNIMPLEMENTED)
+
 
 class Watching:
-    """Follows the Watches of one subchannel.
+    """Follows the Watches of one subchannel, or its Checks where there is no Watch.
 
     Args:
         sub: the subchannel's number.
@@ -29,13 +35,22 @@ class Watching:
     Attributes:
         phase: where the health of the present connection stands.
         reason: why, in words.
+        remedy: what to do about it, "" where nothing is known.
         serving: the last status on this connection, None where none was heard.
+        is_polling: whether Checks are asked for the health, since there is no Watch.
+        next_check: nanoseconds from the end of a Check to the next one, None for the heartbeat's interval.
+        is_busy: whether the server is alive, and too busy to answer a Check.
+        took: nanoseconds that the present Watch took for its first word, None before that and once it was read.
     """
 
     def __init__(self, sub: int, policy: HealthCheck, service: str | None, rng: random.Random) -> None:
         self.phase = Phase.DISCONNECTED
-        self.reason = ""
+        self.reason = self.remedy = ""
         self.serving: int | None = None
+        self.is_polling = False
+        self.next_check: int | None = None
+        self.is_busy = False
+        self.took: int | None = None
         self._sub = sub
         self._policy = policy
         self._service = service
@@ -44,6 +59,8 @@ class Watching:
         self._watch = 0
         self._started_at = 0
         self._has_answered = False
+        self._end = ""
+        self._rng = rng
 
     @property
     def is_healthy(self) -> bool:
@@ -55,67 +72,160 @@ class Watching:
         """Whether health speaks against calls; while nothing is known it does neither."""
         return self.phase in health.UNHEALTHY
 
+    @property
+    def full_reason(self) -> str:
+        """The reason, and that the server is busy where it is."""
+        return f"{self.reason}, busy" if self.is_busy else self.reason
+
     def connected(self, turn: Turn) -> None:
         """The connection is READY: begin."""
         self.reason = "connected" if self._service is None else "waiting for the first health status"
+        self.remedy = ""
         self._restarts.connected()
-        self._signal(Signal.CONNECTED if self._service is not None else Signal.CONNECTED_UNCHECKED, turn)
+        if self._service is None:
+            self._signal(Signal.CONNECTED_UNCHECKED, turn)
+        elif self._policy.watch:
+            self._signal(Signal.CONNECTED, turn)
+        else:
+            self._poll(Signal.POLLED, turn)
 
     def disconnected(self, turn: Turn) -> None:
         """The connection is gone, and what was said on it (gRFC A17)."""
         self._signal(Signal.LOST, turn)
+        self.is_polling = self.is_busy = False
         self._row.forget()
         self.serving = None
-        for kind in ("response", "retry"):
+        for kind in ("response", "retry", "renewal"):
             turn.timers.cancel((self._sub, kind, 0))
 
     def is_present(self, watch: int) -> bool:
         """Whether this is the number of the Watch that is open."""
-        return watch == self._watch and self.phase in health.STREAMING
+        return watch == self._watch and self.phase in health.STREAMING and not self.is_polling
 
     def reported(self, status: int, turn: Turn) -> None:
         """A status arrived."""
         turn.timers.cancel((self._sub, "response", 0))
+        turn.timers.cancel((self._sub, "renewal", 0))
         if not self._has_answered:
             self._has_answered = True
+            self.took = turn.now - self._started_at
             self._restarts.answered()
         self.serving = status
         self._said(status, turn)
 
-    def confirm_due(self, turn: Turn) -> None:
-        """The status still stands, which is as good as said again."""
-        assert self.serving is not None
-        self._said(self.serving, turn)
-
-    def _said(self, status: int, turn: Turn) -> None:
+    def _said(self, status: int, turn: Turn, reason: str = "") -> None:
         self._signal(self._row.said(status == ServingStatus.SERVING, self.is_healthy), turn)
-        self.reason = serving_name(status)
+        self.reason = reason or serving_name(status)
+        self.remedy = of_serving(status, self._service or "")
         if self.phase in health.PENDING:
             self.reason += f", {self._row.progress} in a row"
+            if self.is_polling:
+                self.next_check = self._policy.confirm_interval_ns
+                return
             turn.timers.set((self._sub, "confirm", 0), turn.now + self._policy.confirm_interval_ns)
 
     def closed(self, code: Code, details: str, turn: Turn) -> None:
         """The Watch ended."""
         turn.timers.cancel((self._sub, "response", 0))
         self._row.interrupt()
-        if code is Code.UNIMPLEMENTED:
-            is_healthy = self._policy.on_unimplemented == "healthy"
-            self._signal(Signal.UNIMPLEMENTED if is_healthy else Signal.UNSUPPORTED, turn)
-            self.serving = None
-            self.reason = "no health service"
-        else:
+        if self.phase in health.RENEWABLE and code not in _WORDS:
+            self._interrupted(_ended("watch", code, details), turn)
+            return
+        turn.timers.cancel((self._sub, "renewal", 0))
+        if code is not Code.UNIMPLEMENTED:
             self._signal(Signal.ENDED, turn)
-            text = f"health watch ended with {code.name}"
-            self.reason = f"{text}: {details}" if details else text
+            self.reason = _ended("watch", code, details)
+            self.remedy = of_health(code, details, self._service or "", is_polling=False)
+        elif self._policy.on_unimplemented == "check":
+            self.serving = None
+            self.reason, self.remedy = "waiting for the first health status", ""
+            self._row.forget()
+            self._poll(Signal.WATCHLESS, turn)
+        else:
+            self._give_up(details, turn)
 
-    def response_due(self, turn: Turn) -> None:
-        """The Watch has said nothing for too long."""
-        self._signal(Signal.NO_RESPONSE, turn)
-        self.reason = "no health response"
+    def _interrupted(self, end: str, turn: Turn) -> None:
+        """The Watch ended, which says nothing of the server: the last status stands while the next one begins."""
+        if not turn.timers.is_set((self._sub, "renewal", 0)):
+            turn.timers.set((self._sub, "renewal", 0), turn.now + self._renewal)
+        self._signal(Signal.INTERRUPTED, turn)
+        self._end = end
+        self.reason = f"SERVING, and watched again: {end}"
 
-    def retry_due(self, turn: Turn) -> None:
-        """Open the next Watch."""
-        self._signal(Signal.DUE, turn)
+    @property
+    def _renewal(self) -> int:
+        """Nanoseconds from the end of a Watch that leave a subchannel in."""
+        return min(max(_RENEWAL, 2 * self._policy.min_restart_interval_ns), self._policy.first_response_timeout_ns)
+
+    def _soon(self, now: int) -> int:
+        """Return when the next Watch begins that leaves time for its first status, in nanoseconds.
+
+        Watches that began together end together, as by a proxy's limit; so those that follow are spread out.
+        """
+        lasted = now - self._started_at if self._has_answered else 0
+        spread = min(_SPREAD, self._policy.backoff.jitter * lasted / 4) * self._rng.random()
+        most = max(self._renewal // 2, self._policy.min_restart_interval_ns)
+        return now + min(self._restarts.delay(lasted) + round(spread), most)
+
+    def _give_up(self, details: str, turn: Turn) -> None:
+        """The server has no health service; the next connection is asked again."""
+        is_healthy = self._policy.on_unimplemented != "unhealthy"
+        self._signal(Signal.UNIMPLEMENTED if is_healthy else Signal.UNSUPPORTED, turn)
+        self.is_polling = False
+        self.serving = None
+        self.reason = "no health service"
+        self.remedy = of_health(Code.UNIMPLEMENTED, details, self._service or "", is_polling=False)
+
+    def _poll(self, signal: Signal, turn: Turn) -> None:
+        """Ask Check from now on: at once, and then at the heartbeat's pace."""
+        self._signal(signal, turn)
+        self.is_polling = True
+        self.next_check = None
+        turn.timers.set((self._sub, "heartbeat", 0), turn.now)
+
+    def checked(self, event: CheckEnded, turn: Turn) -> None:
+        """A Check ended that was asked for the health; see `_check_failed` for errors."""
+        self.next_check = None
+        match event.code:
+            case Code.UNIMPLEMENTED:
+                self._give_up(event.details, turn)
+            case Code.OK | Code.NOT_FOUND:
+                self._restarts.answered()
+                # Check says NOT_FOUND where Watch says SERVICE_UNKNOWN.
+                is_known = event.code is Code.OK
+                self.serving = event.status or 0 if is_known else ServingStatus.SERVICE_UNKNOWN
+                self._said(self.serving, turn)
+            case _:
+                self._check_failed(event, turn)
+
+    def _check_failed(self, event: CheckEnded, turn: Turn) -> None:
+        """An error is an answer that is not SERVING, and the next Check comes after the backoff.
+
+        But a server that is full (RESOURCE_EXHAUSTED) is not ill for that: to take it out would only shift its load to
+        the others. And a Check that the client could not send says nothing of the server.
+        """
+        retry_after = self._restarts.delay(None)
+        is_full = event.code is Code.RESOURCE_EXHAUSTED and self.serving == ServingStatus.SERVING
+        if not is_full and not (event.is_unsent and self.serving is not None):
+            self.serving = None
+            self._said(ServingStatus.UNKNOWN, turn, _ended("check", event.code, event.details))
+            self.remedy = of_health(event.code, event.details, self._service or "", is_polling=True)
+        self.next_check = min(self.next_check or retry_after, retry_after)
+
+    def due(self, kind: str, turn: Turn) -> None:
+        """A timer is due: "response", "renewal", "retry" or "confirm"."""
+        match kind:
+            case "response" | "renewal":  # the Watch has said nothing for too long
+                is_open = self.phase is not Phase.RENEWING
+                for other in ("response", "renewal"):
+                    turn.timers.cancel((self._sub, other, 0))
+                self._signal(Signal.NO_RESPONSE, turn)
+                self.reason, self.remedy = "no health response" if is_open else self._end, ""
+            case "retry":
+                self._signal(Signal.DUE, turn)
+            case _:  # the status still stands, which is as good as said again
+                assert self.serving is not None
+                self._said(self.serving, turn)
 
     def _signal(self, signal: Signal, turn: Turn) -> None:
         entry = health.TABLE.get((self.phase, signal))
@@ -124,11 +234,13 @@ class Watching:
         self.phase, action = entry
         if self.phase not in health.PENDING:
             turn.timers.cancel((self._sub, "confirm", 0))
-        if action in (Action.STOP_WATCH, Action.STOP_AND_RETRY_LATER):
+        if action in (Action.STOP_WATCH, Action.STOP_AND_RETRY_LATER) and not self.is_polling:
             turn.effects.append(StopWatch(self._sub, self._watch))
         if action in (Action.RETRY_LATER, Action.STOP_AND_RETRY_LATER):
             lasted = turn.now - self._started_at if self._has_answered else None
             turn.timers.set((self._sub, "retry", 0), turn.now + self._restarts.delay(lasted))
+        elif action is Action.RETRY_SOON:
+            turn.timers.set((self._sub, "retry", 0), self._soon(turn.now))
         elif action is Action.START_WATCH:
             self._start(turn)
 
@@ -139,3 +251,8 @@ class Watching:
         self._has_answered = False
         turn.effects.append(StartWatch(self._sub, self._watch, self._service))
         turn.timers.set((self._sub, "response", 0), turn.now + self._policy.first_response_timeout_ns)
+
+
+def _ended(what: str, code: Code, details: str) -> str:
+    text = f"health {what} ended with {code.name}"
+    return f"{text}: {details}" if details else text

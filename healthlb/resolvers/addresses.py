@@ -146,6 +146,8 @@ def parse_endpoints(entries: Iterable[object]) -> tuple[Endpoint, ...]:
     Raises:
         ConfigError: the list is empty, or an entry is malformed.
     """
+    if isinstance(entries, str | bytes | bytearray):
+        raise bad_target(entries, f"a list of addresses is wanted, not the single string {short(entries)}")
     endpoints: dict[str, Endpoint] = {}
     for entry in entries:
         endpoint = _parse_entry(entry)

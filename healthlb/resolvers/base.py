@@ -19,25 +19,29 @@ class Resolver(Protocol):
     One resolver serves one channel. It is made without I/O and without an event loop, and
     `resolve` runs on healthlb's control loop in both faces.
 
-    Two members are optional:
+    Four members are optional:
 
     - `refresh(self) -> None`: look again soon. Called on the loop's thread when a connection is
       lost, so it must only take a note. A resolver without it is left alone.
     - `authority: str | None`: the `:authority` and TLS server name of every endpoint. Without it
       each endpoint goes by its own address.
+    - `interval: float`: seconds in which a resolver that raised is run again at the latest; 30 without it. Above 0.
+    - `keep: float`: seconds for which an address that is missing in a new list stays in use, while it is connected and
+      healthy; 0 without it.
     """
 
     async def resolve(self, update: Update) -> None:
         """Call `update` with the whole list at each change, until cancelled.
 
-        It must not block the loop. It may be called again after it raised: at once when a
-        connection is lost, else after an exponential backoff (1 s, x1.6, at most 120 s).
+        It must not block the loop: in the sync face a resolver that does so for 5 s gets a thread to itself, and its
+        channel keeps the list it had (docs/user_code.md). It may be called again after it raised: at once when a
+        connection is lost, else after an exponential backoff (1 s, x1.6, at most `interval`).
 
         Args:
-            update: takes every endpoint there is; call it on the loop's thread.
+            update: takes every endpoint there is; from any thread. It raises what is wrong with the list.
 
         Raises:
-            Exception: the target could not be resolved. The last good list stays in use, and the
-                text is shown to the user.
+            BaseException: the target could not be resolved. The last good list stays in use, and type and text are
+                shown to the user. Whatever it is, SystemExit included, it is this channel's failure only.
         """
         ...

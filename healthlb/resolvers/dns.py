@@ -62,10 +62,13 @@ class DnsResolver:
         port: of every endpoint; 1 to 65535.
         interval: seconds from one look to the next; default 30, at least `min_interval`.
         min_interval: the floor between looks in seconds; default 5, above 0.
+        keep: seconds for which an address that is missing in an answer stays in use while it is connected and healthy;
+            default 0, at least 0.
         nameserver: the only DNS server to ask, as `ip` or `ip:port` (needs the extra `dns`), or
             None for the system's. It gets the name as it stands: no search domains, no hosts file.
 
     Attributes:
+        keep: seconds, as given.
         authority: what endpoints are called in `:authority` and TLS: `host:port`.
 
     Raises:
@@ -73,9 +76,11 @@ class DnsResolver:
     """
 
     def __init__(self, host: str, port: int, *, interval: float = 30.0, min_interval: float = 5.0,
-                 nameserver: str | None = None) -> None:
+                 keep: float = 0.0, nameserver: str | None = None) -> None:
         check_number("DnsResolver.min_interval", min_interval, above=0)
         check_number("DnsResolver.interval", interval, low=min_interval)
+        check_number("DnsResolver.keep", keep, low=0)
+        self.keep = keep
         try:
             _check_type("host", host, str)
             check_host(host)
@@ -104,6 +109,11 @@ class DnsResolver:
     def authority(self) -> str:
         """The host and port, as gRPC names the servers of a `dns:///` target."""
         return join_port(self._host, self._port)
+
+    @property
+    def interval(self) -> float:
+        """Seconds from one look to the next, and in which one that failed is repeated at the latest."""
+        return self._interval
 
     def refresh(self) -> None:
         """Look again as soon as the floor between looks allows."""

@@ -5,6 +5,7 @@ The one rule: nothing here runs anything or reads a clock.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -45,11 +46,21 @@ class Check:
     def __post_init__(self) -> None:
         if not callable(self.probe):
             raise ConfigError(f"Check.probe must be callable, not {self.probe!r}")
+        _check_arguments(self.probe)
         check_number("Check.interval", self.interval, above=0)
         check_number("Check.timeout", self.timeout, above=0)
         check_number("Check.jitter", self.jitter, low=0, high=1)
         check_count("Check.fail_after", self.fail_after, low=1)
         check_count("Check.pass_after", self.pass_after, low=1)
+
+
+def _check_arguments(probe: Probe) -> None:
+    try:
+        inspect.signature(probe).bind()
+    except TypeError as error:
+        raise ConfigError(f"Check.probe must be callable without arguments, not {probe!r}: {error}") from error
+    except ValueError:  # Some functions in C have no signature.
+        pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

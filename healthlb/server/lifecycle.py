@@ -17,7 +17,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Collection, Iterable
 from typing import Any
 
 import grpc
@@ -53,11 +53,14 @@ def serve_until_signal(
         The signal.
 
     Raises:
-        ConfigError: a value is out of its bounds, or `health` of another kind.
+        ConfigError: a value is out of its bounds, or the server or its servicer of another kind.
         ValueError: it is not the main thread.
     """
     _check(drain, grace)
-    _check_servicer(health, HealthServicer, "healthlb.server.HealthServicer")
+    if not isinstance(health, HealthServicer):
+        raise ConfigError(f"health must be a healthlb.server.HealthServicer, not {health!r}")
+    if isinstance(server, grpc.aio.Server):
+        raise ConfigError(f"server must be a grpc.server: await healthlb.aio.serve_until_signal for {server!r}")
     with _Arrivals(tuple(signals)) as arrivals:
         first = arrivals.next(None)
         assert first is not None
@@ -113,7 +116,7 @@ def _ignore(number: int, frame: object) -> None:
 
 async def serve_until_signal_aio(
     server: grpc.aio.Server,
-    health: AioHealthServicer,
+    health: AioHealthServicer | HealthServicer,
     drain: float = 10.0,
     grace: float = 30.0,
     signals: Iterable[signal.Signals] = _SIGNALS,
@@ -122,7 +125,7 @@ async def serve_until_signal_aio(
 
     Args:
         server: it has stopped when this returns.
-        health: it shows NOT_SERVING from the signal on.
+        health: of either kind; it shows NOT_SERVING from the signal on.
         drain: seconds to go on serving after the signal; at least 0. A second signal ends it early.
         grace: seconds for calls in flight after that; at least 0.
         signals: to wait for; default SIGTERM and SIGINT.
@@ -131,10 +134,13 @@ async def serve_until_signal_aio(
         The signal.
 
     Raises:
-        ConfigError: a value is out of its bounds, or `health` of another kind.
+        ConfigError: a value is out of its bounds, or the server or its servicer of another kind.
     """
     _check(drain, grace)
-    _check_servicer(health, AioHealthServicer, "healthlb.aio.HealthServicer")
+    if not isinstance(health, AioHealthServicer | HealthServicer):
+        raise ConfigError(f"health must be a healthlb.aio.HealthServicer, not {health!r}")
+    if isinstance(server, grpc.Server):
+        raise ConfigError(f"server must be a grpc.aio.server: call healthlb.server.serve_until_signal for {server!r}")
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[signal.Signals] = asyncio.Queue()
     watched = tuple(signals)
@@ -143,9 +149,9 @@ async def serve_until_signal_aio(
     try:
         first = await arrived.get()
         _log.info("%s: draining for %g s", first.name, drain)
-        await health.enter_graceful_shutdown()
+        await _settle(health.enter_graceful_shutdown())
         await _first_of(arrived, drain)
-        await health.close()
+        await _settle(health.close())
         await server.stop(grace)
     finally:
         for number in watched:
@@ -159,9 +165,10 @@ async def _first_of(arrived: asyncio.Queue[Any], seconds: float) -> None:
             await arrived.get()
 
 
-def _check_servicer(health: object, kind: type, name: str) -> None:
-    if not isinstance(health, kind):
-        raise ConfigError(f"health must be a {name}, not {health!r}")
+async def _settle(outcome: Awaitable[None] | None) -> None:
+    """Wait for what a servicer of either kind returned."""
+    if outcome is not None:
+        await outcome
 
 
 def _check(drain: float, grace: float) -> None:

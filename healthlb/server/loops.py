@@ -6,10 +6,9 @@ The one rule: whatever a callback raises is logged, and the loop goes on.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 
-_log = logging.getLogger("healthlb.server")
+from healthlb.server.failures import log_failure
 
 _ENDING = 1.0  # Seconds for cancelled tasks to end.
 
@@ -56,5 +55,5 @@ class LoopThread:
         # SystemExit in a task or a callback ends `run_forever`, and would end every check with it.
         try:
             self.loop.run_forever()
-        except BaseException:
-            _log.exception("a check raised outside of its run")
+        except BaseException as error:
+            log_failure("a check raised outside of its run", error)

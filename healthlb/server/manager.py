@@ -15,19 +15,43 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from healthlb.config import check_number
+from healthlb.control.patched import check_server_half
 from healthlb.core.messages import ServingStatus
+from healthlb.core.user_code import words
 from healthlb.errors import ConfigError
 from healthlb.server.check import Check, CheckResult, Record
 from healthlb.server.dependencies import Services, derive, resolve
+from healthlb.server.failures import log_failure
 from healthlb.server.loops import LoopThread
 from healthlb.server.registry import Registry
-from healthlb.server.runs import Runner, describe, is_async
+from healthlb.server.runs import Runner, is_async
+from healthlb.text import printable
 
 _log = logging.getLogger("healthlb.server")
 
 _CLOSING = 5.0  # Seconds for each of the threads to end.
 
 CheckListener = Callable[[CheckResult, Mapping[str, ServingStatus]], None]
+
+
+def _registry_of(servicer: object) -> Registry:
+    registry = getattr(servicer, "registry", None)
+    if not isinstance(registry, Registry):
+        raise ConfigError(
+            "servicer must be a healthlb.server.HealthServicer or a healthlb.aio.HealthServicer, "
+            f"not a {type(servicer).__module__}.{type(servicer).__qualname__}"
+        )
+    return registry
+
+
+def _check_types(checks: object, services: object, loop: object, listeners: object) -> None:
+    for option, value in (("checks", checks), ("services", services)):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{option} must be a mapping, not {value!r}")
+    if loop is not None and not isinstance(loop, asyncio.AbstractEventLoop):
+        raise ConfigError(f"loop must be an event loop, not {loop!r}")
+    if not isinstance(listeners, Sequence) or not all(map(callable, listeners)):
+        raise ConfigError(f"listeners must be a sequence of functions, not {listeners!r}")
 
 
 class HasRegistry(Protocol):
@@ -57,7 +81,8 @@ class HealthManager:
         rng: the jitter's source.
 
     Raises:
-        ConfigError: names that do not fit together.
+        ConfigError: a servicer that is not healthlb's, names that do not fit together, or anything else of a wrong
+            type.
     """
 
     def __init__(
@@ -70,9 +95,11 @@ class HealthManager:
         listeners: Sequence[CheckListener] = (),
         rng: random.Random | None = None,
     ) -> None:
+        check_server_half()
+        _check_types(checks, {} if services is None else services, loop, listeners)
         if not checks:
             raise ConfigError("checks must not be empty: nothing would ever be SERVING")
-        self._registry = servicer.registry
+        self._registry = _registry_of(servicer)
         self._records = {name: Record(check) for name, check in checks.items()}
         self._checks_of = resolve(checks, services or {})
         self._loop = loop
@@ -158,7 +185,7 @@ class HealthManager:
             try:
                 error = await runner.run()
             except Exception as failure:  # A loop that was closed, no thread to be had: it is the check that fails.
-                error = f"it could not be run: {describe(failure)}"
+                error = f"it could not be run: {words(failure)}"
             self._add(name, record, error, begun)
             interval = check.interval * (1 + check.jitter * self._rng.uniform(-1, 1))
             await asyncio.sleep(max(0.0, begun + interval - time.monotonic()))
@@ -171,13 +198,14 @@ class HealthManager:
             self._changed.notify_all()
         if record.status is not old:
             level = logging.WARNING if error else logging.INFO
-            _log.log(level, "check %s: %s -> %s %s", name, old.name, record.status.name, error and f"({error})")
+            change = f"{old.name} -> {record.status.name}"
+            _log.log(level, "check %s: %s %s", printable(name), change, error and f"({error})")
         services = self._publish(tuple(service for service, names in self._checks_of.items() if name in names))
         for listener in self._listeners:
             try:
                 listener(record.result(name, now), services)
-            except BaseException:  # SystemExit would end the manager's thread.
-                _log.exception("a listener failed")
+            except BaseException as error:  # SystemExit would end the manager's thread.
+                log_failure("a listener failed", error)
 
     def _publish(self, services: tuple[str, ...]) -> dict[str, ServingStatus]:
         with self._changed:

@@ -4,22 +4,35 @@ A watcher has no queue: its mailbox is the status of the name it watches, and it
 So the latest status always wins (P34), a slow watcher costs no memory (P44), equal statuses are not repeated, and
 `set` takes the same time however many watch.
 
-The one rule: the lock is held for a few lines of bookkeeping, never while anything is sent or called (P36).
+Two rules: the lock is held for a few lines of bookkeeping, never while anything is sent or called (P36); and changes
+are queued before they are made, so that a signal handler may make one in the middle of another.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from healthlb.core.messages import ServingStatus
 from healthlb.errors import ConfigError
-from healthlb.server.limits import Census, WatchLimits, WatchRefused, client_of
+from healthlb.server.limits import Census, WatchLimits, WatchRefused
 
 _log = logging.getLogger("healthlb.server")
 
-Announce = Callable[[str], None]
+
+class Courier(Protocol):
+    """What brings changes to its watchers: the senders of a `grpc.server`, or one event loop."""
+
+    def announce(self, name: str) -> None:
+        """Wake `Registry.watchers(name, self)`, soon.
+
+        Called outside the lock, from any thread or signal handler, after the status changed; must not block. Of
+        several changes in between one is announced.
+        """
 
 
 class Watcher:
@@ -27,22 +40,25 @@ class Watcher:
 
     Attributes:
         name: the service it watches.
-        wake: what whoever delivers calls when there may be news; the maker of the Watch sets it. It must not block.
+        client: who opened it, as `contexts.client_of` has it.
+        courier: what calls `wake`.
+        wake: what the courier calls when there may be news; the maker of the Watch sets it. It must not block.
     """
 
-    __slots__ = ("_client", "_is_gone", "_last", "_registry", "_unknown_name", "name", "wake")
+    __slots__ = ("_is_gone", "_last", "_registry", "_unknown_name", "client", "courier", "name", "wake")
 
-    def __init__(self, registry: Registry, name: str, client: str, unknown_name: str | None) -> None:
+    def __init__(self, registry: Registry, name: str, client: str, courier: Courier, unknown_name: str | None) -> None:
         self.name = name
+        self.client = client
+        self.courier = courier
         self.wake: Callable[[], None] = _do_nothing
         self._registry = registry
-        self._client = client
         self._unknown_name = unknown_name
         self._last: int | None = None
         self._is_gone = False
 
     def __repr__(self) -> str:
-        return f"<Watcher of {self.name!r} from {self._client}, last told {self._last}>"
+        return f"<Watcher of {self.name!r} from {self.client}, last told {self._last}>"
 
     def take(self) -> int | None:
         """Return the status to tell next, None where the last one still holds. One caller at a time."""
@@ -73,27 +89,29 @@ class Watcher:
 
 
 class Registry:
-    """Names, their statuses and their watchers. Thread-safe.
+    """Names, their statuses and their watchers. Thread-safe, and safe in signal handlers.
 
     Args:
-        announce: called with a name, outside the lock, after its status changed: whoever delivers then asks
-            `watchers(name)`. It must not block. Of several changes in between one is announced.
         limits: what clients may hold.
 
     Raises:
         ConfigError: `limits` is none.
     """
 
-    def __init__(self, announce: Announce, limits: WatchLimits) -> None:
+    def __init__(self, limits: WatchLimits) -> None:
         if not isinstance(limits, WatchLimits):
             raise ConfigError(f"limits must be a WatchLimits, not {limits!r}")
-        self._announce = announce
         self._limits = limits
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler may call `set` on a thread that is in the middle of something here.
+        self._lock = threading.RLock()
+        self._changes: deque[Callable[[], None]] = deque()
+        self._is_changing = False
         self._statuses: dict[str, int] = {"": ServingStatus.SERVING}
-        self._watchers: dict[str, dict[Watcher, None]] = {}
-        self._announced: set[str] = set()
+        self._watchers: dict[str, dict[Courier, dict[Watcher, None]]] = {}
+        self._announced: set[tuple[str, Courier]] = set()
+        self._due: deque[tuple[str, Courier]] = deque()
         self._census = Census(limits)
+        self._warnings: deque[str] = deque()
         self._is_shut_down = False
         self._is_closed = False
 
@@ -140,33 +158,29 @@ class Registry:
             ConfigError: the name or the status is not valid.
         """
         _check(name, status)
-        with self._lock:
-            self._statuses[name] = int(status)
-            is_hidden = self._is_shut_down
-            must_announce = self._mark(name)
-        if must_announce:
-            self._announce(name)
-        if is_hidden:
+        self._change(lambda: self._put(name, int(status)))
+        if self._is_shut_down:
             _log.info("%r set to %s while shut down: clients see NOT_SERVING", name, ServingStatus(status).name)
 
     def shut_down(self) -> None:
         """Show every service as NOT_SERVING, whatever is set, until `resume`."""
-        self._switch(is_shut_down=True, is_closed=self._is_closed)
+        self._change(lambda: self._switch(is_shut_down=True, is_closed=self._is_closed))
 
     def close(self) -> None:
         """Shut down and have every Watch end, those of unknown names too (P41); new ones are refused."""
-        self._switch(is_shut_down=True, is_closed=True)
+        self._change(lambda: self._switch(is_shut_down=True, is_closed=True))
 
     def resume(self) -> None:
         """Undo `shut_down` and `close`: every service shows what it was last set to."""
-        self._switch(is_shut_down=False, is_closed=False)
+        self._change(lambda: self._switch(is_shut_down=False, is_closed=False))
 
-    def watch(self, name: str, peer: str) -> Watcher:
+    def watch(self, name: str, client: str, courier: Courier) -> Watcher:
         """Register a watcher. What it takes first is the status at this moment or a later one (P33).
 
         Args:
             name: the service.
-            peer: as grpcio's `context.peer()` gives it.
+            client: who watches, as `contexts.client_of` has it.
+            courier: what wakes it.
 
         Raises:
             WatchRefused: the registry is closed, the name too long, or a limit reached.
@@ -174,57 +188,102 @@ class Registry:
         length = len(name.encode(errors="surrogatepass"))
         if length > self._limits.name_length:
             raise WatchRefused("INVALID_ARGUMENT", f"a service name of {length} bytes, not {self._limits.name_length}")
-        client = client_of(peer)
-        with self._lock:
-            if self._is_closed:
-                raise WatchRefused("UNAVAILABLE", "the server is shutting down")
-            unknown_name = None if name in self._statuses else name
-            self._census.join(client, unknown_name)
-            watcher = Watcher(self, name, client, unknown_name)
-            self._watchers.setdefault(name, {})[watcher] = None
-        return watcher
+        admitted: list[Watcher | WatchRefused] = []
+        self._change(lambda: admitted.append(self._admit(name, client, courier)))
+        self._warn()
+        if isinstance(admitted[0], WatchRefused):
+            raise admitted[0]
+        return admitted[0]
 
     def remove(self, watcher: Watcher) -> None:
         """Forget a watcher; any number of times."""
-        with self._lock:
-            if watcher._is_gone:
-                return
-            watcher._is_gone = True
-            watcher.wake = _do_nothing
-            self._census.leave(watcher._client, watcher._unknown_name)
-            others = self._watchers[watcher.name]
-            del others[watcher]
-            # P39: names are the clients' choice, so an empty entry must not stay.
-            if not others:
-                del self._watchers[watcher.name]
+        self._change(lambda: self._forget(watcher))
 
-    def watchers(self, name: str) -> tuple[Watcher, ...]:
-        """Return who is to hear of an announced name."""
+    def watchers(self, name: str, courier: Courier) -> tuple[Watcher, ...]:
+        """Return whom a courier must wake for an announced name."""
         with self._lock:
-            self._announced.discard(name)
-            return tuple(self._watchers.get(name, ()))
+            self._announced.discard((name, courier))
+            return tuple(self._watchers.get(name, {}).get(courier, ()))
 
     def watcher_count(self) -> int:
         """Return the number of open Watches."""
         with self._lock:
             return self._census.watchers
 
+    def _change(self, change: Callable[[], None]) -> None:
+        """Make a change, after those that were asked for before it, and have it announced.
+
+        A signal handler (or the garbage collector, which may end a Watch) that interrupts a change leaves its own in
+        the queue, and the interrupted call makes it before it returns. No change may raise.
+        """
+        self._changes.append(change)
+        while self._changes:
+            with self._lock:
+                if self._is_changing:
+                    return
+                try:
+                    self._is_changing = True
+                    while self._changes:
+                        self._changes.popleft()()
+                finally:
+                    self._is_changing = False
+        with contextlib.suppress(IndexError):
+            while True:
+                name, courier = self._due.popleft()
+                courier.announce(name)
+
+    def _warn(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                _log.warning("%s", self._warnings.popleft())
+
+    def _admit(self, name: str, client: str, courier: Courier) -> Watcher | WatchRefused:
+        if self._is_closed:
+            return WatchRefused("UNAVAILABLE", "the server is shutting down")
+        unknown_name = None if name in self._statuses else name
+        try:
+            self._census.join(client, unknown_name)
+        except WatchRefused as refused:
+            return refused
+        self._warnings.extend(self._census.warnings())
+        watcher = Watcher(self, name, client, courier, unknown_name)
+        self._watchers.setdefault(name, {}).setdefault(courier, {})[watcher] = None
+        return watcher
+
+    def _forget(self, watcher: Watcher) -> None:
+        if watcher._is_gone:
+            return
+        watcher._is_gone = True
+        watcher.wake = _do_nothing
+        self._census.leave(watcher.client, watcher._unknown_name)
+        couriers = self._watchers[watcher.name]
+        others = couriers[watcher.courier]
+        del others[watcher]
+        # P39: names are the clients' choice, so an empty entry must not stay.
+        if not others:
+            del couriers[watcher.courier]
+            self._announced.discard((watcher.name, watcher.courier))
+        if not couriers:
+            del self._watchers[watcher.name]
+
+    def _put(self, name: str, status: int) -> None:
+        self._statuses[name] = status
+        self._mark(name)
+
+    def _switch(self, *, is_shut_down: bool, is_closed: bool) -> None:
+        self._is_shut_down, self._is_closed = is_shut_down, is_closed
+        for name in self._watchers:
+            self._mark(name)
+
+    def _mark(self, name: str) -> None:
+        for courier in self._watchers.get(name, ()):
+            if (name, courier) not in self._announced:
+                self._announced.add((name, courier))
+                self._due.append((name, courier))
+
     def _visible(self, name: str) -> int | None:
         status = self._statuses.get(name)
         return ServingStatus.NOT_SERVING if self._is_shut_down and status is not None else status
-
-    def _mark(self, name: str) -> bool:
-        if name in self._announced or name not in self._watchers:
-            return False
-        self._announced.add(name)
-        return True
-
-    def _switch(self, *, is_shut_down: bool, is_closed: bool) -> None:
-        with self._lock:
-            self._is_shut_down, self._is_closed = is_shut_down, is_closed
-            names = [name for name in self._watchers if self._mark(name)]
-        for name in names:
-            self._announce(name)
 
 
 def _do_nothing() -> None:

@@ -12,7 +12,9 @@ from collections.abc import Awaitable
 from concurrent.futures import Future
 from typing import Any
 
+from healthlb.core.user_code import words
 from healthlb.server.check import Check
+from healthlb.text import printable
 
 
 class Runner:
@@ -64,7 +66,7 @@ class Runner:
                 value = asyncio.run(_value_of(value))
             outcome = _judge(value)
         except BaseException as error:
-            outcome = describe(error)
+            outcome = words(error)
         self._is_running = False
         future.set_result(outcome)
 
@@ -75,7 +77,7 @@ class Runner:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # SystemExit would end the whole loop.
-            return describe(error)
+            return words(error)
         finally:
             self._is_running = False
 
@@ -83,15 +85,6 @@ class Runner:
 def is_async(probe: Any) -> bool:
     """Return whether a check runs on an event loop."""
     return inspect.iscoroutinefunction(probe) or inspect.iscoroutinefunction(type(probe).__call__)
-
-
-def describe(error: BaseException) -> str:
-    """Return an error in one line, whatever it does when it is looked at."""
-    try:
-        text = str(error)
-    except BaseException:
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 async def _value_of(value: Awaitable[object] | object) -> object:
@@ -102,7 +95,7 @@ def _judge(value: object) -> str:
     if value is None or value is True:
         return ""
     try:
-        shown = f"{value!r:.100}"
+        shown = printable(repr(value), 100)
     except BaseException:
         shown = f"a {type(value).__name__}"
     return f"it returned {shown}, not None"

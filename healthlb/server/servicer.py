@@ -1,22 +1,28 @@
-"""The health service of a `grpc.server`.
+"""The health service of a `grpc.server`, and of a `grpc.aio.server` whose program is not asynchronous yet.
 
-The one rule: no lock is held while anything is sent, and no caller of `set` waits for a client.
+One rule: no lock is held while anything is sent, and no caller of `set` waits for a client.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from healthlb.control.patched import check_server_half
+from healthlb.server import aio_calls
+from healthlb.server.aio_delivery import LoopCouriers
+from healthlb.server.aio_streams import WatchCall
+from healthlb.server.contexts import client_of, is_aio, peer_of, set_status
+from healthlb.server.handlers import Handler, check_server, is_async_code
 from healthlb.server.limits import WatchLimits, WatchRefused
 from healthlb.server.listing import MOST_LISTED, TOO_MANY, add_servicer, list_response
 from healthlb.server.registry import Registry, Watcher
 from healthlb.server.senders import Senders
+from healthlb.server.starts import WatchStarts
 from healthlb.server.streams import BlockingStream, Stream, response
 
 
@@ -24,11 +30,12 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """Check, Watch and List of `grpc.health.v1`, a drop-in for grpcio-health-checking's HealthServicer.
 
     `""`, the server as a whole, is SERVING until it is set. Register it with grpcio-health-checking's
-    `add_HealthServicer_to_server` or with `add_to_server`.
+    `add_HealthServicer_to_server` or with `add_to_server`, on a `grpc.server` or a `grpc.aio.server`.
 
     Args:
-        experimental_non_blocking: False makes every Watch hold a thread of the server's pool.
-        experimental_thread_pool: runs the start of each Watch instead of the server's pool.
+        experimental_non_blocking: False makes every Watch hold a thread of a `grpc.server`'s pool.
+        experimental_thread_pool: runs the start of each Watch; None for threads of the servicer's own, which requests
+            that never arrive in full cannot hold for long.
         limits: what clients may hold.
     """
 
@@ -39,24 +46,40 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         *,
         limits: WatchLimits | None = None,
     ) -> None:
+        check_server_half()
+        self.registry = Registry(limits or WatchLimits())
         self._senders = Senders(self._fan_out)
-        self.registry = Registry(self._senders.announce, limits or WatchLimits())
-        # grpcio-health-checking 1.85.1 sets these on the class's function, where two servicers overwrite each other
-        # (P40); so each of ours has a function of its own, around what a subclass may have made of Watch.
-        watch = functools.partial(self.Watch)
-        watch.experimental_non_blocking = experimental_non_blocking  # type: ignore[attr-defined]
-        watch.experimental_thread_pool = experimental_thread_pool  # type: ignore[attr-defined]
-        self.Watch = watch  # type: ignore[method-assign]
+        self._couriers = LoopCouriers(self.registry)
+        # grpcio-health-checking 1.85.1 sets its attributes on the class's function, where two servicers overwrite each
+        # other (P40); so each of ours has handlers of its own, around what a subclass may have made of the methods.
+        is_native = type(self).Watch is HealthServicer.Watch
+        if experimental_thread_pool is None and experimental_non_blocking and is_native:
+            experimental_thread_pool = WatchStarts(self._senders)
+        self.Check = self._handler(self.Check)  # type: ignore[method-assign]
+        self.List = self._handler(self.List)  # type: ignore[method-assign]
+        self.Watch = self._handler(  # type: ignore[method-assign]
+            self.Watch,
+            is_stream=True,
+            non_blocking=experimental_non_blocking,
+            thread_pool=experimental_thread_pool,
+        )
 
     def __repr__(self) -> str:
         return f"<HealthServicer {self.registry!r}>"
 
-    def add_to_server(self, server: grpc.Server) -> None:
-        """Register Check, Watch and List, the last also where the generated code knows none."""
+    def add_to_server(self, server: grpc.Server | grpc.aio.Server) -> None:
+        """Register Check, Watch and List, the last also where the generated code knows none.
+
+        Raises:
+            ConfigError: a subclass has asynchronous methods, and the server is a `grpc.server`.
+        """
+        check_server(self, server)
         add_servicer(self, server)
 
     def set(self, service: str, status: int) -> None:
         """Set the status of a service; its watchers hear of it if it changed. Takes microseconds, whoever watches.
+
+        It may be called from any thread, and from a signal handler that interrupts another call of it.
 
         Args:
             service: the name; `""` is the whole server.
@@ -72,7 +95,10 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return self.registry.get(service)
 
     def enter_graceful_shutdown(self) -> None:
-        """Show every service as NOT_SERVING; what is set from now on is not shown, unless `resume` is called."""
+        """Show every service as NOT_SERVING; what is set from now on is not shown, unless `resume` is called.
+
+        From any thread or signal handler, as `set`.
+        """
         self.registry.shut_down()
 
     def resume(self) -> None:
@@ -86,66 +112,82 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         """
         self.registry.close()
 
-    def Check(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def Check(self, request: Any, context: Any) -> Any:
         """Answer with the status; NOT_FOUND for a name that was never set."""
+        if is_aio(context):
+            return aio_calls.check(self.registry, request, context)
         status = self.registry.get(request.service)
         if status is None:
-            context.set_code(grpc.StatusCode.NOT_FOUND)
-            context.set_details("unknown service")
+            set_status(context, grpc.StatusCode.NOT_FOUND, "unknown service")
             return health_pb2.HealthCheckResponse()
         return response(status)
 
-    def List(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def List(self, request: Any, context: Any) -> Any:
         """Answer with all statuses; RESOURCE_EXHAUSTED for more than 100 services (gRFC A90)."""
+        if is_aio(context):
+            return aio_calls.list_all(self.registry, context)
         statuses = self.registry.statuses()
         if len(statuses) > MOST_LISTED:
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY)
+            set_status(context, grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY)
+            return list_response({})
         return list_response(statuses)
 
     def Watch(
         self,
         request: Any,
-        context: grpc.ServicerContext,
+        context: Any,
         send_response_callback: Callable[[Any], None] | None = None,
     ) -> Any:
         """Tell the status and each change, SERVICE_UNKNOWN for a name that was never set (yet)."""
+        if is_aio(context):
+            return WatchCall(self.registry, self._couriers, request.service, context)
+        peer = peer_of(context)
         try:
-            watcher = self.registry.watch(request.service, context.peer())
+            watcher = self.registry.watch(request.service, client_of(peer), self._senders)
         except WatchRefused as error:
-            context.abort(grpc.StatusCode[error.code], str(error))
+            set_status(context, grpc.StatusCode[error.code], str(error))
+            if send_response_callback is not None:
+                send_response_callback(None)
+            return iter(())
         if send_response_callback is None:
             return self._start_blocking(watcher, context)
-        self._start(watcher, context, send_response_callback)
+        self._start(watcher, peer, context, send_response_callback)
         return None
 
-    def _start(self, watcher: Watcher, context: grpc.ServicerContext, send_response: Callable[[Any], None]) -> None:
-        peer = context.peer()
-        stream = Stream(watcher, context, send_response, self._senders.lane(peer))
+    def _start(self, watcher: Watcher, peer: str, context: Any, send_response: Callable[[Any], None]) -> None:
+        lane = self._senders.lane(peer, watcher.client)
+        stream = Stream(watcher, context, send_response, lane)
 
         def leave() -> None:
             watcher.leave()
-            self._senders.leave_lane(peer)
+            self._senders.leave_lane(lane)
 
         watcher.wake = stream.offer
         # P38: False says that the call is over, and nobody will call back.
-        if context.add_callback(leave):
-            stream.offer()
-        else:
+        if context.add_callback(leave) is False:
             leave()
+        else:
+            stream.offer()
 
-    def _start_blocking(self, watcher: Watcher, context: grpc.ServicerContext) -> BlockingStream:
+    def _start_blocking(self, watcher: Watcher, context: Any) -> Iterator[Any]:
         stream = BlockingStream(watcher, context)
-        self._senders.start()
+        self._senders.enter()
 
         def leave() -> None:
             watcher.leave()
+            self._senders.leave()
             stream.offer()
 
         watcher.wake = stream.offer
-        if not context.add_callback(leave):
+        if context.add_callback(leave) is False:
             leave()
         return stream
 
     def _fan_out(self, name: str) -> None:
-        for watcher in self.registry.watchers(name):
+        for watcher in self.registry.watchers(name, self._senders):
             watcher.wake()
+
+    def _handler(self, method: Callable[..., Any], **options: Any) -> Handler:
+        own = getattr(HealthServicer, method.__name__)
+        is_native = getattr(type(self), method.__name__) is own
+        return Handler(method, is_async=is_async_code(method), is_native=is_native, **options)

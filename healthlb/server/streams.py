@@ -5,6 +5,7 @@ The one rule: a status is taken from the watcher at the moment it is sent, not b
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from healthlb.core.messages import ServingStatus
+from healthlb.server.contexts import set_status
 from healthlb.server.registry import Watcher
 from healthlb.server.senders import Lane
 
@@ -66,13 +68,13 @@ class Stream:
 
     def cut_off(self) -> None:
         """See `Sendable`."""
-        self._context.cancel()
+        with contextlib.suppress(AttributeError, NotImplementedError):
+            self._context.cancel()
 
     def _end(self) -> None:
         # Not OK: to some clients an OK means "ask again at once".
         self._watcher.leave()
-        self._context.set_code(grpc.StatusCode.UNAVAILABLE)
-        self._context.set_details(CLOSING)
+        set_status(self._context, grpc.StatusCode.UNAVAILABLE, CLOSING)
         self._send_response(None)
 
 
@@ -97,8 +99,7 @@ class BlockingStream(Iterator[Any]):
                 return response(status)
             if self._watcher.is_ended:
                 self._watcher.leave()
-                self._context.set_code(grpc.StatusCode.UNAVAILABLE)
-                self._context.set_details(CLOSING)
+                set_status(self._context, grpc.StatusCode.UNAVAILABLE, CLOSING)
                 break
             self._news.wait()
         raise StopIteration

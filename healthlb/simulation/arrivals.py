@@ -1,6 +1,6 @@
 """How calls arrive at a client.
 
-The one rule: when a call comes and how much work it is does not depend on the policy, nor on how calls fare. So two
+When a call comes, and how much work its first attempt is, depends neither on the policy nor on how calls fare. So two
 policies see the same calls, and their difference is theirs alone (common random numbers). A closed loop, in which the
 next call waits for the last, has a stream for each user.
 """
@@ -9,41 +9,18 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
 from heapq import heappush
 
 from healthlb.core.streams import Streams
 from healthlb.errors import ConfigError
 from healthlb.simulation.client import Client
-from healthlb.simulation.laws import Law
 from healthlb.simulation.scenario import SECOND, Load
+from healthlb.simulation.work import Work, Works, WorkSource
 
 _PATIENCE = 1_000_000
 _log = math.log
 
 KINDS = ("poisson", "steady", "closed", "burst", "trace")
-
-
-class Work:
-    """Draws what calls ask of servers.
-
-    Args:
-        laws: one for each kind of backend; a call has its work by each, from a stream for each.
-        streams: by law.
-    """
-
-    __slots__ = ("_draws", "_only")
-
-    def __init__(self, laws: Sequence[Law], streams: Sequence[random.Random]) -> None:
-        self._draws = [(law.draw, stream.random) for law, stream in zip(laws, streams, strict=True)]
-        self._only = self._draws[0] if len(self._draws) == 1 else None
-
-    def next(self) -> tuple[int, ...]:
-        """Return the work of the next call."""
-        if self._only is not None:
-            draw, number = self._only
-            return (draw(number),)
-        return tuple(draw(number) for draw, number in self._draws)
 
 
 class Arrivals:
@@ -53,25 +30,25 @@ class Arrivals:
         client: who calls.
         load: how.
         rate: calls per second, where `load` is "poisson" or "steady".
-        laws: of the calls' work.
+        work: where the work of calls comes from.
         streams: where all is drawn from.
         until: no call begins then or later.
     """
 
     def __init__(
-        self, client: Client, load: Load, rate: float, laws: Sequence[Law], streams: Streams, until: int
+        self, client: Client, load: Load, rate: float, work: WorkSource, streams: Streams, until: int
     ) -> None:
         if load.kind not in KINDS:
             raise ConfigError(f"load.kind must be one of {', '.join(KINDS)}, not {load.kind!r}")
         self._client = client
         self._engine = client.engine
         self._load = load
-        self._laws = laws
+        self._source = work
         self._streams = streams
         self._until = until
         self._gap = SECOND / rate if rate > 0 else 0.0
         self._random = streams.stream("arrivals", client.id).random
-        self._work = self._make_work("work", client.id)
+        self._work = work.of("work", client.id)
         self._next_work = self._work.next
         self._call = client.call
         self._again = self._arrive
@@ -79,10 +56,6 @@ class Arrivals:
         self._made = 0
         self._started_at = 0
         self._users: dict[int, tuple[Work, random.Random]] = {}
-
-    def _make_work(self, *name: str | int) -> Work:
-        streams = [self._streams.stream(*name, place) for place in range(len(self._laws))]
-        return Work(self._laws, streams)
 
     def start(self) -> None:
         """Begin."""
@@ -92,7 +65,7 @@ class Arrivals:
             self._client.on_user = self._user_done
             for user in range(load.users):
                 self._users[user] = (
-                    self._make_work("work", self._client.id, "user", user),
+                    self._source.of("work", self._client.id, "user", user),
                     self._streams.stream("think", self._client.id, user),
                 )
                 engine.after(self._think(user), self._user_calls, user)
@@ -142,7 +115,7 @@ class Arrivals:
         self._make_call(self._next_work(), None)
         self._next_of_trace()
 
-    def _make_call(self, works: tuple[int, ...], user: int | None) -> None:
+    def _make_call(self, works: Works, user: int | None) -> None:
         if self._client.is_stalled:
             self._client.defer(self._call, works, user)
         else:

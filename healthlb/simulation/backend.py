@@ -13,35 +13,11 @@ from healthlb.config import check_count, check_number
 from healthlb.core.states import Code
 from healthlb.errors import ConfigError
 from healthlb.simulation.engine import Engine
-from healthlb.simulation.stations import FAILING, GONE, NEVER, NEW, QUEUED, RUNNING, Sharing, Slots, Station
+from healthlb.simulation.stations import FAILING, GONE, NEW, QUEUED, RUNNING, Job, Sharing, Slots, Station
 
 DISCIPLINES = ("fifo", "lifo", "ps", "inf")
 _UNLIMITED = 1 << 62
 _WARM_UP_STEPS = 20
-
-
-class Job:
-    """One attempt as the server sees it. Subclasses add what the client side needs.
-
-    Attributes:
-        work: nanoseconds of service at speed 1; at least 0.
-        finish: called with the job and the status when the server is done with it.
-        state: what has become of it; the backend's.
-        is_abandoned: whether its caller has given up while the server goes on with it.
-        due, since, left, spent: the station's.
-    """
-
-    __slots__ = ("due", "finish", "is_abandoned", "left", "since", "spent", "state", "work")
-
-    def __init__(self, work: int, finish: Callable[[Job, Code], object]) -> None:
-        self.work = work
-        self.finish = finish
-        self.state = NEW
-        self.is_abandoned = False
-        self.due = NEVER
-        self.since = 0
-        self.left: float = 0.0
-        self.spent = 0
 
 
 class Backend:
@@ -124,12 +100,26 @@ class Backend:
 
     def submit(self, job: Job) -> None:
         """Take a request that has arrived."""
-        if not self._is_calm:
-            self._submit_with_care(job, Code.OK)
-        elif self._station.inside < self._limit:
+        if self._is_calm and self._station.inside < self._limit:
             self._enter(job)
         else:
+            self._submit_with_care(job, Code.OK)
+
+    def ask(self, job: Job, *, is_soon: bool) -> None:
+        """Take a question that is no work; it ends at once, or when it has come to a slot. Not while it stands still.
+
+        Args:
+            job: the question.
+            is_soon: whether it waits behind one other job at the most, besides those that are worked on.
+        """
+        if self._station.has_room:
+            self._answer(job, Code.OK)
+        elif self._station.inside >= self._limit:
             self._answer(job, self._full)
+        elif is_soon:
+            self._station.enter_soon(job)
+        else:
+            self._enter(job)
 
     def cancel(self, job: Job) -> None:
         """Hear that the caller of a submitted job has given up; `finish` will not be called."""

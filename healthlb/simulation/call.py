@@ -7,8 +7,8 @@ the plan says. A call whose first attempt succeeds is that attempt and nothing e
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from healthlb.config import Failover
 from healthlb.core.attempts import CallAttempts, MethodPolicy, winner
@@ -18,51 +18,54 @@ from healthlb.core.messages import Fail
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.states import Code
 from healthlb.core.waiting import Wait, begin_wait
-from healthlb.simulation.backend import Job
+from healthlb.simulation.engine import Engine
+from healthlb.simulation.link import Attempt
+from healthlb.simulation.protocols import Host
 from healthlb.simulation.scenario import ClientGroup
-
-if TYPE_CHECKING:
-    from healthlb.simulation.client import Client
-    from healthlb.simulation.wire import Connection, Link
+from healthlb.simulation.tally import Tally
+from healthlb.simulation.work import Works
 
 
-class Attempt(Job):
-    """One attempt, from pick to reply.
+class CallMaker(Protocol):
+    """A client, as its calls know it.
 
     Attributes:
-        client: whose it is.
-        call: its call, None while it is the first attempt and nothing has gone wrong.
-        start: what asked for it.
-        sub: where it goes.
-        connection: on which it goes.
-        link: on which it is, None while it waits for one.
-        number: of its call among the client's.
-        arrived_at: when its call began, in nanoseconds.
-        started_at: when it began.
-        deadline: of its call, in nanoseconds, 0 for none.
-        works: of its call, by the law of work.
-        user: of a closed loop, whose turn is next when its call is over, or None.
-        is_over: whether the client has heard its end, or hears no more of it.
+        engine: virtual time.
+        name: of the one method that is called.
+        policy: how calls are made.
+        pool: hosts the core.
+        tally: counts what happens.
+        retry_jitter: the stream for the backoff between attempts.
+        open_calls: that are more than one good attempt so far.
+        waiting: those of them for which there is no subchannel at present.
     """
 
-    __slots__ = (
-        "arrived_at", "call", "client", "connection", "deadline", "is_over", "link", "number", "start", "started_at",
-        "sub", "user", "works",
-    )  # fmt: skip
+    engine: Engine
+    name: str
+    policy: MethodPolicy
+    pool: Host
+    tally: Tally
+    retry_jitter: random.Random
+    open_calls: dict[Call, None]
+    waiting: dict[Call, None]
 
-    client: Client
-    call: Call | None
-    start: Start
-    sub: Subchannel
-    connection: Connection
-    link: Link | None
-    number: int
-    arrived_at: int
-    started_at: int
-    deadline: int
-    works: tuple[int, ...]
-    user: int | None
-    is_over: bool
+    def send(self, call: Call, start: Start, sub: Subchannel) -> None:
+        """Send an attempt of a call to what was picked and counted in."""
+
+    def abandon(self, attempt: Attempt) -> None:
+        """Give an attempt up: another one has won."""
+
+    def time_out(self, attempt: Attempt) -> None:
+        """End an attempt that has had all of its time."""
+
+    def call_over(self, call: Call, code: Code) -> None:
+        """Take a call out that has ended."""
+
+    def awake(self, act: Callable[..., object], *arguments: object) -> None:
+        """Do something now, or once the event loop goes on."""
+
+    def wake_at(self, call: Call, at: int) -> None:
+        """Set the timer of a call's plan."""
 
 
 class Call(CallAttempts):
@@ -73,7 +76,7 @@ class Call(CallAttempts):
         number: among the client's.
         arrived_at: when it began, in nanoseconds.
         deadline: in nanoseconds, 0 for none.
-        works: its work, by the law.
+        works: the work of its first attempt by each of the scenario's laws.
         user: of a closed loop, or None.
 
     Attributes:
@@ -87,7 +90,7 @@ class Call(CallAttempts):
                  "waiting", "works")  # fmt: skip
 
     def __init__(
-        self, client: Client, number: int, arrived_at: int, deadline: int, works: tuple[int, ...], user: int | None
+        self, client: CallMaker, number: int, arrived_at: int, deadline: int, works: Works, user: int | None
     ) -> None:
         self.method = self.client = client
         self.metadata = None
@@ -119,16 +122,24 @@ class Call(CallAttempts):
 
     # --- attempts ------------------------------------------------------------------------------------
 
-    def launch(self, start: Start) -> None:
-        """Make the first attempt, or begin to wait for it."""
+    def launch(self, start: Start, *, has_picked: bool) -> None:
+        """Make the first attempt, or begin to wait for it; where it `has_picked`, there was nothing to pick."""
         now = self.client.engine.now
         beside = self.begin(now) if self.method.is_hedged else ()
-        sub = self.try_pick(start)
+        sub = None if has_picked else self.try_pick(start)
         if sub is None:
             self.advance(start)
         else:
             self.client.send(self, start, sub)
         self.perform(beside, Code.OK)
+
+    def was_alone(self, attempt: Attempt) -> int:
+        """Go on with the first attempt of a hedged call, all there was of it so far; return when its plan wakes."""
+        for action in self.begin(attempt.arrived_at):
+            assert isinstance(action, WakeAt)
+            self._wakes_at = action.at
+        self.make_plan().picked(attempt.sub.id)
+        return self._wakes_at
 
     def advance(self, start: Start) -> None:
         """Make an attempt, wait, or fail."""

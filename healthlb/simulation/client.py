@@ -1,6 +1,6 @@
 """A simulated client: it makes calls through the core's pickers, and keeps the books of each.
 
-The one rule: who hosts the core is a seam (`Host`). Calls, wire and servers know snapshots only; so the same world runs
+Who hosts the core is behind a protocol (`Host`). Calls and servers know snapshots only; so the same world runs
 under the simulator's own host and under the library's driver on an event loop.
 """
 
@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable
 from functools import partial
 from heapq import heappush
-from typing import TYPE_CHECKING
 
 from healthlb.core.attempts import FIRST, Judge, told_of
 from healthlb.core.budget import NoBudget, make_budget
@@ -18,17 +17,16 @@ from healthlb.core.failover import Start
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, ConnectivityState
 from healthlb.core.pickers import ANY_CALL, CallEnd, PickerFactory
-from healthlb.simulation.call import Attempt, Call, method_policy
+from healthlb.simulation.call import Call, method_policy
+from healthlb.simulation.connection import Connection
 from healthlb.simulation.deadlines import Deadlines
+from healthlb.simulation.engine import Engine
+from healthlb.simulation.link import Attempt
+from healthlb.simulation.protocols import Host, Observer
 from healthlb.simulation.scenario import ClientGroup, Policy
-from healthlb.simulation.seam import Host
 from healthlb.simulation.stations import NEVER, NEW
-from healthlb.simulation.wire import Connection
-
-if TYPE_CHECKING:
-    from healthlb.simulation.engine import Engine
-    from healthlb.simulation.tally import Tally
-    from healthlb.simulation.trace import Trace
+from healthlb.simulation.tally import Tally
+from healthlb.simulation.work import Works
 
 METHOD = "/simulation.Service/Call"
 _OK = Code.OK
@@ -47,6 +45,7 @@ class Client:
         policy: what its channel is given.
         factory: builds its pickers.
         retry_jitter: the stream for the backoff between attempts.
+        work_again: draws the work of a later attempt of a call; None where each is as much as the first.
         tally: counts what happens.
         trace: takes picks and completions, or None.
 
@@ -61,7 +60,7 @@ class Client:
 
     def __init__(
         self, engine: Engine, id: str, number: int, group: ClientGroup, policy: Policy, factory: PickerFactory,
-        retry_jitter: random.Random, tally: Tally, trace: Trace | None,
+        retry_jitter: random.Random, work_again: Callable[[], Works] | None, tally: Tally, trace: Observer | None,
     ) -> None:  # fmt: skip
         self.engine = engine
         self.id = id
@@ -72,6 +71,7 @@ class Client:
         self.tally = tally
         self.factory = factory
         self.retry_jitter = retry_jitter
+        self._work_again = work_again
         self.policy = method_policy(policy.failover, group)
         self.budget = make_budget(policy.failover.budget if policy.failover is not None else None)
         self.judge = Judge(policy.outliers)
@@ -84,7 +84,11 @@ class Client:
         self._stalls = 0
         self.called = 0
         self.on_user: Callable[[int, int], object] = lambda user, arrived_at: None
-        self._is_plain = not (self.needs_call or self.is_hedged)
+        self._hedging_delay = self.policy.call.hedging_delay or -1
+        caps = policy.overload
+        is_capped = caps is not None and not caps.max_in_flight is caps.max_in_flight_per_subchannel is None
+        # Whether a call is its first attempt and nothing else, until that fails or a hedge is due.
+        self._is_plain = not (self.needs_call or (self.is_hedged and (is_capped or self._hedging_delay < 0)))
         self._attempt_limit = self.policy.call.attempt_timeout
         self._deadline = group.deadline or 0
         self._trace = trace
@@ -93,14 +97,13 @@ class Client:
         self._pays = not isinstance(self.budget, NoBudget)
         # Of calls that are one attempt so far, of others, and of attempts by themselves.
         self._deadlines = Deadlines(engine, partial(self.awake, self.time_out))
-        self._call_deadlines = Deadlines(engine, self.expire_call)
+        self._call_deadlines = Deadlines(engine, self._expire)
         self._timeouts = Deadlines(engine, partial(self.awake, self.time_out))
-        self._hedges = Deadlines(engine, self._hedge)
-        self._hedging_delay = self.policy.call.hedging_delay or -1
+        self._hedges: Deadlines[Attempt | Call] = Deadlines(engine, self._hedge)
 
     # --- calls ---------------------------------------------------------------------------------------
 
-    def call(self, works: tuple[int, ...], user: int | None = None) -> None:
+    def call(self, works: Works, user: int | None = None) -> None:
         """Make a call.
 
         Args:
@@ -125,6 +128,8 @@ class Client:
                 attempt.arrived_at = now
                 attempt.deadline = now + length if length else 0
                 attempt.call = None
+                if self.is_hedged:
+                    self._hedges.add(attempt, now + self._hedging_delay)
                 if length:
                     deadlines = self._deadlines
                     deadlines.live[attempt] = attempt.deadline
@@ -135,13 +140,15 @@ class Client:
         call = Call(self, number, now, now + length if length else 0, works, user)
         if length:
             self._call_deadlines.add(call, call.deadline)
-        call.launch(FIRST)
+        call.launch(FIRST, has_picked=self._is_plain and self.is_hedged)
 
     def send(self, call: Call, start: Start, sub: Subchannel) -> None:
         """Send an attempt of a call to what was picked and counted in."""
         attempt = _new(Attempt)
         attempt.number = call.number
-        attempt.works = call.works
+        # An attempt that never left (gRFC A6) has drawn nothing.
+        is_first = start.previous == 0 or self._work_again is None
+        attempt.works = call.works if is_first else self._work_again()  # type: ignore[misc]
         attempt.user = call.user
         attempt.arrived_at = call.arrived_at
         attempt.deadline = call.deadline
@@ -167,7 +174,7 @@ class Client:
             return
         attempt.connection = connection
         path = connection.path
-        server = path.server
+        server = connection.server
         attempt.work = attempt.works[server.law]
         attempt.finish = server.finish
         server.picks[self.tally.bin] += 1
@@ -240,6 +247,8 @@ class Client:
         if attempt.call is not None:
             attempt.call.attempt_ended(attempt, now)
             return
+        if self.is_hedged:
+            self._hedges.live.pop(attempt, None)
         attempt.sub.load.succeed(now)
         if self.budget.counts_successes:
             self.budget.call_succeeded()
@@ -260,14 +269,19 @@ class Client:
         call = Call(self, attempt.number, attempt.arrived_at, attempt.deadline, attempt.works, attempt.user)
         call.live[attempt.start.attempt] = attempt
         attempt.call = call
+        # What is due of the attempt alone is forgotten; and what is due of the call is not in the order of others.
         if attempt.deadline:
-            # The attempt's own deadline is forgotten with it; and this one is not in the order of others.
-            self.engine.at(attempt.deadline, self.expire_call, call)
+            self._deadlines.live.pop(attempt, None)
+            self.engine.at(attempt.deadline, self._expire, call)
+        if self.is_hedged:
+            at = call.was_alone(attempt)
+            if self._hedges.live.pop(attempt, None) is not None or at > self.engine.now:
+                self.engine.at(at, self.awake, call.wake, at)
         return call
 
     def _tell(self, attempt: Attempt, code: Code, now: int) -> None:
         seconds = (now - attempt.started_at) / SECOND
-        report = attempt.connection.path.server.report() if self.told.needs_reports and code is _OK else None
+        report = attempt.connection.server.report() if self.told.needs_reports and code is _OK else None
         self.told.hear(attempt.sub, CallEnd(code, now, seconds, report))
 
     def call_over(self, call: Call, code: Code) -> None:
@@ -301,26 +315,25 @@ class Client:
 
     def attempt_lost(self, attempt: Attempt) -> None:
         """The link that an attempt was on is gone."""
-        if self.is_stalled:
-            self._deferred.append((self.attempt_lost, (attempt,)))
-        elif self._end(attempt):
-            self._failed(attempt, Code.UNAVAILABLE, self.engine.now)
+        self.awake(self._break_off, attempt, Code.UNAVAILABLE)
 
     def attempt_refused(self, attempt: Attempt) -> None:
         """The connection that an attempt was to go on is down: it never left."""
-        if self.is_stalled:
-            self._deferred.append((self.attempt_refused, (attempt,)))
-        elif self._end(attempt):
-            self._failed(attempt, Code.UNAVAILABLE, self.engine.now, is_refused=True)
+        self.awake(self._break_off, attempt, Code.UNAVAILABLE, True)
 
     def attempt_closed(self, attempt: Attempt) -> None:
         """The connection of an attempt was closed from this end: its call is cancelled, as grpcio has it."""
-        if self.is_stalled:
-            self._deferred.append((self.attempt_closed, (attempt,)))
-        elif self._end(attempt):
-            call = attempt.call or self._make_call(attempt)
-            call.is_cancelled = True
-            self._failed(attempt, Code.CANCELLED, self.engine.now)
+        self.awake(self._break_off, attempt, Code.CANCELLED)
+
+    def time_out(self, attempt: Attempt) -> None:
+        """An attempt has had all of its time."""
+        self._break_off(attempt, _LATE)
+
+    def _break_off(self, attempt: Attempt, code: Code, is_refused: bool = False) -> None:
+        if self._end(attempt):
+            if code is Code.CANCELLED:
+                (attempt.call or self._make_call(attempt)).is_cancelled = True
+            self._failed(attempt, code, self.engine.now, is_refused=is_refused)
 
     def abandon(self, attempt: Attempt) -> None:
         """Give an attempt up: another one has won."""
@@ -328,11 +341,6 @@ class Client:
             attempt.sub.load.abandon()
             if self.told.of_all:
                 self._tell(attempt, Code.CANCELLED, self.engine.now)
-
-    def time_out(self, attempt: Attempt) -> None:
-        """An attempt has had all of its time."""
-        if self._end(attempt):
-            self._failed(attempt, _LATE, self.engine.now)
 
     # --- timers --------------------------------------------------------------------------------------
 
@@ -343,8 +351,7 @@ class Client:
         else:
             act(*arguments)
 
-    def expire_call(self, call: Call) -> None:
-        """The deadline of a call has come."""
+    def _expire(self, call: Call) -> None:
         self.awake(call.expire)
 
     def wake_at(self, call: Call, at: int) -> None:
@@ -355,7 +362,8 @@ class Client:
         else:
             self.engine.at(at, self.awake, call.wake, at)
 
-    def _hedge(self, call: Call) -> None:
+    def _hedge(self, one: Attempt | Call) -> None:
+        call = one if isinstance(one, Call) else self._make_call(one)
         self.awake(call.wake, self.engine.now)
 
     # --- the host's word -----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 
 Act = Callable[..., object]
 Entry = tuple[int, int, Act, tuple[Any, ...]]
+_LAST = 1 << 62
 
 
 class Engine:
@@ -52,8 +53,16 @@ class Engine:
         heap = self.heap
         pop = heappop
         events = 0
-        while heap and heap[0][0] <= until:
-            self.now, _, act, arguments = pop(heap)
+
+        def stop() -> None:
+            """Mark the end, so that no other look at the heap is needed."""
+
+        heappush(heap, (until, _LAST, stop, ()))
+        while True:
+            time, _, act, arguments = pop(heap)
+            if act is stop:
+                break
+            self.now = time
             act(*arguments)
             events += 1
         self.now = max(self.now, until)

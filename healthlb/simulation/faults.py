@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from healthlb.core.states import Code, ServingStatus
 from healthlb.errors import ConfigError
@@ -26,14 +26,6 @@ KINDS = (
 
 Act = Callable[[], object]
 _STATUSES = {status.name: int(status) for status in ServingStatus}
-
-
-class Zoned(Protocol):
-    """What a target may be."""
-
-    @property
-    def zone(self) -> str:
-        """Where it is."""
 
 
 def select(target: str, names: Sequence[str], zones: Sequence[str]) -> list[int]:

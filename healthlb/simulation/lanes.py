@@ -6,16 +6,13 @@ The one rule: beliefs are read from what the core publishes, and truth from the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from healthlb.core.snapshot import Snapshot, SubchannelView
 from healthlb.core.states import ConnectivityState
+from healthlb.simulation.client import Client
 from healthlb.simulation.engine import Engine
 from healthlb.simulation.record import Lane
-
-if TYPE_CHECKING:
-    from healthlb.simulation.client import Client
-    from healthlb.simulation.server import Server
+from healthlb.simulation.server import Server
 
 _READY = ConnectivityState.READY
 _OVER_A_CUT = ("crashed", "absent")
@@ -58,7 +55,7 @@ class Lanes:
         self._until = until
         self._pairs = [[Pair(server.truth) for server in servers] for _ in range(clients)]
         self._numbers = {server.name: server.number for server in servers}
-        self._views: list[dict[int, SubchannelView]] = [{} for _ in range(clients)]
+        self._views: list[tuple[SubchannelView, ...]] = [()] * clients
         self._probes: list[frozenset[int]] = [frozenset() for _ in range(clients)]
         self._truths: list[list[tuple[int, str]]] = [[(0, server.truth)] for server in servers]
         self._beliefs: list[list[tuple[int, str]]] = [[(0, "absent")] for _ in servers]
@@ -90,18 +87,20 @@ class Lanes:
     def published(self, client: Client, snapshot: Snapshot) -> None:
         """A client has a new snapshot."""
         number = client.number
-        old, probes = self._views[number], frozenset(sub.id for sub in snapshot.probes)
-        has_new_probes = probes != self._probes[number]
-        views = {view.id: view for view in snapshot.views}
-        for sub, view in views.items():
-            if old.get(sub) is not view or has_new_probes:
-                self._set_belief(number, view.endpoint.address, belief_of(view, sub in probes))
-        for sub, view in old.items():
-            if sub not in views:
-                addresses = {other.endpoint.address for other in snapshot.views}
-                if view.endpoint.address not in addresses:
-                    self._set_belief(number, view.endpoint.address, "absent")
+        views, probes = snapshot.views, frozenset(sub.id for sub in snapshot.probes)
+        old, old_probes = self._views[number], self._probes[number]
         self._views[number], self._probes[number] = views, probes
+        # Most views are the last snapshot's, in the same place.
+        is_another_list = len(views) != len(old) or probes != old_probes
+        for place, view in enumerate(views):
+            if is_another_list or old[place] is not view:
+                is_another_list = is_another_list or old[place].id != view.id
+                self._set_belief(number, view.endpoint.address, belief_of(view, view.id in probes))
+        if is_another_list:
+            present = {view.endpoint.address for view in views}
+            for view in old:
+                if view.endpoint.address not in present:
+                    self._set_belief(number, view.endpoint.address, "absent")
 
     def _set_belief(self, client: int, address: str, belief: str) -> None:
         number = self._numbers.get(address)

@@ -6,13 +6,9 @@ The one rule: what is said on a way arrives in the order in which it was said, i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from healthlb.simulation.engine import Engine
 from healthlb.simulation.scenario import SECOND
-
-if TYPE_CHECKING:
-    from healthlb.simulation.server import Server
 
 # Linux sends data again after 200 ms at first; that doubles.
 _FIRST_AGAIN = SECOND // 5
@@ -25,7 +21,6 @@ class Path:
 
     Args:
         engine: virtual time.
-        server: at its end.
         delay: nanoseconds one way.
         jitter: each message takes longer by up to this.
         draw: where the jitter comes from.
@@ -35,13 +30,10 @@ class Path:
         cuts: by how many faults it is cut.
     """
 
-    __slots__ = ("_down_at", "_draw", "_held", "_jitter", "_up_at", "cuts", "delay", "engine", "is_plain", "server")
+    __slots__ = ("_down_at", "_draw", "_held", "_jitter", "_up_at", "cuts", "delay", "engine", "is_plain")
 
-    def __init__(
-        self, engine: Engine, server: Server, delay: int, jitter: int, draw: Callable[[], float] | None
-    ) -> None:
+    def __init__(self, engine: Engine, delay: int, jitter: int, draw: Callable[[], float] | None) -> None:
         self.engine = engine
-        self.server = server
         self.delay = delay
         self.cuts = 0
         self.is_plain = not jitter

@@ -6,14 +6,14 @@ what is simulated is what a channel would be given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from healthlb.config import Failover, HealthCheck, Subset
 from healthlb.config_outliers import Outliers
 from healthlb.config_overload import Overload
-from healthlb.core.pickers import PickerSource
+from healthlb.core.pickers import PickerFactory, PickerSource
 
 if TYPE_CHECKING:
     from healthlb.simulation.laws import Law
@@ -32,7 +32,7 @@ class BackendGroup:
         slots: how many calls each works on at once; at least 1.
         discipline: "fifo", "ps", "lifo" or "inf".
         queue: how many calls may wait, None for any number.
-        service: the law of a call's work.
+        service: the law of an attempt's work; each attempt of a call draws its own.
         wire: nanoseconds one way. A backend's number times 7,919 ns is added, so that no tie depends on an order.
         jitter: each message takes longer by up to this, in nanoseconds, and overtakes none before it.
         zone: a name, or "".
@@ -41,8 +41,11 @@ class BackendGroup:
         max_streams: calls on one connection at once, None for any number.
         drop_cancelled: whether cancelled work is dropped.
         health: what its health service does: "honest", "lying" (SERVING whatever is), "absent" (UNIMPLEMENTED),
+            "watchless" (has Check and no Watch),
             "stuck" (takes a Watch and says nothing), "closing" (one message, then the end), "unknown"
             (SERVICE_UNKNOWN).
+        checks: who answers Checks and begins Watches: "pool", a slot, for which they wait as calls do (`grpc.server`);
+            "beside", always at once; "loop", an event loop that calls block, which needs one slot and "fifo".
         max_age: nanoseconds after which a connection gets a GOAWAY, None for never; each lives up to a tenth more
             or less.
         watch_lag: nanoseconds until a Watch says what has become of the health.
@@ -64,6 +67,7 @@ class BackendGroup:
     max_streams: int | None = None
     drop_cancelled: bool = False
     health: str = "honest"
+    checks: str = "pool"
     max_age: int | None = None
     watch_lag: int = 0
     cold: int = 0
@@ -108,7 +112,8 @@ class ClientGroup:
         wait_for_ready: whether calls wait while nothing is READY.
         idempotent: whether they may be executed twice.
         zone: a name, or "".
-        work: the law of a call's work, None for that of the backend it comes to.
+        work: the law of a call's work, which all of its attempts have in common; None for each attempt its own, by the
+            law of the backend that it goes to.
     """
 
     name: str = "c"
@@ -120,6 +125,28 @@ class ClientGroup:
     idempotent: bool = True
     zone: str = ""
     work: Law | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PickerWithArguments:
+    """A registered picker and the arguments of its constructor.
+
+    Attributes:
+        name: of the picker.
+        arguments: by their names.
+        make: returns its factory.
+    """
+
+    name: str
+    arguments: Mapping[str, object]
+    make: Callable[[], PickerFactory] = field(compare=False, repr=False)
+
+    def __call__(self) -> PickerFactory:
+        """Return a factory."""
+        return self.make()
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(f'{name} {value}' for name, value in self.arguments.items())})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +190,8 @@ class Fault:
         duty: the share of each period in which the backend is well; the period begins with that share.
         phase: nanoseconds by which the periods are shifted, None for a random one for each backend.
         mode: of "crash" and "drain": "rst", "blackhole" or "half-open"; of "health": the status to report,
-            "NOT_SERVING" where it is "", or what the health service does: "lying", "absent", "stuck", "closing",
-            "unknown" or "ending" (Watches end with `code`).
+            "NOT_SERVING" where it is "", or what the health service does: "lying", "absent", "watchless", "stuck",
+            "closing", "unknown" or "ending" (Watches end with `code`).
         rate: of "error": the share of calls that fail.
         factor: of "slow": by which the speed is multiplied.
         code: of "error" and "health": the status's name.

@@ -17,7 +17,7 @@ from healthlb.simulation.scenario_table import Table
 
 C = TypeVar("C")
 
-_SECONDS = frozenset({
+SECONDS = frozenset({
     *("initial", "maximum", "interval", "timeout", "half_life", "max_suppress", "window", "ttl"),
     *("first_response_timeout", "min_restart_interval", "confirm_interval", "attempt_timeout", "hedging_delay"),
     *("latency_floor", "base_ejection_time", "max_ejection_time", "max_wait"),
@@ -32,7 +32,7 @@ _NESTED: Mapping[tuple[type[Any], str], type[Any]] = {
     (Outliers, "failure_percentage"): FailurePercentage,
 }
 # What a channel of a simulation has no use for.
-_LEFT_OUT = frozenset({"metadata", "strict", "buffer_limit"})
+_LEFT_OUT = frozenset({"metadata", "buffer_limit"})
 
 
 def read_config(table: Table, kind: type[C], base: C | None = None) -> C:
@@ -77,7 +77,7 @@ def _value(table: Table, kind: type[Any], field: dataclasses.Field[Any], value: 
         return read_budget(table.table(name))
     if (kind, name) in _NESTED:
         return read_config(table.table(name), _NESTED[kind, name])
-    if name in _SECONDS:
+    if name in SECONDS:
         return table.checked(parse_duration, table.key(name), value) / 1e9
     return tuple(value) if isinstance(value, list) else value
 

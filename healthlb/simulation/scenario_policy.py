@@ -21,7 +21,7 @@ from healthlb.core.pickers import PickerSource, make_factory, picker_names, serv
 from healthlb.core.streams import Streams
 from healthlb.presets import resilient
 from healthlb.simulation.durations import parse_duration
-from healthlb.simulation.scenario import Policy
+from healthlb.simulation.scenario import PickerWithArguments, Policy
 from healthlb.simulation.scenario_config import read_budget, read_config
 from healthlb.simulation.scenario_table import Table
 
@@ -112,7 +112,9 @@ def _picker_with_arguments(table: Table, value: dict[str, Any]) -> PickerSource:
     source = table.checked(service_config_picker, [{PICKER_ALIASES.get(name, name): value}])
     # Its arguments are looked at only when one is made.
     table.checked(make_factory, source, Streams(0).stream("check"))
-    return source
+    if isinstance(source, str):
+        return source
+    return PickerWithArguments(PICKER_ALIASES.get(name, name), value, source)
 
 
 def _read_health(table: Table, base: HealthCheck) -> HealthCheck:

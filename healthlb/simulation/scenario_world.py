@@ -14,7 +14,7 @@ from healthlb.config import code_name
 from healthlb.errors import ConfigError
 from healthlb.simulation.durations import parse_duration
 from healthlb.simulation.faults import select
-from healthlb.simulation.health import MODES
+from healthlb.simulation.health import CHECKS, MODES
 from healthlb.simulation.scenario import BackendGroup, ClientGroup, Fault, Load
 from healthlb.simulation.scenario_table import Table
 
@@ -74,6 +74,7 @@ def _read_backend(table: Table) -> BackendGroup:
         max_streams=table.count("max_streams", None, low=1),
         drop_cancelled=table.flag("drop_cancelled"),
         health=table.text("health", "honest", among=HEALTHS),
+        checks=table.text("checks", "pool", among=CHECKS),
         max_age=table.duration("max_age", None, low=1_000_000),
         watch_lag=table.duration("watch_lag", 0),
         cold=table.duration("cold", 0),
@@ -81,6 +82,8 @@ def _read_backend(table: Table) -> BackendGroup:
     )
     if not group.service.mean > 0:
         raise table.wrong("service", "a law whose mean is above 0")
+    if group.checks == "loop" and (group.slots, group.discipline) != (1, "fifo"):
+        raise table.error(f"{table.key('checks')} = 'loop' needs slots = 1 and discipline = 'fifo'")
     table.done()
     return group
 

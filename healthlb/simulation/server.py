@@ -8,18 +8,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from heapq import heappush
-from typing import TYPE_CHECKING
+from typing import Any
 
 from healthlb.core.orca import LoadReport
 from healthlb.core.states import Code
-from healthlb.simulation.backend import Backend, Job
+from healthlb.simulation.backend import Backend
 from healthlb.simulation.engine import Engine
 from healthlb.simulation.health import HealthService
+from healthlb.simulation.link import Attempt, Link, LinkOwner
 from healthlb.simulation.scenario import SECOND, BackendGroup
-from healthlb.simulation.wire import Connection, Link
-
-if TYPE_CHECKING:
-    from healthlb.simulation.call import Attempt
+from healthlb.simulation.stations import Job
 
 _AGE_SPREAD = 0.1
 _REPORT_EVERY = SECOND
@@ -75,8 +73,11 @@ class Server:
             cold=group.cold,
             cold_speed=group.cold_speed,
         )
-        self.health = HealthService(self, group.health, group.watch_lag)
-        self.finish = self._finish
+        self._submit = self.backend.submit
+        self.health = HealthService(
+            engine, self.backend, self.knows, group.health, group.watch_lag, group.checks
+        )
+        self.finish: Callable[[Any, Code], object] = self._finish
         self._ages = ages
         self._on_truth = on_truth
         self._is_silent = False
@@ -121,14 +122,14 @@ class Server:
 
     # --- connections ---------------------------------------------------------------------------------------
 
-    def knocked(self, connection: Connection, token: int) -> None:
+    def knocked(self, connection: LinkOwner, token: int) -> None:
         """A client asks for a connection."""
         if self._crashes:
             if not self._is_silent:
                 connection.path.down(connection.refused, token)
             return
         # The kernel accepts, even for a process that stands still.
-        link = Link(connection.path, connection, self.group.max_streams)
+        link = Link(self, connection, self.group.max_streams)
         self.links[link] = None
         if self.group.max_age is not None:
             age = self.group.max_age * (1 + _AGE_SPREAD * (2 * self._ages.random() - 1))
@@ -162,11 +163,10 @@ class Server:
     def arrive(self, attempt: Attempt) -> None:
         """A request has arrived."""
         link = attempt.link
-        assert link is not None
-        if link.is_known:
-            self.backend.submit(attempt)
+        if link.is_known:  # type: ignore[union-attr]
+            self._submit(attempt)
         else:
-            self.knows(link)
+            self.knows(link)  # type: ignore[arg-type]
 
     def cancelled(self, attempt: Attempt) -> None:
         """A client's word that it has given an attempt up has arrived."""

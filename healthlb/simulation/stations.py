@@ -13,18 +13,39 @@ import math
 from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from healthlb.core.states import Code
-
-if TYPE_CHECKING:
-    from healthlb.simulation.backend import Job
-    from healthlb.simulation.engine import Engine
+from healthlb.simulation.engine import Engine
 
 # What has become of a job.
 NEW, QUEUED, RUNNING, FAILING, GONE = range(5)
 NEVER = -1
 _OK = Code.OK
+
+
+class Job:
+    """One attempt as the server sees it. Subclasses add what the client side needs.
+
+    Attributes:
+        work: nanoseconds of service at speed 1; at least 0.
+        finish: called with the job and the status when the server is done with it.
+        state: what has become of it; the backend's.
+        is_abandoned: whether its caller has given up while the server goes on with it.
+        due, since, left, spent: the station's.
+    """
+
+    __slots__ = ("due", "finish", "is_abandoned", "left", "since", "spent", "state", "work")
+
+    def __init__(self, work: int, finish: Callable[[Job, Code], object]) -> None:
+        self.work = work
+        self.finish = finish
+        self.state = NEW
+        self.is_abandoned = False
+        self.due = NEVER
+        self.since = 0
+        self.left: float = 0.0
+        self.spent = 0
 
 
 class Station(Protocol):
@@ -42,8 +63,15 @@ class Station(Protocol):
     def running(self) -> int:
         """Jobs that are worked on."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a job that comes is worked on at once."""
+
     def enter(self, job: Job) -> None:
         """Take a job, for which there is room; its `finish` is called in the end. Not while it stands still."""
+
+    def enter_soon(self, job: Job) -> None:
+        """Take a job that waits behind one other at the most. Not where there is room, nor while it stands still."""
 
     def remove(self, job: Job) -> None:
         """Forget a job that waits or is worked on."""
@@ -72,7 +100,6 @@ class Slots:
 
     def __init__(self, engine: Engine, slots: int, newest_first: bool = False) -> None:
         self._engine = engine
-        self._at = engine.at
         self._slots = slots
         self._speed = 1.0
         self._line: deque[Job] = deque()
@@ -93,18 +120,34 @@ class Slots:
             job.state = QUEUED
             self._line.append(job)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a slot is free."""
+        return self.running < self._slots
+
+    def enter_soon(self, job: Job) -> None:
+        """Take a job into the line, behind the first one there."""
+        self.inside += 1
+        job.state = QUEUED
+        self._line.insert(1, job)
+
     def _start(self, job: Job) -> None:
         now = self._engine.now
         self._busy += self.running * (now - self._changed_at)
         self._changed_at = now
         self.running += 1
+        self._work_on(job, now)
+
+    def _work_on(self, job: Job, now: int) -> None:
         self._serving[job] = None
         job.state = RUNNING
         job.since = now
         job.left = work = job.work
         speed = self._speed
         job.due = due = now + (work if speed == 1.0 else math.ceil(work / speed))
-        self._at(due, self._done, job)
+        engine = self._engine
+        engine.sequence = sequence = engine.sequence + 1
+        heappush(engine.heap, (due, sequence, self._done, (job,)))
 
     def _done(self, job: Job) -> None:
         now = self._engine.now
@@ -119,16 +162,17 @@ class Slots:
     def _leave(self, job: Job, now: int) -> None:
         job.due = NEVER
         job.state = GONE
+        self.inside -= 1
+        del self._serving[job]
+        line = self._line
+        while line:
+            following = self._take()
+            if following.state == QUEUED:
+                self._work_on(following, now)
+                return
         self._busy += self.running * (now - self._changed_at)
         self._changed_at = now
         self.running -= 1
-        self.inside -= 1
-        del self._serving[job]
-        while self._line:
-            following = self._take()
-            if following.state == QUEUED:
-                self._start(following)
-                return
 
     def remove(self, job: Job) -> None:
         """Forget a job; the next in the line starts in its slot. Not while it stands still."""
@@ -154,7 +198,7 @@ class Slots:
             job.since = now
             job.due = now + math.ceil(job.left / speed) if speed else NEVER
             if speed:
-                self._at(job.due, self._done, job)
+                self._engine.at(job.due, self._done, job)
 
     def clear(self) -> list[Job]:
         """Forget all of them, in the order they would have been worked on by a FIFO."""
@@ -209,6 +253,15 @@ class Sharing:
     def running(self) -> int:
         """All that are inside."""
         return self.inside
+
+    @property
+    def has_room(self) -> bool:
+        """Always."""
+        return True
+
+    def enter_soon(self, job: Job) -> None:
+        """Take a job; nobody waits here."""
+        self.enter(job)
 
     def enter(self, job: Job) -> None:
         """Take a job; it runs at once, and all others the slower."""

@@ -7,7 +7,7 @@ otherwise, and `rho` is the load of one slot: arrivals per slot times the mean s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 def littles_law(rate: float, time: float) -> float:
@@ -39,6 +39,11 @@ def erlang_c(c: int, a: float) -> float:
         return 1.0
     blocked = erlang_b(c, a)
     return c * blocked / (c - a * (1 - blocked))
+
+
+def waits_longer(servers: int, rho: float, time: float) -> float:
+    """Return the share of M/M/c customers that wait for longer than `time`, in units of the mean service (Erlang C)."""
+    return erlang_c(servers, servers * rho) * math.exp(-servers * (1 - rho) * time)
 
 
 def mmc_mean(c: int, rho: float) -> float:
@@ -262,6 +267,27 @@ def hedged_tail(tail: Callable[[float], float], delay: float, time: float) -> fl
         time: asked for.
     """
     return tail(time) * (tail(time - delay) if time > delay else 1.0)
+
+
+def hedged_mean(mean: float, delay: float) -> float:
+    """Return the mean time of a call of exponential service with one hedge after `delay`, where nobody waits."""
+    return mean * (1 - math.exp(-delay / mean)) + math.exp(-delay / mean) * mean / 2
+
+
+def hedged_quantile(mean: float, delay: float, share: float) -> float:
+    """Return a quantile of the same, beyond the delay: P(T > t) = exp(-t / mean) exp(-(t - delay) / mean)."""
+    alone = -mean * math.log(1 - share)
+    return alone if alone <= delay else (alone + delay) / 2
+
+
+def both_late(late: Sequence[float]) -> float:
+    """Return the share of calls whose two attempts, on different backends drawn at random, are both late.
+
+    Args:
+        late: the share of late attempts, of each backend; at least two.
+    """
+    whole, squares = math.fsum(late), math.fsum(one * one for one in late)
+    return (whole * whole - squares) / (len(late) * (len(late) - 1))
 
 
 # --- flap damping (RFC 2439) -----------------------------------------------------------------------

@@ -7,15 +7,11 @@ same scenario, policy and seed give the same hash, on every Python and in every 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 from healthlb.core.facts import Fact
 from healthlb.core.states import Code
-
-if TYPE_CHECKING:
-    from healthlb.simulation.call import Attempt
-    from healthlb.simulation.client import Client
-    from healthlb.simulation.server import Server
+from healthlb.simulation.client import Client
+from healthlb.simulation.link import Attempt, ServerPort
 
 _BATCH = 4096
 
@@ -52,7 +48,7 @@ class Trace:
                 self.lines += self._waiting
             self._waiting.clear()
 
-    def picked(self, now: int, client: Client, attempt: Attempt, server: Server) -> None:
+    def picked(self, now: int, client: Client, attempt: Attempt, server: ServerPort) -> None:
         """An attempt is sent."""
         self._add(f"{now} {client.id} pick {attempt.number}.{attempt.start.attempt} {server.name}")
 

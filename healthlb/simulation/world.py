@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from healthlb.config import Backoff
 from healthlb.core.balancer import Balancer
 from healthlb.core.facts import Fact
 from healthlb.core.heartbeat import Pace
@@ -24,6 +25,7 @@ from healthlb.core.streams import Streams
 from healthlb.errors import ConfigError
 from healthlb.simulation.arrivals import Arrivals
 from healthlb.simulation.client import Client
+from healthlb.simulation.connection import Connection
 from healthlb.simulation.engine import Engine
 from healthlb.simulation.faults import Faults
 from healthlb.simulation.host import CoreHost
@@ -31,14 +33,14 @@ from healthlb.simulation.lanes import Lanes
 from healthlb.simulation.laws import Law
 from healthlb.simulation.outcome import make_record, offered_load
 from healthlb.simulation.path import Path
+from healthlb.simulation.protocols import Host
 from healthlb.simulation.record import BIN, RunRecord
 from healthlb.simulation.resolver import Resolver, Told
 from healthlb.simulation.scenario import ClientGroup, Policy, Scenario
-from healthlb.simulation.seam import Host
 from healthlb.simulation.server import Server
 from healthlb.simulation.tally import Tally
 from healthlb.simulation.trace import Trace
-from healthlb.simulation.wire import Connection
+from healthlb.simulation.work import WorkSource
 
 _MOST_FACTS = 5_000
 _STEPS = 100
@@ -53,17 +55,22 @@ class Around:
         client: whose view it is.
     """
 
+    make_connection = Connection
+
     def __init__(self, world: World, client: Client) -> None:
         self.world = world
         self.client = client
         self._jitter = world.streams.stream("reconnect", client.id)
+        reconnect = world.policy.health.reconnect
+        # The jitter is C-core's, which cannot be changed.
+        self._reconnect = Backoff(initial=reconnect.initial, maximum=reconnect.maximum)
         self._is_subscribed = False
 
     def connect(self, endpoint: Endpoint, on_change: Callable[[Connection], object]) -> Connection:
         """Return a new connection to an endpoint, IDLE."""
-        path = self.world.path(self.client, self.world.server(endpoint.address))
-        reconnect = self.world.policy.health.reconnect
-        return Connection(path, reconnect, self._jitter, on_change, self._connecting)
+        server = self.world.server(endpoint.address)
+        path = self.world.path(self.client, server)
+        return self.make_connection(path, server, self._reconnect, self._jitter, on_change, self._connecting)
 
     def _connecting(self) -> None:
         self.world.tally.connects[self.world.tally.bin] += 1
@@ -94,7 +101,7 @@ def core_host(world: World, client: Client, seed: int) -> Host:
     """Return the simulator's own host of a client's core."""
     policy, admission = world.policy, Admission(world.policy.overload)
     balancer = make_balancer(policy, seed, admission)
-    return CoreHost(world.engine, balancer, client.factory, Around(world, client), policy.service, admission)
+    return CoreHost(world.engine, balancer, client.factory, Around(world, client), admission)
 
 
 def make_balancer(policy: Policy, seed: int, admission: Admission) -> Balancer:
@@ -195,12 +202,13 @@ class World:
         streams = self.streams
         factory = make_factory(self.policy.picker, streams.stream("pick", id))
         traced = self.trace if self.trace is not None and self.trace.level >= 2 else None
+        work = WorkSource(self.laws, group.work, streams)
         client = Client(
-            self.engine, id, number, group, self.policy, factory, streams.stream("retry", id), self.tally, traced
-        )
+            self.engine, id, number, group, self.policy, factory, streams.stream("retry", id), work.again(id),
+            self.tally, traced,
+        )  # fmt: skip
         client.pool = make_host(self, client, streams.stream("core", id).getrandbits(63))
-        laws = self.laws if group.work is None else (group.work,) * len(self.laws)
-        arrivals = Arrivals(client, group.load, offered_load(self.scenario, group), laws, streams, self.arrivals_end)
+        arrivals = Arrivals(client, group.load, offered_load(self.scenario, group), work, streams, self.arrivals_end)
         delay = int(streams.stream("start", id).random() * group.start)
         self.engine.at(delay, client.pool.start)
         self.engine.at(delay, arrivals.start)
@@ -219,7 +227,7 @@ class World:
         if path is None:
             jitter = server.group.jitter
             draw = self.streams.stream("wire", client.id, server.name).random if jitter else None
-            path = self._paths[key] = Path(self.engine, server, server.wire, jitter, draw)
+            path = self._paths[key] = Path(self.engine, server.wire, jitter, draw)
         return path
 
     def _truth_changed(self, server: Server) -> None:

@@ -6,92 +6,56 @@ counter; everything else is off that path.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import grpc
 
-from healthlb.control.attempts import Attempts, Method
-from healthlb.control.replay import Replay
-from healthlb.core.attempts import FIRST
-from healthlb.core.failover import Action, Start, WakeAt
-from healthlb.core.messages import Code
-from healthlb.sync.attempts import outcome_of, pause, wait_for_pick
-from healthlb.sync.ongoing import OngoingCall
+from healthlb.control.attempts import Method
+from healthlb.sync import grpcio
+from healthlb.sync.balanced import BalancedCall
+from healthlb.sync.blocking import Ended, call_queued, call_unary, with_call
+from healthlb.sync.intake import Taken, take_metadata, take_request
+from healthlb.sync.ongoing import MultiThreadedRendezvous, Reader, SingleThreadedRendezvous
+from healthlb.sync.segregated import QueuedCall
 
 
 class _MultiCallable:
-    """What all four share."""
+    """What all four share.
 
-    def __init__(self, method: Method) -> None:
-        self._method = method
+    Args:
+        method: what is called.
+        serializer: makes the bytes of a request, None for requests that are bytes.
+        deserializer: makes the response of bytes, None for responses that are bytes.
+        is_single_threaded: whether a stream's events are taken in by its reader's thread.
+    """
 
-    def _ongoing(
-        self,
-        form: str,
-        request: Any,
-        timeout: float | None,
-        metadata: Any,
-        credentials: grpc.CallCredentials | None,
-        wait_for_ready: bool | None,
-        compression: grpc.Compression | None,
-    ) -> Any:
-        # wait_for_ready stays here: below, the call would wait for this one subchannel.
-        arguments = (credentials, None, compression)
-        return OngoingCall(self._method, request, arguments, (timeout, metadata, wait_for_ready), form).begin()
+    _arity: str
+
+    def __init__(self, method: Method, serializer: Any, deserializer: Any, *, is_single_threaded: bool = False) -> None:
+        self._callee = method
+        self._method = grpcio.encode(method.name)  # as grpcio has it: instrumentation reads it
+        self._serializer = serializer
+        self._deserializer = deserializer
+        self._is_single_threaded = is_single_threaded
+
+    def _begin(self, taken: Taken, requests: Any) -> MultiThreadedRendezvous:
+        """Begin a call whose events grpcio's own threads take in."""
+        state = grpcio.new_state(self._arity, self._callee.name)
+        deserializer = self._deserializer
+        reader = Reader(deserializer) if deserializer is not None and self._arity.endswith("stream") else None
+        handler = grpcio.event_handler(state, reader or deserializer)
+        call = BalancedCall(taken, self._arity, state, handler, reader)
+        call.begin()
+        if call.requests is not None:
+            grpcio.consume_requests(requests, state, call, partial(call.requests.serialize, self._serializer), handler)
+        return MultiThreadedRendezvous(state, call, reader or deserializer, taken.deadline)
 
 
-class _UnaryResponse(_MultiCallable):
-    """The forms that block until the one response is there."""
+class UnaryUnary(_MultiCallable, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
+    """One request, one response."""
 
-    def _blocking(
-        self,
-        form: str,
-        request: Any,
-        timeout: float | None,
-        metadata: Any,
-        credentials: grpc.CallCredentials | None,
-        wait_for_ready: bool | None,
-        compression: grpc.Compression | None,
-    ) -> Any:
-        method = self._method
-        if method.is_hedged:
-            call = self._ongoing("future", request, timeout, metadata, credentials, wait_for_ready, compression)
-            return call.result() if form == "__call__" else (call.result(), call)
-        begun_at = time.monotonic_ns()
-        method.budget.call_started(begun_at)
-        attempts = Attempts(method, timeout, metadata, wait_for_ready, begun_at)
-        replay = Replay(request, method.policy.buffer_limit) if method.has_request_stream else None
-        start = FIRST
-        # The other form has no trailers.
-        beneath = "with_call" if method.told.needs_reports else form
-        while True:
-            sub = attempts.try_pick(start)
-            has_waited = sub is None
-            if sub is None:
-                sub = wait_for_pick(attempts, start)
-            started_at = time.monotonic()
-            terms = attempts.terms(start, has_waited=has_waited)
-            try:
-                call = getattr(method.opened.get(sub) or method.open(sub), beneath)
-                body = request if replay is None else replay.reader()
-                # wait_for_ready stays here: below, the call would wait for this one subchannel.
-                result = call(body, *terms, credentials, None, compression)
-            except grpc.RpcError as error:
-                attempts.is_committed = replay is not None and not replay.rewind()
-                start = _next(attempts, attempts.failed(start, sub, outcome_of(error), started_at), error)
-            except ValueError as error:
-                start = _next(attempts, attempts.made_no_call(start, sub), error)
-            except BaseException:
-                sub.load.abandon()
-                raise
-            else:
-                attempts.succeeded(start, sub, time.monotonic_ns())
-                if method.told.of_all:
-                    trailers = result[1].trailing_metadata() if beneath == "with_call" else ()
-                    method.tell(sub, Code.OK, started_at, trailers)
-                return result if form == beneath else result[0]
+    _arity = "unary_unary"
 
     def __call__(
         self,
@@ -103,7 +67,7 @@ class _UnaryResponse(_MultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call and return the response; see `grpc.UnaryUnaryMultiCallable`."""
-        return self._blocking("__call__", request, timeout, metadata, credentials, wait_for_ready, compression)
+        return self._block(request, timeout, metadata, credentials, wait_for_ready, compression)[0].response
 
     def with_call(
         self,
@@ -115,10 +79,7 @@ class _UnaryResponse(_MultiCallable):
         compression: grpc.Compression | None = None,
     ) -> tuple[Any, grpc.Call]:
         """Call and return the response and the call; see `grpc.UnaryUnaryMultiCallable`."""
-        result: tuple[Any, grpc.Call] = self._blocking(
-            "with_call", request, timeout, metadata, credentials, wait_for_ready, compression
-        )
-        return result
+        return with_call(self._block(request, timeout, metadata, credentials, wait_for_ready, compression))
 
     def future(
         self,
@@ -130,11 +91,35 @@ class _UnaryResponse(_MultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call without blocking; see `grpc.UnaryUnaryMultiCallable`."""
-        return self._ongoing("future", request, timeout, metadata, credentials, wait_for_ready, compression)
+        deadline = grpcio.deadline_of(timeout)
+        body = take_request(request, self._serializer, metadata, compression)
+        metadata = take_metadata(metadata)
+        taken = Taken(self._callee, body, timeout, deadline, metadata, credentials, wait_for_ready, compression)
+        return self._begin(taken, None)
+
+    def _block(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        compression: grpc.Compression | None,
+    ) -> Ended:
+        method = self._callee
+        deadline = grpcio.deadline_of(timeout)
+        body = take_request(request, self._serializer, metadata, compression)
+        metadata = take_metadata(metadata)
+        taken = Taken(method, body, timeout, deadline, metadata, credentials, wait_for_ready, compression)
+        if method.is_hedged:
+            return call_queued(taken, self._arity, None, None, self._deserializer)
+        return call_unary(taken)
 
 
-class _StreamResponse(_MultiCallable):
-    """The form that returns an iterator of responses."""
+class UnaryStream(_MultiCallable, grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
+    """One request, a stream of responses."""
+
+    _arity = "unary_stream"
 
     def __call__(
         self,
@@ -146,33 +131,93 @@ class _StreamResponse(_MultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call without blocking and return the responses; see `grpc.UnaryStreamMultiCallable`."""
-        return self._ongoing("__call__", request, timeout, metadata, credentials, wait_for_ready, compression)
+        deadline = grpcio.with_parents_deadline(grpcio.deadline_of(timeout))
+        body = take_request(request, self._serializer, metadata, compression, is_response_stream=True)
+        metadata = take_metadata(metadata)
+        taken = Taken(self._callee, body, timeout, deadline, metadata, credentials, wait_for_ready, compression)
+        if not self._is_single_threaded:
+            return self._begin(taken, None)
+        state = grpcio.new_state(self._arity, self._callee.name)
+        call = QueuedCall(taken, self._arity, state)
+        call.begin()
+        return SingleThreadedRendezvous(state, call, self._deserializer, taken.deadline)
 
 
-def _next(attempts: Attempts, actions: Sequence[Action], error: Exception) -> Start:
-    """Return the attempt that the plan asks for, after the wait that it asks for, or raise `error`."""
-    match actions:
-        case [Start() as start]:
-            return start
-        case [WakeAt(at)]:
-            pause(attempts.method.pool, at)
-            if not attempts.method.pool.is_closed:
-                return _next(attempts, attempts.woke(time.monotonic_ns()), error)
-    error.attempts = attempts.history  # type: ignore[attr-defined]
-    raise error
-
-
-class UnaryUnary(_UnaryResponse, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
-    """One request, one response."""
-
-
-class UnaryStream(_StreamResponse, grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
-    """One request, a stream of responses."""
-
-
-class StreamUnary(_UnaryResponse, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]
+class StreamUnary(_MultiCallable, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]
     """A stream of requests, one response."""
 
+    _arity = "stream_unary"
 
-class StreamStream(_StreamResponse, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]
+    def __call__(
+        self,
+        request_iterator: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call and return the response; see `grpc.StreamUnaryMultiCallable`."""
+        return self._block(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)[0].response
+
+    def with_call(
+        self,
+        request_iterator: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> tuple[Any, grpc.Call]:
+        """Call and return the response and the call; see `grpc.StreamUnaryMultiCallable`."""
+        return with_call(self._block(request_iterator, timeout, metadata, credentials, wait_for_ready, compression))
+
+    def future(
+        self,
+        request_iterator: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call without blocking; see `grpc.StreamUnaryMultiCallable`."""
+        deadline = grpcio.deadline_of(timeout)
+        metadata = take_metadata(metadata)
+        taken = Taken(self._callee, None, timeout, deadline, metadata, credentials, wait_for_ready, compression)
+        return self._begin(taken, request_iterator)
+
+    def _block(
+        self,
+        requests: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        compression: grpc.Compression | None,
+    ) -> Ended:
+        deadline = grpcio.with_parents_deadline(grpcio.deadline_of(timeout))
+        metadata = take_metadata(metadata)
+        taken = Taken(self._callee, None, timeout, deadline, metadata, credentials, wait_for_ready, compression)
+        return call_queued(taken, self._arity, requests, self._serializer, self._deserializer)
+
+
+class StreamStream(_MultiCallable, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]
     """A stream of requests, a stream of responses."""
+
+    _arity = "stream_stream"
+
+    def __call__(
+        self,
+        request_iterator: Any,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call without blocking and return the responses; see `grpc.StreamStreamMultiCallable`."""
+        deadline = grpcio.with_parents_deadline(grpcio.deadline_of(timeout))
+        metadata = take_metadata(metadata)
+        taken = Taken(self._callee, None, timeout, deadline, metadata, credentials, wait_for_ready, compression)
+        return self._begin(taken, request_iterator)

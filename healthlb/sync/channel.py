@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
+from healthlb._lazy import lazy
 from healthlb.config import Failover, HealthCheck, SlowStart, Subset
 from healthlb.config_outliers import Outliers
 from healthlb.config_overload import Overload
-from healthlb.control.attempts import Method, make_method
-from healthlb.control.grpc_transport import to_grpc_state
-from healthlb.control.settings import DEFAULT_FAILOVER, Listener, check_failover, check_listener, make_settings
-from healthlb.control.status import SubchannelStatus, check_wait, has_ready, lacking, statuses
-from healthlb.core.messages import Endpoint, Fact
-from healthlb.core.pickers import PickerSource
-from healthlb.resolvers import Resolver
-from healthlb.sync.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
-from healthlb.sync.pool import Pool
-from healthlb.sync.subscriptions import Subscriptions
+from healthlb.control.defaults import DEFAULT_FAILOVER, DEFAULT_SERVICE
+from healthlb.errors import ChannelClosed
+
+if TYPE_CHECKING:
+    from healthlb.control.grpc_transport import to_grpc_state
+    from healthlb.control.settings import Listener, check_failover, check_listener, make_settings
+    from healthlb.control.status import SubchannelStatus, check_wait, has_ready, lacking, statuses
+    from healthlb.core.messages import Endpoint, Fact
+    from healthlb.core.pickers import PickerSource
+    from healthlb.resolvers import Resolver
+    from healthlb.sync.methods import Interceptor, check_interceptors, make_methods
+    from healthlb.sync.pool import Pool
+    from healthlb.sync.subscriptions import Subscriptions
+else:
+    # Imported with the first channel: `import healthlb` is to be quick.
+    globals().update(
+        lazy(
+            {
+                "healthlb.control.grpc_transport": "to_grpc_state",
+                "healthlb.control.settings": "Listener check_failover check_listener make_settings",
+                "healthlb.control.status": "SubchannelStatus check_wait has_ready lacking statuses",
+                "healthlb.core.messages": "Endpoint Fact",
+                "healthlb.core.pickers": "PickerSource",
+                "healthlb.resolvers": "Resolver",
+                "healthlb.sync.methods": "Interceptor check_interceptors make_methods",
+                "healthlb.sync.pool": "Pool",
+                "healthlb.sync.subscriptions": "Subscriptions",
+            }
+        )
+    )
 
 _DEFAULT_HEALTH = HealthCheck()
 _DEFAULT_OUTLIERS = Outliers()
@@ -45,6 +67,7 @@ class HealthAwareChannel(grpc.Channel):
         credentials: `grpc.ChannelCredentials`; None is plaintext.
         options: gRPC channel arguments for every subchannel.
         compression: the default of calls.
+        interceptors: stand in front of every call, the first outermost, as with `grpc.intercept_channel`.
         picker: a registered name or a callable that returns a `PickerFactory`; default `round_robin`.
         health: how health is followed.
         failover: what happens to a call whose attempt fails; None is one attempt.
@@ -65,11 +88,12 @@ class HealthAwareChannel(grpc.Channel):
     def __init__(
         self,
         target: str | Sequence[str | Endpoint] | Resolver,
-        service: str | None = "",
+        service: str | None = DEFAULT_SERVICE,
         *,
         credentials: grpc.ChannelCredentials | None = None,
         options: Sequence[tuple[str, Any]] = (),
         compression: grpc.Compression | None = None,
+        interceptors: Sequence[Interceptor] | None = (),
         picker: PickerSource | None = None,
         health: HealthCheck = _DEFAULT_HEALTH,
         failover: Failover | None = DEFAULT_FAILOVER,
@@ -100,6 +124,8 @@ class HealthAwareChannel(grpc.Channel):
         )
         self._pool = Pool(settings)
         self._policies = settings.policies
+        self._interceptors = check_interceptors(interceptors)
+        self._front = make_methods(self._pool, self._policies, self._interceptors)
         self._is_view = False
         self._subscriptions = Subscriptions(self._pool.board.snapshot.state)
         self._pool.board.observe = self._subscriptions.observe
@@ -112,11 +138,9 @@ class HealthAwareChannel(grpc.Channel):
         request_serializer: Any = None,
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
-    ) -> UnaryUnary:
-        """Return a multi-callable; see `grpc.Channel.unary_unary`."""
-        return UnaryUnary(
-            self._method("unary_unary", method, request_serializer, response_deserializer, _registered_method)
-        )
+    ) -> Any:
+        """Return a `grpc.UnaryUnaryMultiCallable`; see `grpc.Channel.unary_unary`."""
+        return self._front.unary_unary(method, request_serializer, response_deserializer, _registered_method)
 
     def unary_stream(
         self,
@@ -124,11 +148,9 @@ class HealthAwareChannel(grpc.Channel):
         request_serializer: Any = None,
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
-    ) -> UnaryStream:
-        """Return a multi-callable; see `grpc.Channel.unary_stream`."""
-        return UnaryStream(
-            self._method("unary_stream", method, request_serializer, response_deserializer, _registered_method)
-        )
+    ) -> Any:
+        """Return a `grpc.UnaryStreamMultiCallable`; see `grpc.Channel.unary_stream`."""
+        return self._front.unary_stream(method, request_serializer, response_deserializer, _registered_method)
 
     def stream_unary(
         self,
@@ -136,11 +158,9 @@ class HealthAwareChannel(grpc.Channel):
         request_serializer: Any = None,
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
-    ) -> StreamUnary:
-        """Return a multi-callable; see `grpc.Channel.stream_unary`."""
-        return StreamUnary(
-            self._method("stream_unary", method, request_serializer, response_deserializer, _registered_method)
-        )
+    ) -> Any:
+        """Return a `grpc.StreamUnaryMultiCallable`; see `grpc.Channel.stream_unary`."""
+        return self._front.stream_unary(method, request_serializer, response_deserializer, _registered_method)
 
     def stream_stream(
         self,
@@ -148,21 +168,9 @@ class HealthAwareChannel(grpc.Channel):
         request_serializer: Any = None,
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
-    ) -> StreamStream:
-        """Return a multi-callable; see `grpc.Channel.stream_stream`."""
-        return StreamStream(
-            self._method("stream_stream", method, request_serializer, response_deserializer, _registered_method)
-        )
-
-    def _method(
-        self, arity: str, name: str, serializer: Any, deserializer: Any, registered: bool | None
-    ) -> Method:
-        arguments = {
-            "request_serializer": serializer,
-            "response_deserializer": deserializer,
-            "_registered_method": registered,
-        }
-        return make_method(self._pool, self._policies, arity, name, arguments)
+    ) -> Any:
+        """Return a `grpc.StreamStreamMultiCallable`; see `grpc.Channel.stream_stream`."""
+        return self._front.stream_stream(method, request_serializer, response_deserializer, _registered_method)
 
     def subscribe(
         self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool | None = False
@@ -201,6 +209,7 @@ class HealthAwareChannel(grpc.Channel):
         """
         view = copy.copy(self)
         view._policies = self._policies.with_failover(check_failover(failover))
+        view._front = make_methods(self._pool, view._policies, self._interceptors)
         view._is_view = True
         return view
 
@@ -209,7 +218,10 @@ class HealthAwareChannel(grpc.Channel):
         return statuses(self._pool.board.snapshot, time.monotonic_ns())
 
     def state(self) -> grpc.ChannelConnectivity:
-        """Return the aggregated state: READY, else CONNECTING, else TRANSIENT_FAILURE; IDLE before use."""
+        """Return the aggregated state: READY, else CONNECTING, else TRANSIENT_FAILURE; IDLE before use.
+
+        It does not connect; a readiness probe takes `is_ready()`.
+        """
         return to_grpc_state(self._pool.board.snapshot.state)
 
     def is_panicking(self) -> bool:
@@ -241,6 +253,27 @@ class HealthAwareChannel(grpc.Channel):
             if not board.wait(snapshot.generation, deadline):
                 raise TimeoutError(lacking(snapshot, timeout, min_ready))
 
+    def is_ready(self, min_ready: int = 1) -> bool:
+        """Connect, and return at once whether at least `min_ready` subchannels are READY now: for readiness probes.
+
+        `state()` only looks: a channel that has never been used stays IDLE. This one begins to connect, so that a probe
+        that is asked again and again is true before the first call.
+
+        Args:
+            min_ready: at least 1.
+
+        Returns:
+            False for a closed channel, too.
+
+        Raises:
+            ConfigError: `min_ready` is out of its bounds.
+            ChannelUnusable: the channel was used before a fork.
+        """
+        check_wait(None, min_ready)
+        with contextlib.suppress(ChannelClosed):
+            self._pool.start()
+        return has_ready(self._pool.board.snapshot, min_ready)
+
     def add_listener(self, fn: Callable[[Fact], None]) -> None:
         """Call `fn` with each fact from now on, in order, on a thread of its own.
 
@@ -251,7 +284,7 @@ class HealthAwareChannel(grpc.Channel):
 
     def remove_listener(self, fn: Callable[[Fact], None]) -> None:
         """Call `fn` no more; nothing happens where it was not added."""
-        if fn in self._pool.listeners:
+        with contextlib.suppress(ValueError):
             self._pool.listeners.remove(fn)
 
     def __repr__(self) -> str:

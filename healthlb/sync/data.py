@@ -14,12 +14,12 @@ import grpc
 
 from healthlb.control.delivery import Deliverer
 from healthlb.control.evidence import connectivity
-from healthlb.control.grpc_transport import open_channel
-from healthlb.control.options import ChannelOptions
+from healthlb.control.options import ChannelOptions, dial_target
 from healthlb.control.port import Connection, DataDone
 from healthlb.control.tasks import start_task
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import ConnectivityState, Endpoint
+from healthlb.sync.grpcio import open_channel
 
 _READY = ConnectivityState.READY.value
 _FAILURES = (ConnectivityState.TRANSIENT_FAILURE.value, ConnectivityState.SHUTDOWN.value)
@@ -72,14 +72,8 @@ class SyncData:
             return
         self.forget(sub)
         self._last_generation += 1
-        channel = open_channel(
-            grpc.insecure_channel,
-            grpc.secure_channel,
-            endpoint.address,
-            self._credentials,
-            self._options,
-            self._compression,
-        )
+        target = dial_target(endpoint.address)
+        channel = open_channel(target, self._credentials, self._options, self._compression)
         self._channels[sub, self._last_generation] = channel
         self._warming[sub] = (self._last_generation, done)
         if self._warmer is None or self._warmer.done():
@@ -101,6 +95,19 @@ class SyncData:
             # grpcio's close waits for the user's callbacks, and the control loop may not.
             self.deliverer.submit(channel.close)
 
+    def start_afresh(self) -> None:
+        """Prepare connections on another loop from now on; those that calls use stay until they are closed."""
+        warming, self._warming = self._warming, {}
+        self._current = {}
+        self._warmer = None
+        for sub, (generation, _) in warming.items():
+            self.close(sub, generation)
+
+    def close_all(self) -> None:
+        """Close what is left."""
+        for sub, generation in tuple(self._channels):
+            self.close(sub, generation)
+
     def when_closed(self, callback: Callable[[], None]) -> None:
         """Call `callback` once all that was closed so far is."""
         self.deliverer.submit(callback)
@@ -109,7 +116,7 @@ class SyncData:
         # One task looks at all of them: waiting for a sync channel would take a thread for each.
         pause = _FIRST_LOOK
         known = 0
-        while self._warming:
+        while self._warming and self._warmer is asyncio.current_task():
             for sub, (generation, done) in list(self._warming.items()):
                 self._look(sub, generation, done)
             pause = _FIRST_LOOK if self._last_generation != known else min(2 * pause, _LAST_LOOK)

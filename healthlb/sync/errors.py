@@ -1,96 +1,99 @@
-"""The error of a call that no subchannel took, as grpcio's own look to the caller."""
+"""The errors of calls: grpcio's own classes, with what was tried, and such that they can be copied and sent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import grpc
 
-from healthlb.control.attempts import Attempt
+from healthlb.control.attempts import Attempt, add_notes, with_remedy
 from healthlb.control.grpc_transport import to_grpc_code
 from healthlb.core.messages import Fail
+from healthlb.sync import grpcio
 
 
-class CallError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
-    """A call that ended before it reached a backend.
+class _InactiveRpcError(grpcio.InactiveRpcError):  # type: ignore[misc]
+    """What a failed call raises that blocks; see `grpc.RpcError`, `grpc.Call` and `grpc.Future`.
 
     Args:
-        fail: the status.
-        attempts: what was tried before.
+        state: grpcio's, of a call that is over.
+        attempts: those that failed.
+        kind: what its text calls it, None for its own name: a copy has that of what it is a copy of.
+
+    Attributes:
+        attempts: those that failed.
     """
 
-    def __init__(self, fail: Fail, attempts: tuple[Attempt, ...] = ()) -> None:
-        super().__init__(fail)
-        self._code = to_grpc_code(fail.code)
-        self._details = fail.details
+    def __init__(self, state: Any, attempts: tuple[Attempt, ...] = (), kind: str | None = None) -> None:
+        state.details = with_remedy(state.code, state.details)
+        super().__init__(state)
+        # BaseException keeps what it is made of: nothing of a call is to be found there.
+        self.args = ()
         self.attempts = attempts
+        self._kind = kind or type(self).__name__
+        add_notes(self, attempts)
 
-    def code(self) -> grpc.StatusCode:
-        """The status code."""
-        return self._code
+    def _repr(self) -> str:
+        text: str = super()._repr()
+        return text.replace(type(self).__name__, self._kind, 1)
 
-    def details(self) -> str:
-        """The status's text."""
-        return self._details
+    def __reduce__(self) -> Any:
+        return snapshot(self._state, self.attempts, self._kind)
 
-    def debug_error_string(self) -> str:
-        """The same text; C-core has none for this call."""
-        return self._details
 
-    def initial_metadata(self) -> tuple[Any, ...]:
-        """Nothing was received."""
-        return ()
+# Under grpcio's own name: texts, logs and error trackers go by it.
+InactiveRpcError = _InactiveRpcError
 
-    def trailing_metadata(self) -> tuple[Any, ...]:
-        """Nothing was received."""
-        return ()
 
-    def is_active(self) -> bool:
-        """False: it is over."""
-        return False
+def failed(fail: Fail, attempts: tuple[Attempt, ...] = ()) -> InactiveRpcError:
+    """Return the error of a call that ended without an answer."""
+    return InactiveRpcError(grpcio.ended_state(to_grpc_code(fail.code), fail.details, ""), attempts)
 
-    def time_remaining(self) -> float | None:  # type: ignore[override]
-        """None: it is over."""
-        return None
 
-    def cancel(self) -> bool:
-        """False: it is over."""
-        return False
+def not_serialized() -> InactiveRpcError:
+    """Return the error of a call whose request has no bytes."""
+    return InactiveRpcError(grpcio.ended_state(grpc.StatusCode.INTERNAL, "Exception serializing request!"))
 
-    def cancelled(self) -> bool:
-        """False, as for grpcio's own error objects."""
-        return False
 
-    def running(self) -> bool:
-        """False: it is over."""
-        return False
+def snapshot(state: Any, attempts: tuple[Attempt, ...], kind: str) -> Any:
+    """Return how the error of a call is copied and pickled: what it says, and nothing that is alive.
 
-    def done(self) -> bool:
-        """True: it is over."""
-        return True
+    Args:
+        state: grpcio's.
+        attempts: those that failed.
+        kind: what its text calls it.
+    """
+    with state.condition:
+        said = (
+            state.code,
+            state.details,
+            state.debug_error_string,
+            _pairs(state.initial_metadata),
+            _pairs(state.trailing_metadata),
+        )
+    if said[0] is None:
+        raise TypeError("cannot pickle or copy a call that is under way")
+    return _restore, (*said, attempts, kind)
 
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        """False: it is over, nothing will be called."""
-        return False
 
-    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
-        """Call `fn` at once."""
-        fn(self)
+def _pairs(metadata: Any) -> Any:
+    return None if metadata is None else tuple((key, value) for key, value in metadata)
 
-    def result(self, timeout: float | None = None) -> Any:
-        """Raise this error."""
-        raise self
 
-    def exception(self, timeout: float | None = None) -> CallError:
-        """Return this error."""
-        return self
+def _restore(
+    code: grpc.StatusCode,
+    details: str,
+    debug_error_string: str | None,
+    initial_metadata: Any,
+    trailing_metadata: Any,
+    attempts: tuple[Attempt, ...],
+    kind: str | None = None,
+) -> InactiveRpcError:
+    state = grpcio.ended_state(code, details, debug_error_string)
+    state.initial_metadata, state.trailing_metadata = _metadata(initial_metadata), _metadata(trailing_metadata)
+    return InactiveRpcError(state, attempts, kind)
 
-    def traceback(self, timeout: float | None = None) -> Any:
-        """Return this error's traceback."""
-        return self.__traceback__
 
-    def __repr__(self) -> str:
-        return f"<CallError {self._code.name}: {self._details!r}>"
-
-    __str__ = __repr__
+def _metadata(pairs: Any) -> Any:
+    # grpcio's own class of pairs cannot be pickled (1.85.3).
+    return None if pairs is None else tuple(grpcio.Metadatum(key, value) for key, value in pairs)

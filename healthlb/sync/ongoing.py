@@ -1,111 +1,49 @@
-"""A call that does not block: a future, or a stream of responses.
+"""What the caller of a call that does not block holds: grpcio's own object, with what was tried.
 
-The one rule: to its caller it is one call from beginning to end, however many attempts it takes.
+Callbacks, cancellation, iteration and the end at collection are grpcio's own code; `balanced.py` is what that code
+takes for a call of C-core.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
-from typing import Any, Self
+import time
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 
-from healthlb.control.attempts import Method, Outcome
-from healthlb.control.replay import Replay
-from healthlb.control.runner import CANCELLED, Runner
-from healthlb.core.load import Subchannel
-from healthlb.core.messages import Fail
-from healthlb.sync.attempts import outcome_of
-from healthlb.sync.errors import CallError
+from healthlb.control.attempts import Attempt, with_remedy
+from healthlb.sync import grpcio
+from healthlb.sync.errors import snapshot
+
+# An answer without headers of its own brings its status in the same packet; no caller notices this much.
+_STATUS_FOLLOWS = 0.001
+_LOOK_AGAIN = 0.1
+_INTERNAL = grpcio.NUMBERS[grpc.StatusCode.INTERNAL]
 
 
-class OngoingCall(Runner, grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg,misc]
-    """One call, over as many attempts as it takes.
+class _WithAttempts:
+    """What both kinds have more than grpcio's."""
 
-    Args:
-        method: what is called.
-        request: the request, or the iterator of requests.
-        arguments: credentials, wait_for_ready and compression.
-        terms: the caller's timeout, metadata and wait_for_ready.
-        form: `future` or `__call__`, the form of grpcio's multi-callable to use.
-    """
+    _state: Any
+    _call: Any
 
-    def __init__(
-        self,
-        method: Method,
-        request: Any,
-        arguments: Any,
-        terms: tuple[float | None, Any, bool | None],
-        form: str,
-    ) -> None:
-        super().__init__(method, request, arguments, terms)
-        self._lock = self._changed = threading.Condition()
-        self._form = form
-        self._replay = Replay(request, method.policy.buffer_limit) if method.has_request_stream else None
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The attempts that failed."""
+        attempts: tuple[Attempt, ...] = self._call.attempts
+        return attempts
 
-    def _call(self, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
-        request = self._request if self._replay is None else self._replay.reader()
-        method = self._method
-        call = getattr(method.opened.get(sub) or method.open(sub), self._form)
-        return call(request, timeout, metadata, *self._arguments)
+    @property
+    def address(self) -> str | None:
+        """The backend that has answered, None before one has."""
+        address: str | None = self._call.address
+        return address
 
-    def _outcome(self, inner: Any) -> Outcome | None:
-        if inner.code() is grpc.StatusCode.OK:
-            return None
-        if self._replay is not None and not self._replay.rewind():
-            self._attempts.is_committed = True
-        return outcome_of(inner)
-
-    def _trailers(self, inner: Any) -> Iterable[tuple[str, Any]]:
-        return inner.trailing_metadata() or ()
-
-    def _when_done(self, inner: Any, callback: Callable[[], None]) -> None:
-        if not inner.add_callback(callback):
-            callback()
-
-    def _wake(self) -> None:
-        self._changed.notify_all()
-
-    def _make_error(self, fail: Fail) -> CallError:
-        return CallError(fail, self.attempts)
-
-    def _commit(self, inner: Any) -> bool:
-        """Let no other attempt take over; False where one has already, and what `inner` gave is to be dropped."""
-        with self._changed:
-            if self._inner is not inner:
-                return False
-            self._attempts.is_committed = True
-        if self._replay is not None:
-            self._replay.commit()
-        return True
-
-    # --- what the caller sees ----------------------------------------------------------------------
-
-    def _started(self) -> Any:
-        """Return the attempt under way, or the error of a call that has none; wait for either."""
-        inner = self._inner
-        if inner is not None and self._error is None:
-            return inner
-        with self._changed:
-            self._changed.wait_for(lambda: self._inner is not None or self._error is not None)
-            return self._inner if self._error is None else self._error
-
-    def _is_final(self, inner: Any) -> bool:
-        """Whether an attempt that has ended was the last; wait until that is decided."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_over or self._inner is not inner)
-            return self._inner is inner
-
-    def _ask(self, name: str) -> Any:
-        while True:
-            inner = self._started()
-            value = getattr(inner, name)()
-            if inner is self._error or self._is_final(inner):
-                return value
-
-    def __iter__(self) -> Self:
-        return self
+    def details(self) -> str | None:
+        """Return the status's text, with what to do about it where that is known; block until it is there."""
+        details = super().details()  # type: ignore[misc]
+        return with_remedy(self._state.code, details)
 
     def __next__(self) -> Any:
         """Return the next response.
@@ -114,68 +52,37 @@ class OngoingCall(Runner, grpc.RpcError, grpc.Call, grpc.Future):  # type: ignor
             StopIteration: the stream ended with OK.
             grpc.RpcError: it ended otherwise.
         """
-        while True:
-            inner = self._started()
-            if inner is self._error:
-                raise self
-            try:
-                response = inner.__next__()
-            except grpc.RpcError:
-                _end_beneath(inner)
-                if self._is_final(inner):
-                    raise self from None
-            else:
-                if self._attempts.is_committed or self._commit(inner):
-                    return response
+        try:
+            return self._next()  # type: ignore[attr-defined]
+        except grpc.RpcError as error:
+            # The frames beneath hold this very object: it would never be freed but by the garbage collector.
+            raise error.with_traceback(None) from None
+        finally:
+            del self
 
     next = __next__
 
+    def __reduce__(self) -> Any:
+        return snapshot(self._state, self.attempts, type(self).__name__)
+
+
+class _MultiThreadedRendezvous(_WithAttempts, grpcio.MultiThreadedRendezvous):  # type: ignore[misc]
+    """A future, or a stream of responses; see `grpc.Call` and `grpc.Future`."""
+
     def initial_metadata(self) -> Any:
-        """The server's initial metadata; blocks until it is there. From then on no other attempt takes over."""
+        """Return the server's initial metadata; block until it is there. From then on no other attempt takes over."""
+        state, call = self._state, self._call
+        if state.initial_metadata is None:
+            call.want_headers(even_empty=False)
         while True:
-            inner = self._started()
-            metadata = inner.initial_metadata()
-            if inner is self._error or ((inner.is_active() or self._is_final(inner)) and self._commit(inner)):
-                return metadata
-
-    def trailing_metadata(self) -> Any:
-        """The server's trailing metadata; blocks until the call is over."""
-        return self._ask("trailing_metadata")
-
-    def code(self) -> Any:
-        """The status code; blocks until the call is over."""
-        return self._ask("code")
-
-    def details(self) -> Any:
-        """The status's text; blocks until the call is over."""
-        return self._ask("details")
-
-    def debug_error_string(self) -> Any:
-        """C-core's own text; blocks until the call is over."""
-        return self._ask("debug_error_string")
-
-    def is_active(self) -> bool:
-        """Whether the call is under way."""
-        return not self._is_over
-
-    def cancelled(self) -> bool:
-        """Whether the caller cancelled it."""
-        if self._inner is not None:
-            return bool(self._inner.cancelled())
-        return self._error is not None and self._error.details() == CANCELLED
-
-    def running(self) -> bool:
-        """Whether the call is under way."""
-        return not self._is_over
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        """Call `callback` once the call is over; False where it is already."""
-        return self._add_callback(callback)
-
-    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
-        """Call `fn` with this call once it is over, maybe at once."""
-        if not self.add_callback(lambda: fn(self)):
-            fn(self)
+            with state.condition:
+                if state.initial_metadata is None and not call.has_headers:
+                    state.condition.wait(_LOOK_AGAIN)
+                if state.initial_metadata is not None:
+                    return state.initial_metadata
+            if call.has_headers:
+                time.sleep(_STATUS_FOLLOWS)
+                call.take_headers()
 
     def result(self, timeout: float | None = None) -> Any:
         """Return the response; block until it is there.
@@ -185,39 +92,55 @@ class OngoingCall(Runner, grpc.RpcError, grpc.Call, grpc.Future):  # type: ignor
             grpc.FutureCancelledError: the caller cancelled it.
             grpc.RpcError: the call failed.
         """
-        return self._get("result", timeout)
-
-    def exception(self, timeout: float | None = None) -> Any:
-        """Return the error, None for none; raises as `result` does on time-out and cancellation."""
-        return self._get("exception", timeout)
-
-    def traceback(self, timeout: float | None = None) -> Any:
-        """Return the error's traceback; raises as `result` does on time-out and cancellation."""
-        return self._get("traceback", timeout)
-
-    def _get(self, name: str, timeout: float | None) -> Any:
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._is_over, timeout):
-                raise grpc.FutureTimeoutError()
-        if self.cancelled():
-            raise grpc.FutureCancelledError()
-        source = self._inner if self._error is None else self._error
         try:
-            value = getattr(source, name)()
-        except grpc.RpcError:
-            raise self from None
-        return self if name == "exception" and value is not None else value
-
-    def __repr__(self) -> str:
-        return Runner.__repr__(self)
-
-    __str__ = __repr__
+            return super().result(timeout)
+        except grpc.RpcError as error:
+            raise error.with_traceback(None) from None  # as in __next__
+        finally:
+            del self
 
 
-def _end_beneath(inner: Any) -> None:
-    # A response that cannot be deserialized ends a stream for its reader alone: grpcio lets it run on, and calls
-    # nobody back (seen on 1.85.1).
-    with inner._state.condition:
-        is_running = inner._state.callbacks is not None
-    if is_running:
-        inner._call.cancel(grpc.StatusCode.INTERNAL.value[0], inner.details())
+class _SingleThreadedRendezvous(_WithAttempts, grpcio.SingleThreadedRendezvous):  # type: ignore[misc]
+    """A stream of responses whose events its reader's thread takes in; see `grpc.experimental.ChannelOptions`."""
+
+    def initial_metadata(self) -> Any:
+        """Return the server's initial metadata; block until it is there. From then on no other attempt takes over."""
+        self._call.want_headers(even_empty=True)
+        # grpcio's own waits with the condition held, which whoever brings the event needs here.
+        while self._state.initial_metadata is None:
+            self._consume_next_event()
+        return self._state.initial_metadata
+
+
+# Under grpcio's own names: texts, logs and error trackers go by them.
+MultiThreadedRendezvous = _MultiThreadedRendezvous
+SingleThreadedRendezvous = _SingleThreadedRendezvous
+
+
+class Reader:
+    """A deserializer of a stream's responses; one that cannot be read ends the call.
+
+    grpcio ends it for its reader alone, and lets it run on (seen on 1.85.3).
+
+    Args:
+        deserialize: the caller's.
+
+    Attributes:
+        attempt: what the responses come from.
+    """
+
+    __slots__ = ("_deserialize", "attempt")
+
+    def __init__(self, deserialize: Callable[[bytes], Any]) -> None:
+        self._deserialize = deserialize
+        self.attempt: Any = None
+
+    def __call__(self, message: bytes) -> Any:
+        """Return the response."""
+        response = None
+        try:
+            response = self._deserialize(message)
+        finally:
+            if response is None and self.attempt is not None:
+                self.attempt.cancel(_INTERNAL, "Exception deserializing response!")
+        return response

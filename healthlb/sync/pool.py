@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
+
+import grpc.experimental
 
 from healthlb.control.board import Board
 from healthlb.control.delivery import Deliverer, is_in_callback
 from healthlb.control.driver import Driver
 from healthlb.control.grpc_transport import GrpcTransport
 from healthlb.control.names import Names
+from healthlb.control.patched import check_selector
 from healthlb.control.pool import PoolBase
 from healthlb.control.settings import Listener, Settings
-from healthlb.control.thread import ControlThread
+from healthlb.control.thread import Alarm, ControlThread
+from healthlb.control.user_code import log_guarded
+from healthlb.control.watchdog import Stall, StalledFactory, StalledResolver
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Fact
 from healthlb.core.overload import Admission
+from healthlb.core.pickers import PickerFactory
 from healthlb.core.snapshot import Snapshot
 from healthlb.errors import ChannelClosed
+from healthlb.resolvers import Resolver
 from healthlb.sync.data import SyncData
+from healthlb.sync.grpcio import IS_SINGLE_THREADED_BY_DEFAULT
 from healthlb.telemetry.logs import is_logged, log_fact
 
 _CLOSE_TIMEOUT = 5.0
+_IN_A_LOOP = (
+    "a sync channel is used inside a running event loop, which its calls block: use healthlb.aio.HealthAwareChannel, "
+    "or make the calls in a thread (asyncio.to_thread)"
+)
 
 
 class Control:
@@ -49,25 +64,73 @@ class Control:
         self._listeners = listeners
         self._deliverer = Deliverer()
         self._driver: Driver | None = None
+        self._alarms: dict[Alarm, None] = {}
+        self._leaving: Snapshot | None = None
+        self._first_generation = 0
+        # Reentrant, as the garbage collector may close what it finds at any moment.
+        self._moving = threading.RLock()
+        self._is_closed = False
         self._pid = os.getpid()
-        self.thread = ControlThread.acquire()
-        self.thread.run_soon(self._start)
+        self.thread = ControlThread.acquire(self._move)
+        self.thread.run_soon(partial(self._start, self.thread, settings.target.resolver, settings.factory))
 
-    def _start(self) -> None:
+    def _start(self, thread: ControlThread, resolver: Resolver, factory: PickerFactory) -> None:
+        if thread is not self.thread:
+            return  # It stood still until now, and another one has taken over.
         settings = self._settings
         balancer = settings.make_balancer(self.thread.pace, self._admission)
-        self._board.publish(balancer.snapshot)
+        self._publish(balancer.snapshot)
         self._driver = Driver(
             balancer=balancer,
-            transport=GrpcTransport(settings.credentials, settings.options, settings.health.metadata, self._names),
+            transport=GrpcTransport(settings.credentials, settings.options, settings.health, self._names),
             data=self._data,
-            resolver=settings.target.resolver,
-            factory=settings.factory,
-            publish=self._board.publish,
+            resolver=resolver,
+            factory=factory,
+            publish=self._publish,
             report=self._report,
             clock=time.monotonic_ns,
         )
         self._driver.start()
+
+    def _move(self, stall: Stall) -> None:
+        """Go on on a fresh thread, since this one stands still or has ended; on the watchdog's."""
+        resolver, factory = self._settings.target.resolver, self._settings.factory
+        with self._moving:
+            if self._is_closed:
+                return
+            driver, self._driver = self._driver, None
+            self.thread = ControlThread.acquire(self._move)
+        if driver is not None:
+            known = driver.abandon()
+            if driver is stall.culprit:
+                resolver, factory = StalledResolver(resolver, stall, known), StalledFactory(factory, stall)
+        self.thread.run_soon(partial(self._start_afresh, self.thread, resolver, factory))
+        for alarm in self._alarms.copy():
+            alarm.arm(self.thread)
+
+    def _start_afresh(self, thread: ControlThread, resolver: Resolver, factory: PickerFactory) -> None:
+        self._data.start_afresh()
+        self._names.start_afresh()
+        self._leaving = self._board.snapshot
+        self._first_generation = self._leaving.generation + 1
+        self._start(thread, resolver, factory)
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        leaving = self._leaving
+        if leaving is not None and leaving.ready and snapshot.state is ConnectivityState.CONNECTING:
+            return  # What was READY when the old thread was given up serves until it is known anew.
+        if self._first_generation:
+            snapshot = replace(snapshot, generation=self._first_generation + snapshot.generation)
+        self._leaving = None
+        self._board.publish(snapshot)
+        for sub in leaving.ready if leaving is not None else ():
+            sub.load.retire(partial(self._data.close, sub.id, sub.generation))
+
+    def call_later(self, delay: float, work: Callable[[], object]) -> Callable[[], object]:
+        """Have `work` run on the control thread in `delay` seconds; return what takes that back."""
+        alarm = Alarm(time.monotonic() + delay, work, self._alarms)
+        alarm.arm(self.thread)
+        return alarm.cancel
 
     def _report(self, fact: Fact) -> None:
         if is_logged(fact):
@@ -95,6 +158,8 @@ class Control:
     def close(self) -> threading.Event:
         """End the control plane's part without waiting; return what is set when it has ended."""
         closed = threading.Event()
+        with self._moving:
+            self._is_closed = True
         if os.getpid() != self._pid or self.thread.is_halted:
             closed.set()
             return closed
@@ -104,7 +169,7 @@ class Control:
             self._close(then)
         else:
             self.thread.run_soon(partial(self._close, then))
-        self.thread.release()
+        self.thread.release(self._move)
         return closed
 
     def _close(self, then: Callable[[], None]) -> None:
@@ -112,6 +177,7 @@ class Control:
             if self._driver is not None:
                 self._driver.close()
         finally:
+            self._data.close_all()
             then()
 
 
@@ -120,12 +186,18 @@ class Pool(PoolBase):
 
     Args:
         settings: checked.
+
+    Attributes:
+        is_single_threaded: whether streams of responses take in their events in their reader's thread.
     """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.channels = SyncData(settings.credentials, settings.options, settings.compression)
         self._data = self.channels
+        self.is_single_threaded = IS_SINGLE_THREADED_BY_DEFAULT or any(
+            key == grpc.experimental.ChannelOptions.SingleThreadedUnaryStream for key, _ in settings.options
+        )
         self.board.deliver = self._data.deliverer.submit
         self._lock = threading.Lock()
         self._control: Control | None = None
@@ -136,13 +208,16 @@ class Pool(PoolBase):
 
         Raises:
             ChannelClosed: the channel is closed.
-            ChannelUnusable: it was used before a fork, or gevent has patched threads away.
+            ChannelUnusable: it was used before a fork, or eventlet or gevent has replaced threads or selectors.
         """
         self.check_usable()
+        check_selector()
         with self._lock:
             if self.is_closed or (self._control is not None and self._control.thread.is_halted):
                 raise ChannelClosed("Cannot invoke RPC on closed channel!")
             if self._control is None:
+                if asyncio._get_running_loop() is not None:
+                    log_guarded(logging.WARNING, _IN_A_LOOP)
                 self._is_started = True
                 self._control = Control(
                     self.settings, self._data, self.names, self.board, self.listeners, self.admission
@@ -174,11 +249,13 @@ class Pool(PoolBase):
     def call_later(self, delay: float, work: Callable[[], object]) -> Callable[[], object]:
         """Have `work` run in `delay` seconds, beside the control loop; return what takes that back."""
         assert self._control is not None
-        thread = self._control.thread
-        timer: list[Callable[[], object]] = []
-        submit = self._data.deliverer.submit
-        thread.run_soon(lambda: timer.append(thread.loop.call_later(delay, submit, work).cancel))
-        return lambda: thread.run_soon(lambda: timer[0]())
+        return self._control.call_later(delay, partial(self._data.deliverer.submit, work))
+
+    def notify_later(self, delay: float, notify: Callable[[], object]) -> Callable[[], object]:
+        """Have `notify` run on the control thread in `delay` seconds, where it may not block; return what takes that
+        back."""
+        assert self._control is not None
+        return self._control.call_later(delay, notify)
 
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
         """Tell the core of a failed call."""

@@ -25,20 +25,23 @@ class Subscriptions:
     def __init__(self, state: ConnectivityState) -> None:
         self._state = state
         self._lock = threading.Lock()
-        self._callbacks: list[Callback] = []
+        self._callbacks: tuple[Callback, ...] = ()
         self._deliverer = Deliverer()
 
     def add(self, callback: Callback) -> None:
         """Call `callback` with the present state, and with each change."""
         with self._lock:
-            self._callbacks.append(callback)
-            self._deliver(callback)
+            self._callbacks = (*self._callbacks, callback)
+            self._put(callback)
+        self._deliverer.run()
 
     def remove(self, callback: Callback) -> None:
         """Call `callback` no more; nothing happens where it was not added."""
+        found = self._find(callback)
         with self._lock:
-            if callback in self._callbacks:
-                self._callbacks.remove(callback)
+            places = [place for place, one in enumerate(self._callbacks) if one is found]
+            if places:
+                self._callbacks = self._callbacks[: places[0]] + self._callbacks[places[0] + 1 :]
 
     def observe(self, state: ConnectivityState) -> None:
         """Take in the state of a new snapshot."""
@@ -47,13 +50,16 @@ class Subscriptions:
                 return
             self._state = state
             for callback in self._callbacks:
-                self._deliver(callback)
+                self._put(callback)
+        self._deliverer.run()
 
-    def _deliver(self, callback: Callback) -> None:
-        self._deliverer.submit(partial(self._call, callback, to_grpc_state(self._state)))
+    def _find(self, callback: Callback) -> Callback | None:
+        # Under no lock: to compare is the user's code, too.
+        return next((one for one in self._callbacks if one is callback or one == callback), None)
+
+    def _put(self, callback: Callback) -> None:
+        self._deliverer.put(partial(self._call, callback, to_grpc_state(self._state)))
 
     def _call(self, callback: Callback, state: grpc.ChannelConnectivity) -> None:
-        with self._lock:
-            is_wanted = callback in self._callbacks
-        if is_wanted:
+        if self._find(callback) is not None:
             callback(state)

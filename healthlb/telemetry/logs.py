@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 
+from healthlb.control.user_code import log_guarded
 from healthlb.core.messages import (
     SECOND,
     Addition,
+    Advice,
+    BusyBackend,
     ChannelStateChange,
     Ejection,
     Fact,
@@ -20,7 +23,9 @@ from healthlb.core.messages import (
     Return,
     StateChange,
     Suppression,
+    WatchUnavailable,
 )
+from healthlb.core.remedies import explained, of_connection
 
 _log = logging.getLogger("healthlb")
 
@@ -29,10 +34,13 @@ _LEVELS: dict[type[Fact], int] = {
     ChannelStateChange: logging.INFO,
     Addition: logging.DEBUG,
     Removal: logging.DEBUG,
+    Advice: logging.WARNING,
     ResolutionFailure: logging.WARNING,
     # A17 asks for an error: whoever switched health checking on believes that it works.
     HealthCheckingUnavailable: logging.ERROR,
+    WatchUnavailable: logging.INFO,
     HeartbeatLoss: logging.WARNING,
+    BusyBackend: logging.INFO,
     Ejection: logging.WARNING,
     Return: logging.INFO,
     Overflow: logging.WARNING,
@@ -49,7 +57,7 @@ def is_logged(fact: Fact) -> bool:
 
 def log_fact(fact: Fact) -> None:
     """Log one fact."""
-    _log.log(_LEVELS[type(fact)], "%s", describe(fact))
+    log_guarded(_LEVELS[type(fact)], describe(fact))
 
 
 def describe(fact: Fact) -> str:
@@ -62,13 +70,22 @@ def describe(fact: Fact) -> str:
         case Addition(_, _, address):
             return f"{address}: added"
         case Removal(_, _, address):
-            return f"{address}: removed, its calls in flight drain"
-        case ResolutionFailure(_, error):
-            return f"resolver: {error}; the last good list stays"
+            return f"{address}: removed, its calls in flight go on"
+        case Advice(_, _, address, reason, remedy):
+            return explained(f"{address}: {reason}", [remedy])
+        case ResolutionFailure(_, error, list_age):
+            kept = "there is no list so far" if list_age is None else f"the list of {list_age / SECOND:.0f} s ago stays"
+            return explained(f"resolver: {error}; {kept}", [of_connection(error, is_secure=False)])
         case HealthCheckingUnavailable(_, _, address, details):
             return f"{address}: no health service ({details})"
+        case WatchUnavailable(_, _, address, details):
+            return f"{address}: no Health/Watch ({details}), so Health/Check is asked at the heartbeat's pace"
         case HeartbeatLoss(_, _, address, is_excluded):
             return f"{address}: no heartbeat, {'taken out' if is_excluded else 'kept in: too few are left'}"
+        case BusyBackend(_, _, address, True):
+            return f"{address}: no longer busy, it answers heartbeats again"
+        case BusyBackend(_, _, address):
+            return f"{address}: busy: it answers no heartbeat, but a ping, and stays in"
         case Ejection(_, _, address, cause, duration, times, is_enforced):
             what = f"ejected for {duration / SECOND:.1f} s" if is_enforced else "would be ejected, but is kept in"
             return f"{address}: {what} ({cause}; {times} of late)"

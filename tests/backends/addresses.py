@@ -64,7 +64,7 @@ class Reservation:
             reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             reserved.bind(where)
         else:
-            _bind_free(reserved, where)
+            bind_free(reserved, where)
             reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return f"{name}:{reserved.getsockname()[1]}"
 
@@ -76,7 +76,7 @@ class Reservation:
         return f"unix:{path}"
 
 
-def _bind_free(reserved: socket.socket, where: tuple[Any, ...]) -> None:
+def bind_free(reserved: socket.socket, where: tuple[Any, ...]) -> None:
     """Bind to a free port below those that the kernel gives to clients.
 
     On a machine with tens of thousands of connections a client may get a reserved port after all, where another had it

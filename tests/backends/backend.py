@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import signal
 import tempfile
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from tests.backends.addresses import Reservation, join, port_of
-from tests.backends.process import BackendError, ServerProcess
+from tests.backends.process import BackendError, ServerCrashed, ServerProcess
 
 KINDS = (
     *("sync", "aio", "no_health", "silent_watch", "answer_once", "watch_error"),
@@ -183,7 +184,9 @@ class Backend:
     def begin_stop(self, grace: float | None = 0.5) -> None:
         """Stop gracefully: GOAWAY now, `grace` seconds for calls in flight, then the process ends. Does not wait."""
         if self.is_running():
-            self._process.command("stop", grace=grace)
+            # A crash is a stop as well, if not a graceful one.
+            with contextlib.suppress(ServerCrashed):
+                self._process.command("stop", grace=grace)
 
     def stop(self, grace: float | None = 0.5) -> None:
         """Stop gracefully and wait until the process is gone."""
@@ -207,6 +210,8 @@ class Backend:
     def restart(self, *, kind: str | None = None, status: str | int | None = None) -> None:
         """Start again on the same addresses, a running server being killed first; returns when it serves.
 
+        A server that crashes in native code as it starts is started once more.
+
         Args:
             kind: come back as another kind (a server that was upgraded, say).
             status: come back with another status; default: the one it was made with.
@@ -216,8 +221,13 @@ class Backend:
         _validate(kind or self.kind, self._settings["options"])
         self._process.close()
         self.kind = kind or self.kind
-        self._process = self._spawn(**({} if status is None else {"status": status}))
-        self._process.wait_ready()
+        changes = {} if status is None else {"status": status}
+        self._process = self._spawn(**changes)
+        try:
+            self._process.wait_ready()
+        except ServerCrashed:
+            self._process = self._spawn(**changes)
+            self._process.wait_ready()
 
     def stderr(self) -> str:
         """What the present process wrote to stderr."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import queue
 import threading
@@ -13,6 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from healthlb.control.tasks import hidden
 from tests.backends.backend import Backend
 
 PATIENCE = 15.0  # Seconds; nothing here takes one, but the machine may be busy.
@@ -50,12 +52,18 @@ def check(channel: grpc.Channel, service: str = "", timeout: float = PATIENCE) -
     return int(health_pb2.HealthCheckResponse.FromString(unary(request, timeout=timeout, wait_for_ready=True)).status)
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    """Return as soon as the condition holds; fail when it does not in time."""
-    deadline = time.monotonic() + PATIENCE
+def eventually(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Return as soon as the condition holds; fail when it does not in so many seconds."""
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def tasks_of(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]:
+    """Return the tasks of the given or running loop that have not ended, those included that healthlb hides."""
+    loop = loop or asyncio.get_running_loop()
+    return asyncio.all_tasks(loop) | {task for task in hidden if task.get_loop() is loop and not task.done()}
 
 
 class Watching:

@@ -31,6 +31,14 @@ class BackendError(RuntimeError):
     """A server did not start, does not run, or does not answer; the text ends with its stderr."""
 
 
+class ServerCrashed(BackendError):
+    """A server died of a signal that nobody sent: native code has crashed, which is grpcio's, and no word of a client's."""
+
+
+# Tests send SIGKILL, SIGSTOP and SIGCONT.
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
+
+
 class ServerProcess:
     """One life of a server; thread-safe. `wait_ready` must be called once before anything else."""
 
@@ -40,7 +48,7 @@ class ServerProcess:
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the finalizer
         paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "tests.backends.server", json.dumps({**settings, "journal": journal})],
+            [sys.executable, "-X", "faulthandler", "-m", "tests.backends.server", json.dumps({**settings, "journal": journal})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -72,12 +80,14 @@ class ServerProcess:
         except BackendError as error:
             text = self.stderr()
             self.close()
-            raise BackendError(f"backend {self._name} did not start: {error}\n{text}") from error
+            raise type(error)(f"backend {self._name} did not start: {error}\n{text}") from error
 
     def command(self, name: str, **arguments: Any) -> Any:
         """Run a command in the child and return its result."""
         with self._lock:
             if not self.is_running():
+                if -(self._popen.returncode or 0) in _CRASHES:
+                    raise self._gone()
                 raise BackendError(f"backend {self._name} is not running (cannot {name})")
             self._serial += 1
             line = json.dumps({"id": self._serial, "name": name, "arguments": arguments})
@@ -138,7 +148,17 @@ class ServerProcess:
         try:
             self._popen.stdin.write(line)
         except BrokenPipeError as error:
-            raise BackendError(f"backend {self._name} has just gone\n{self.stderr()}") from error
+            raise self._gone() from error
+
+    def _gone(self) -> BackendError:
+        """Return the error for a process that has closed its pipes, which says how it ended."""
+        try:
+            status = self._popen.wait(_EXIT_PATIENCE)
+        except subprocess.TimeoutExpired:
+            return BackendError(f"backend {self._name} has closed its pipes, but runs\n{self.stderr()}")
+        if -status in _CRASHES:
+            return ServerCrashed(f"backend {self._name} has crashed of {signal.Signals(-status).name}\n{self.stderr()}")
+        return BackendError(f"backend {self._name} has gone with status {status}\n{self.stderr()}")
 
     def _answer(self, deadline: float) -> dict[str, Any]:
         while True:
@@ -155,7 +175,7 @@ class ServerProcess:
                 raise BackendError(f"backend {self._name} gives no answer (paused, or stuck?)\n{self.stderr()}")
             chunk = self._popen.stdout.read(65536)
             if not chunk:
-                raise BackendError(f"backend {self._name} has gone\n{self.stderr()}")
+                raise self._gone()
             self._unread += chunk
         line, _, self._unread = self._unread.partition(b"\n")
         return line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from tests.backends import Backend, BackendError, start_backends
 from tests.backends.addresses import Reservation
 from tests.backends.clients import NOT_SERVING, PATIENCE, SERVING, UNARY, Watching, call, connected, eventually, failure
+from tests.backends.process import ServerCrashed
 
 
 def has_ended(pid: int) -> bool:
@@ -145,6 +147,22 @@ def test_a_dead_server_takes_no_commands_but_may_be_ended_again() -> None:
     backend.close()
     with pytest.raises(BackendError, match="was closed"):
         backend.restart()
+
+
+def test_a_crash_of_native_code_is_told_from_other_ends() -> None:
+    with Backend(services=("svc",)) as backend:
+        os.kill(backend.pid, signal.SIGSEGV)
+        backend.wait_exit()
+        with pytest.raises(ServerCrashed, match=r"crashed of SIGSEGV\n(.*\n)*Fatal Python error: Segmentation fault"):
+            backend.set("SERVING")
+        backend.stop()
+        backend.restart()
+        with connected(backend) as channel:
+            assert call(channel) == b"b0"
+        os.kill(backend.pid, signal.SIGTERM)
+        backend.wait_exit()
+        with pytest.raises(BackendError, match="is not running"):
+            backend.set("SERVING")
 
 
 def test_a_failed_start_shows_why() -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
+import grpc
+
 import healthlb
 from healthlb.control.attempts import Attempts
 from healthlb.core.attempts import FIRST
@@ -23,6 +25,7 @@ from healthlb.core.messages import ConnectivityState, Endpoint
 from healthlb.core.pickers import PickerSource
 from healthlb.core.snapshot import Snapshot
 from healthlb.pickers import CallEnd, Code, PeakEwma, RingHash
+from healthlb.sync.grpcio import ended_state
 from tests.benchmarks.catalogue import Measurement
 from tests.benchmarks.contestants import HEALTHLB
 from tests.benchmarks.effort import Effort
@@ -36,16 +39,23 @@ _METADATA = (("x-request", "17"), ("x-user", "user-1234"))
 class SilentChannel:
     """Stands for a grpcio channel whose calls take no time."""
 
-    def unary_unary(self, method: str, **arguments: Any) -> Callable[..., None]:
-        """Return a call that does nothing."""
-        return _do_nothing
+    def unary_unary(self, method: str, **arguments: Any) -> SilentCalls:
+        """Return calls that do nothing."""
+        return SilentCalls()
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-def _do_nothing(*arguments: Any) -> None:
-    return None
+class SilentCalls:
+    """Stands for grpcio's multi-callable, as `healthlb.sync.grpcio` uses it."""
+
+    def __init__(self) -> None:
+        """End every call with OK."""
+        self._state = ended_state(grpc.StatusCode.OK, "")
+
+    def _blocking(self, *arguments: Any) -> tuple[Any, None]:
+        return self._state, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +159,7 @@ def open_offline(
 
 
 def _pick_block(channel: healthlb.HealthAwareChannel, count: int) -> Block:
-    method = channel.unary_unary(_METHOD)._method
+    method = channel.unary_unary(_METHOD)._callee
     attempts = Attempts(method, None, _METADATA, None, 0)
 
     def block() -> float:

@@ -32,6 +32,11 @@ class Status:
     reason: str = ""
 
 
+def is_lost(error: grpc.RpcError) -> bool:
+    """Whether the backend went away, before the call came to it or while it was there; the demo's may be made again."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE
+
+
 class StandIn:
     """Sends calls in turn to the addresses whose channel is READY."""
 
@@ -49,15 +54,20 @@ class StandIn:
 
         def call(request: bytes, timeout: float) -> Any:
             ready = [
-                index for index, status in enumerate(self._statuses)
+                place for place, status in enumerate(self._statuses)
                 if self._is_blind or status.state is grpc.ChannelConnectivity.READY
             ]
+            index = ready[next(self._turn) % len(ready)]
             try:
-                return stubs[ready[next(self._turn) % len(ready)]](request, timeout=timeout)
+                return stubs[index](request, timeout=timeout)
             except grpc.RpcError as error:
-                if "Connection refused" not in error.details():
+                is_safe = "Connection refused" in error.details() if self._is_blind else is_lost(error)
+                if not is_safe:
                     raise
-                return stubs[ready[next(self._turn) % len(ready)]](request, timeout=timeout)
+                if self._is_blind:
+                    return stubs[ready[next(self._turn) % len(ready)]](request, timeout=timeout)
+                others = [other for other in ready if other != index]
+                return stubs[others[next(self._turn) % len(others)]](request, timeout=timeout)
 
         return call
 

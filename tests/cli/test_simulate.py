@@ -18,12 +18,13 @@ import pytest
 from rich.console import Console
 
 from healthlb.cli.app import cli
-from healthlb.cli.simulate import scenarios, watching
+from healthlb.cli.simulate import scenarios, telling, watching
 from healthlb.cli.simulate.telling import verdict
 from healthlb.cli.simulate.values import counted, grouped, written
 from healthlb.simulation import running, scenario_file
 from healthlb.simulation.estimates import Estimate
 from healthlb.simulation.running import Progress
+from healthlb.simulation.scenario_file import parse_scenario
 
 ROOT = Path(__file__).parents[2]
 SCENARIO = """
@@ -341,6 +342,61 @@ def test_small_words() -> None:
     assert verdict("p99", Estimate(1.0, 9.0, 5)) == "="
     assert verdict("p99", Estimate(1.0, 0.0, 1)) == "?"
     assert verdict("p99", Estimate(1.0, 0.1, 5)) == "worse"
+    assert verdict("p99", Estimate(1.0, 0.1, 5), -0.0005) == "worse"
+    assert verdict("p99", Estimate(1.0, 0.1, 5), -0.002) == "†"  # the first looks better, and loses more
+    assert verdict("p99", Estimate(-1.0, 0.1, 5), 0.002) == "†"
+    assert verdict("p99", Estimate(-1.0, 0.1, 5), -0.002) == "better"
+    assert verdict("imbalance", Estimate(1.0, 0.1, 5)) == "more"
     assert verdict("ok", Estimate(1.0, 0.1, 5)) == "better"
     assert verdict("retries", Estimate(-1.0, 0.1, 5)) == "less"
     assert scenarios.Duration().convert("60s", None, None) == 60 * 10**9
+
+
+def test_policies_that_would_be_alike_say_what_differs() -> None:
+    alike = {
+        "few": {"failover": {"budget": {"ratio": 0.1}}},
+        "many": {"failover": {"budget": {"ratio": 0.5}}},
+        "two": {"picker": {"name": "least_request", "choice_count": 3}},
+    }
+    scenario = parse_scenario(
+        {"backend": [{"service": "1ms"}], "client": [{"load": {"rate": 1}}], "policy": alike}
+    )
+
+    assert telling.policies(scenario, alike) == [
+        "few: round_robin, 3 attempts, no ejection, no heartbeat, failover.budget.ratio 0.1",
+        "many: round_robin, 3 attempts, no ejection, no heartbeat, failover.budget.ratio 0.5",
+        "two: least_request(choice_count 3), no failover, no ejection, no heartbeat",
+    ]
+
+
+def digest_of(*arguments: object) -> str:
+    shown = [line for line in invoke("run", *arguments).stdout.splitlines() if line.startswith("trace ")]
+    return shown[0].removeprefix("trace ")
+
+
+def test_run_prints_the_digest_of_its_trace(scenario: Path, tmp_path: Path) -> None:
+    one = ("--reps", "1", "--policy", "plain")
+
+    assert digest_of(scenario, *one, "-o", tmp_path) == manifest(tmp_path)["runs"][0]["trace_hash"]
+    assert digest_of(scenario) == digest_of(scenario)
+    assert len({digest_of(scenario), digest_of(scenario, *one), digest_of(scenario, "--seed", "99")}) == 3
+    assert "trace " not in invoke("run", scenario, "--trace", "0").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "list", "demo", "simulate list", "simulate run", "simulate compare", "simulate sweep", "simulate validate",
+        "simulate calibrate",
+    ],
+)  # fmt: skip
+def test_each_command_that_prints_a_table_takes_plain(arguments: str) -> None:
+    assert "--plain" in click.testing.CliRunner().invoke(cli, [*arguments.split(), "--help"]).output
+
+
+def test_plain_writes_no_bar_on_a_terminal() -> None:
+    written = io.StringIO()
+    terminal = Console(file=written, force_terminal=True)
+
+    with watching.watched(terminal) as live, watching.watched(terminal, is_plain=True) as plain:
+        assert (type(live), type(plain)) == (watching.LiveView, watching.PlainView)

@@ -9,7 +9,7 @@ from typing import Any
 
 from healthlb.config import Backoff, HealthCheck
 from healthlb.control.driver import Driver
-from healthlb.control.port import Connection, DataDone, WatchEnded
+from healthlb.control.port import CheckAnswer, Connection, DataDone, WatchEnded
 from healthlb.core.balancer import Balancer
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import (
@@ -67,7 +67,8 @@ class ScriptedConnection:
         self.address = address
         self.log = log
         self.watches: list[ScriptedWatch] = []
-        self.checks: list[asyncio.Future[tuple[Code, str]]] = []
+        self.checks: list[asyncio.Future[tuple[Any, ...]]] = []
+        self.pings: list[asyncio.Future[Code]] = []
         self.releases = 0
         self._state = CONNECTING
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -97,15 +98,22 @@ class ScriptedConnection:
         self.watches.append(ScriptedWatch(service))
         return self.watches[-1].read()
 
-    async def check(self, service: str, timeout: float) -> tuple[Code, str]:
+    async def check(self, service: str, timeout: float) -> CheckAnswer:
         if self._state is FAILURE:
-            return Code.UNAVAILABLE, "connection refused"
-        answer: asyncio.Future[tuple[Code, str]] = asyncio.get_running_loop().create_future()
+            return CheckAnswer(Code.UNAVAILABLE, "connection refused")
+        answer: asyncio.Future[tuple[Any, ...]] = asyncio.get_running_loop().create_future()
         self.checks.append(answer)
         try:
-            return await asyncio.wait_for(asyncio.shield(answer), timeout)
+            return CheckAnswer(*await asyncio.wait_for(asyncio.shield(answer), timeout))
         except TimeoutError:
-            return Code.DEADLINE_EXCEEDED, "Deadline Exceeded"
+            return CheckAnswer(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    async def ping(self, timeout: float) -> Code:
+        self.pings.append(asyncio.get_running_loop().create_future())
+        try:
+            return await asyncio.wait_for(asyncio.shield(self.pings[-1]), timeout)
+        except TimeoutError:
+            return Code.DEADLINE_EXCEEDED
 
     def release(self) -> None:
         self.log.append(("release", self.address))
@@ -264,6 +272,9 @@ class World:
     # --- what it says ------------------------------------------------------------------------------
 
     def _publish(self, snapshot: Snapshot) -> None:
+        if self.published and not self.driver._is_draining:
+            # A picker that could not be built is tried again some time after the events.
+            self.log.append(("handle", None))
         self.log.append(("publish", snapshot))
         self.published.append(snapshot)
         self.when_published(snapshot)

@@ -16,6 +16,7 @@ from healthlb.config import HealthCheck, Heartbeat
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Endpoint
 from healthlb.core.pickers import ANY_CALL
+from tests.backends.clients import tasks_of
 from tests.control.scripted import READY, SHUTDOWN, ScriptedResolver, Switch, World, endpoints, is_ordered
 from tests.control.virtual_loop import VirtualLoop, settle
 
@@ -185,7 +186,7 @@ class DriverMachine(RuleBasedStateMachine):
                 watches = [watch for connection in self.world.connections for watch in connection.open_watches]
                 assert (self.world.live, self.world.open_data, watches) == ([], {}, [])
                 assert self.world.snapshot.state is SHUTDOWN
-                assert asyncio.all_tasks(self.loop) == set()
+                assert tasks_of(self.loop) == set()
                 assert self.loop.errors == [], self.loop.errors
         finally:
             logging.getLogger("healthlb").disabled = False

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from tests.backends.clients import tasks_of
+
 Result = TypeVar("Result")
 
 
@@ -52,9 +54,9 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
     left: set[asyncio.Task[Any]] = set()
     try:
         result = loop.run_until_complete(main)
-        left = asyncio.all_tasks(loop)
+        left = tasks_of(loop)
     finally:
-        loop.run_until_complete(_end(asyncio.all_tasks(loop)))
+        loop.run_until_complete(_end(tasks_of(loop)))
         loop.close()
     assert not left, f"tasks were left behind: {left}"
     assert loop.errors == []

@@ -17,6 +17,7 @@ from healthlb.core.heartbeat import Pace
 from healthlb.core.messages import (
     SECOND,
     Addition,
+    BusyBackend,
     CallFailed,
     ChannelStateChange,
     CheckEnded,
@@ -33,8 +34,10 @@ from healthlb.core.messages import (
     Event,
     Fact,
     HealthReported,
+    HeartbeatLoss,
     OpenSubchannel,
     Panic,
+    PingEnded,
     Release,
     Removal,
     Replace,
@@ -43,6 +46,7 @@ from healthlb.core.messages import (
     Resolved,
     ResolveFailed,
     SendCheck,
+    SendPing,
     StartWatch,
     StateChange,
     StopWatch,
@@ -64,14 +68,20 @@ class Sub:
     watch: int | None = None
     last_watch: int = 0
     word: str = "none"  # of health on this connection: none, good, bad
+    is_serving: bool = False  # the last status of a Watch on this connection
+    renew_until: int | None = None  # until then an ended Watch leaves it in
     data: str = "none"  # the connection for calls: none, up, failed
     generation: int | None = None
     state: ConnectivityState = CONNECTING
     check: int | None = None
     check_due: int = 0
+    ping: int | None = None
+    ping_due: int = 0
     row: tuple[bool, ...] = ()  # the statuses on this connection, since its Watch last ended
     has_word: bool = False
     confirm_at: int | None = None
+    is_polling: bool = False
+    last: int | None = None  # what a Check said last
     was_healthy: bool = False
     is_damped: bool = False
     penalty: float = 0.0
@@ -81,6 +91,11 @@ class Sub:
     def is_healthy(self) -> bool:
         """Whether nothing speaks against calls but what it did before."""
         return self.link is READY and self.word == "good" and self.data == "up"
+
+    @property
+    def silent_at(self) -> int:
+        """When it will have been silent for too long, once both are late."""
+        return self.check_due if self.ping is None else min(self.check_due, self.ping_due)
 
     def conclude(self) -> None:
         """gRFC A17 and A62 in three lines, and damping."""
@@ -94,11 +109,52 @@ class Sub:
     def lose(self, link: ConnectivityState) -> None:
         """Nothing that was said on the old connection counts."""
         self.link, self.word, self.data, self.check = link, "none", "none", None
+        self.ping = None
         self.row, self.has_word, self.confirm_at = (), False, None
+        self.is_polling, self.last = False, None
+        self.is_serving, self.renew_until = False, None
+
+    def poll(self) -> None:
+        """Checks tell the health from now on."""
+        self.word, self.is_polling, self.last = "none", True, None
+        self.is_serving, self.renew_until = False, None
+        self.row, self.has_word, self.confirm_at = (), False, None
+
+    def answered(self, event: CheckEnded, policy: HealthCheck, now: int) -> None:
+        """A Check that was asked for the health."""
+        match event.code:
+            case Code.DEADLINE_EXCEEDED:
+                return  # silence is the heartbeat's affair
+            case Code.UNIMPLEMENTED:
+                self.word = "bad" if policy.on_unimplemented == "unhealthy" else "good"
+                self.row, self.is_polling = (), False
+            case Code.OK | Code.NOT_FOUND:
+                self.last = event.status if event.code is Code.OK else 3
+                self.said(self.last == 1, policy, now)
+            case Code.RESOURCE_EXHAUSTED if self.last == 1:
+                pass
+            case _ if not (event.is_unsent and self.last is not None):
+                self.last = None
+                self.said(False, policy, now)
+        self.confirm_at = None
+
+    def closed(self, code: Code, policy: HealthCheck, now: int) -> None:
+        """Its Watch ended: where the last status was SERVING, that stands for a while."""
+        self.watch, self.row, self.confirm_at = None, (), None
+        if self.word == "good" and self.is_serving and code not in (Code.NOT_FOUND, Code.UNIMPLEMENTED):
+            longest = max(2 * SECOND, 2 * policy.min_restart_interval_ns)
+            self.renew_until = self.renew_until or now + min(longest, policy.first_response_timeout_ns)
+            return
+        self.is_serving, self.renew_until = False, None
+        is_unimplemented = code is Code.UNIMPLEMENTED
+        self.word = "good" if is_unimplemented and policy.on_unimplemented == "healthy" else "bad"
+        if is_unimplemented and policy.on_unimplemented == "check":
+            self.poll()
 
     def said(self, is_serving: bool, policy: HealthCheck, now: int) -> None:
         """Take in a status, or that it stands: it takes so many of a kind to change one's mind."""
         self.row += (is_serving,)
+        self.is_serving, self.renew_until = is_serving, None
         needed = policy.rise if is_serving else policy.fall
         is_first, self.has_word = not self.has_word, True
         is_enough = self.row[-needed:] == (is_serving,) * needed
@@ -132,6 +188,8 @@ class Oracle:
     error: str = ""
     channel_state: ConnectivityState = CONNECTING
     is_panicking: bool = False
+    is_held: bool = False
+    held_until: int = 0
     trace: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -151,6 +209,8 @@ class Oracle:
 
     def tell(self, event: Event) -> list[Effect]:
         """Hand over an event and check everything that is promised then."""
+        if isinstance(event, Tick):
+            self._hold()
         effects = self.balancer.handle(event, self.now)
         self.trace.append((event, [plain(effect) for effect in effects], self.balancer.deadline))
         if not self.is_closed:
@@ -168,6 +228,12 @@ class Oracle:
         self._check(event, effects)
         return effects
 
+    def _hold(self) -> None:
+        """Timers that are seen so late that the loop must have stood still wait for 50 ms, once."""
+        due = self.balancer.deadline
+        self.is_held = due is not None and self.now - due >= SECOND // 10 and due > self.held_until
+        self.held_until = self.now + SECOND // 20 if self.is_held else 0
+
     def run(self, duration: int, *, late_by: int = 0) -> None:
         """Let time pass, with a Tick at (or `late_by` after) each deadline."""
         end = self.now + duration
@@ -182,6 +248,7 @@ class Oracle:
         match event:
             case Tick():
                 self._confirm(silent)
+                self._renew()
             case Resolved(endpoints) if endpoints:
                 self.error = ""
             case Resolved():
@@ -197,14 +264,14 @@ class Oracle:
             case ConnectivityChanged(state=ConnectivityState.READY) if sub.link is not READY:
                 sub.lose(READY)
                 sub.word = "good" if self.service is None else "none"
+                if self.service is not None and not self.policy.watch:
+                    sub.poll()
             case ConnectivityChanged(state=state) if state is not READY:
                 sub.lose(state)
             case HealthReported(_, watch, status) if watch == sub.watch:
                 sub.said(status == 1, self.policy, self.now)
             case WatchClosed(_, watch, code) if watch == sub.watch:
-                is_good = code is Code.UNIMPLEMENTED and self.policy.on_unimplemented == "healthy"
-                sub.word, sub.watch = "good" if is_good else "bad", None
-                sub.row, sub.confirm_at = (), None
+                sub.closed(code, self.policy, self.now)
             case DataReady(generation=generation):
                 sub.generation = generation
                 sub.data = "up" if sub.link is READY else sub.data
@@ -212,15 +279,29 @@ class Oracle:
                 sub.data = "failed"
             case CallFailed(generation=generation, is_refused=True) if generation == sub.generation:
                 sub.data = "none" if sub.data == "up" else sub.data
+            case PingEnded(ping=ping, code=code) if ping == sub.ping and code is not Code.DEADLINE_EXCEEDED:
+                sub.ping = None
+            case CheckEnded(check=check, code=Code.DEADLINE_EXCEEDED) if (
+                check == sub.check and sub.ping is not None and sub.ping_due > self.now
+            ):
+                sub.check_due = sub.ping_due
             case CheckEnded(check=check) if check == sub.check:
-                sub.check = None
+                sub.check = sub.ping = None
+                if sub.is_polling:
+                    sub.answered(event, self.policy, self.now)
 
     def _confirm(self, silent: set[int]) -> None:
         """A status that has stood for the interval is as good as said again."""
         for number, sub in self.subs.items():
-            is_too_late = number in silent and sub.confirm_at is not None and sub.check_due <= sub.confirm_at
+            is_too_late = number in silent and sub.confirm_at is not None and sub.silent_at <= sub.confirm_at
             if sub.confirm_at is not None and sub.confirm_at <= self.now and not is_too_late:
                 sub.said(sub.row[-1], self.policy, self.now)
+
+    def _renew(self) -> None:
+        """The time is over for which the end of a Watch leaves a subchannel in."""
+        for sub in self.subs.values():
+            if sub.renew_until is not None and sub.renew_until <= self.now and not self.is_held:
+                sub.word, sub.is_serving, sub.renew_until = "bad", False, None
 
     def _count_flaps(self) -> None:
         if self.policy.damping is not None:
@@ -241,7 +322,7 @@ class Oracle:
                 assert (sub.watch, sub.link, service) == (None, READY, self.service)
                 assert watch > sub.last_watch
                 sub.watch = sub.last_watch = watch
-                sub.word = "none"
+                sub.word = sub.word if sub.renew_until is not None else "none"
             case StopWatch(number, watch):
                 sub = self.subs[number]
                 assert sub.watch == watch
@@ -252,6 +333,14 @@ class Oracle:
                 assert sub.link is READY
                 assert sub.check is None or self.now >= sub.check_due, "two Checks in flight"
                 sub.check, sub.check_due = check, self.now + timeout
+            case SendPing(number, ping, timeout):
+                sub = self.subs[number]
+                assert self.policy.heartbeat is not None
+                assert self.policy.heartbeat.ping
+                assert sub.check is not None, "a ping without a Check"
+                assert sub.ping is None, "two pings under way"
+                assert timeout <= self.policy.heartbeat.timeout_ns
+                sub.ping, sub.ping_due = ping, self.now + timeout
             case Replace(number):
                 self._count_flaps()
                 sub = self.subs[number]
@@ -276,6 +365,12 @@ class Oracle:
                 assert self.subs[number].address == address
             case Addition(_, number, address):
                 assert self.subs[number].address == address
+            case HeartbeatLoss(_, number):
+                self.subs[number].check = self.subs[number].ping = None
+            case BusyBackend(_, number, _, is_over):
+                sub = self.subs[number]
+                assert sub.ping is None, "busy while a ping is under way"
+                sub.check = None if not is_over else sub.check
             case Removal(_, number, _):
                 assert self.gone[number] == self.now
             case ResolutionFailure(_, error):
@@ -376,9 +471,10 @@ class Oracle:
         balancer: Any = self.balancer
         living = set(self.subs)
         is_beating = self.service is not None and self.policy.heartbeat is not None
+        counted = [one for one in balancer._heartbeats._machines.values() if one._is_counted]
         assert set(balancer._machines) == set(balancer._ids.values()) == living
-        assert set(balancer._heartbeats._machines) == (living if is_beating else set())
-        assert self.pace.members == len(balancer._heartbeats)
+        assert set(balancer._heartbeats._machines) == living
+        assert self.pace.members == len(counted) == (len(living) if is_beating else 0)
         draining = {number for number, _ in self.open_data}
         assert set(balancer._leaving) <= draining - living
         assert set(balancer._damping._records) <= living

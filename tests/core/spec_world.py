@@ -40,7 +40,7 @@ SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.toml"))
 
 _START = 1_000 * SECOND  # so that no time is 0 by chance
 _HEADER = {
-    "title", "source", "service", "is_checked", "health", "outliers", "panic_threshold", "slow_start", "phases",
+    "title", "source", "service", "is_checked", "health", "outliers", "panic_threshold", "slow_start", "keep", "phases",
 }  # fmt: skip
 _INPUTS = {"title", "at", "stalls", "events"}
 _EXPECTATIONS = {
@@ -83,6 +83,7 @@ class World:
             outliers=self._outliers,
             panic_threshold=spec.get("panic_threshold", 0.0),
             slow_start=SlowStart(**spec["slow_start"]) if "slow_start" in spec else None,
+            keep=spec.get("keep", 0.0),
         )
         self._probes_ended: list[ProbeEnded] = []
         self._now = _START
@@ -130,8 +131,18 @@ class World:
             self._handle_of(*values).load.start()
             self._handle_of(*values).load.succeed(self._now)
             return []
+        if name == "call_began":
+            assert self._handle_of(*values).load.start()
+            return []
+        if name == "call_ended":
+            return self._end(self._handle_of(values[0]), values[1])
         if name == "calls":
             return self._calls(*values)
+        if name == "begun":
+            handle = self._handle_of(*values)
+            handle.load.take_probe()
+            assert handle.load.start()
+            return []
         if name == "well":
             return self._well(*values)
         if name == "status":
@@ -217,6 +228,9 @@ class World:
             fields = {"sub": handle.id, "generation": handle.generation}
         if "timeout" in fields:
             fields["timeout"] /= SECOND
+        if "list_age" in fields:
+            age = fields.pop("list_age")
+            fields |= {} if age is None else {"list_age": age / SECOND}
         if "duration" in fields:
             fields["duration"] = round(fields["duration"] / SECOND, 3)
         if "penalty" in fields:

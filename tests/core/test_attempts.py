@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from healthlb.config import Failover, RetryThrottle
+from healthlb.config import Failover, RetryBudget, RetryThrottle
 from healthlb.config_outliers import Outliers
 from healthlb.config_overload import Overload
 from healthlb.core.attempts import (
@@ -24,12 +24,13 @@ from healthlb.core.attempts import (
     told_of,
     winner,
 )
-from healthlb.core.budget import NoBudget, Throttle
+from healthlb.core.budget import NoBudget, Throttle, make_budget
 from healthlb.core.failover import Cancel, Finish, Start, WakeAt, call_policy
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, ConnectivityState, Endpoint, Fail
 from healthlb.core.overload import MAX_IN_FLIGHT_EACH, Admission
 from healthlb.core.pickers import CallEnd, CallInfo
+from healthlb.core.pickers.checked import Fault
 from healthlb.core.snapshot import Snapshot
 
 READY, FAILURE, SHUTDOWN = (
@@ -142,6 +143,29 @@ def test_a_pick_that_lost_a_race_is_made_again_from_the_next_snapshot(pool: Pool
     assert pick(Attempts(pool)) is new
 
 
+@pytest.mark.parametrize("is_full", [False, True], ids=["at the first pick", "where the first choice is full"])
+def test_a_picker_that_has_failed_ends_the_call_even_with_wait_for_ready(is_full: bool) -> None:
+    first = sub(1)
+    pool = Pool(first, overload=Overload(max_in_flight_per_subchannel=1))
+    if is_full:
+        first = Subchannel(1, 1, first.endpoint, pool.admission.crowd.make_load())
+        assert first.load.start()
+    picks = iter([*([first] if is_full else []), Fault("it broke"), None])
+
+    class Failing:
+        def pick(self, call: CallInfo) -> Subchannel | None:
+            return next(picks)
+
+    pool.board.snapshot = Snapshot(1, READY, (first,), Failing())
+    attempts = Attempts(pool)
+    attempts.wait_for_ready = True
+
+    assert attempts.try_pick(FIRST) is None
+    assert attempts.failure(pool.board.snapshot) == Fail(Code.INTERNAL, "it broke")
+    assert attempts.try_pick(FIRST) is None
+    assert attempts.failure(pool.board.snapshot) is None
+
+
 def test_a_lost_race_without_another_snapshot_waits(pool: Pool) -> None:
     for one in pool.picker.subs:
         one.load.retire(lambda: None)
@@ -161,6 +185,16 @@ def test_a_hedge_takes_none_that_was_tried(pool: Pool) -> None:
     assert found.id == 2
     pool.picker.subs = ()
     assert attempts.try_pick_beside(SECOND_TRY) is None
+
+
+def test_what_the_client_itself_made_fail_says_nothing_of_the_backend() -> None:
+    only = sub(1)
+    pool = Pool(only)
+    attempts = Attempts(pool)
+    attempts.attempt_failed(FIRST, pick(attempts), Code.UNAVAILABLE, 0, is_local=True)
+
+    assert pool.told == []
+    assert (only.load.in_flight, only.load.failures, only.load.abandoned) == (0, 0, 1)
 
 
 def test_the_one_that_refused_is_not_asked_again_before_the_core_has_heard() -> None:
@@ -246,6 +280,20 @@ def test_a_success_beside_others_cancels_them(pool: Pool) -> None:
     attempts.beaten(first)
     assert (first.load.strikes, first.load.lates) == (1, 1)
     assert pool.told == [(1, Code.DEADLINE_EXCEEDED, False)]
+
+
+def test_hedges_wait_where_most_backends_are_late() -> None:
+    one = sub(1)
+    attempts = Attempts(Pool(one), hedging_delay=0.01)
+    attempts.method.budget = make_budget(RetryBudget())
+    attempts.begin(0)
+    pick(attempts)
+    for _ in range(2):
+        assert attempts.method.budget.hedges.allows(1, (one,), 0)
+
+    assert attempts.woke(10_000_000) == [WakeAt(110_000_000)]
+    assert attempts.woke(15_000_000) == [WakeAt(110_000_000)]
+    assert attempts.woke(110_000_000 + 10 * SECOND)[0] == Start(2, frozenset({1}), 1)
 
 
 def test_a_skipped_hedge_leaves_the_call_to_those_under_way(pool: Pool) -> None:
@@ -375,3 +423,20 @@ def test_a_picker_hears_of_what_it_asks_for() -> None:
 )
 def test_a_pushback_is_milliseconds_or_never(values: Sequence[str], pushback: int | None) -> None:
     assert parse_pushback(values) == pushback
+
+
+@pytest.mark.parametrize(
+    ("failover", "is_idempotent", "code", "is_said"),
+    [
+        (Failover(), False, Code.UNAVAILABLE, True),
+        (Failover(), True, Code.UNAVAILABLE, False),
+        (Failover(), False, Code.INTERNAL, False),
+        (Failover(max_attempts=1), False, Code.UNAVAILABLE, False),
+    ],
+)
+def test_why_an_attempt_is_the_last_is_said_where_idempotency_is_why(
+    failover: Failover, is_idempotent: bool, code: Code, is_said: bool
+) -> None:
+    policy = MethodPolicy(call_policy(failover, is_idempotent), None, False, False, 0, "not idempotent")
+
+    assert policy.not_again(code) == ("not idempotent" if is_said else "")

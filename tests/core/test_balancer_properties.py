@@ -24,6 +24,7 @@ from healthlb.core.messages import (
     Drained,
     Endpoint,
     HealthReported,
+    PingEnded,
     Resolved,
     ResolveFailed,
     Tick,
@@ -37,6 +38,7 @@ subs = st.integers(0, 6)
 numbers = st.integers(0, 8)
 states = st.sampled_from(ConnectivityState)
 codes = st.sampled_from([Code.OK, Code.UNAVAILABLE, Code.UNIMPLEMENTED, Code.DEADLINE_EXCEEDED, Code.INTERNAL])
+check_codes = st.one_of(codes, st.sampled_from([Code.NOT_FOUND, Code.RESOURCE_EXHAUSTED]))
 endpoints = st.builds(Endpoint, st.sampled_from("abcd"), weight=st.sampled_from([1.0, 2.0]))
 lists = st.lists(endpoints, max_size=6).map(tuple)
 durations = st.one_of(
@@ -45,13 +47,14 @@ durations = st.one_of(
 policies = st.builds(
     HealthCheck,
     backoff=st.builds(Backoff, jitter=st.sampled_from([0.0, 0.2, 1.0]), maximum=st.sampled_from([1.0, 120.0])),
-    heartbeat=st.one_of(st.none(), st.builds(Heartbeat, interval=st.sampled_from([0.5, 10.0]))),
-    on_unimplemented=st.sampled_from(["healthy", "unhealthy"]),
+    heartbeat=st.one_of(st.none(), st.builds(Heartbeat, interval=st.sampled_from([0.5, 10.0]), ping=st.booleans())),
+    watch=st.sampled_from([True, True, False]),
+    on_unimplemented=st.sampled_from(["check", "healthy", "unhealthy"]),
     rise=st.sampled_from([1, 2, 3]),
     fall=st.sampled_from([1, 2, 3]),
     confirm_interval=st.sampled_from([1.0, 7.0]),
     damping=st.sampled_from([None, FlapDamping(half_life=10.0), FlapDamping(half_life=100.0, max_suppress=300.0)]),
-)
+).filter(lambda policy: policy.heartbeat or (policy.watch and policy.on_unimplemented != "check"))
 thresholds = st.sampled_from([0.0, 0.5, 1.0])
 slow_starts = st.sampled_from([None, SlowStart(window=1.0), SlowStart(window=30.0, aggression=2.0)])
 services = st.sampled_from(["svc", "", None])
@@ -62,7 +65,8 @@ events = st.one_of(
     st.builds(ConnectivityChanged, subs, states, st.sampled_from(["", "refused"])),
     st.builds(HealthReported, subs, numbers, st.integers(-1, 5)),
     st.builds(WatchClosed, subs, numbers, codes, st.sampled_from(["", "bye"])),
-    st.builds(CheckEnded, subs, numbers, codes),
+    st.builds(CheckEnded, subs, numbers, check_codes, st.integers(0, 3), st.just(""), st.booleans()),
+    st.builds(PingEnded, subs, numbers, codes),
     st.builds(CallFailed, subs, numbers, codes, st.booleans()),
     st.builds(DataReady, subs, numbers),
     st.builds(DataFailed, subs, st.just("refused")),
@@ -204,12 +208,22 @@ class BalancerMachine(RuleBasedStateMachine):
         watch = model.last_watch if model is not None else 0
         return sub, watch if is_present else max(0, watch - 1)
 
-    @rule(index=subs, code=codes, is_present=st.booleans())
-    def check_ended(self, index: int, code: Code, is_present: bool) -> None:
+    @rule(
+        index=subs, code=check_codes, status=st.integers(0, 3), is_unsent=st.booleans(), is_present=st.booleans()
+    )
+    def check_ended(self, index: int, code: Code, status: int, is_unsent: bool, is_present: bool) -> None:
         sub = self._living(index)
         model = self.oracle.subs.get(sub)
         check = (model.check or 0) if model is not None else 0
-        self.oracle.tell(CheckEnded(sub, check if is_present else check - 1, code))
+        number = check if is_present else check - 1
+        self.oracle.tell(CheckEnded(sub, number, code, status, "", is_unsent))
+
+    @rule(index=subs, code=codes, is_present=st.booleans())
+    def ping_ended(self, index: int, code: Code, is_present: bool) -> None:
+        sub = self._living(index)
+        model = self.oracle.subs.get(sub)
+        ping = (model.ping or 0) if model is not None else 0
+        self.oracle.tell(PingEnded(sub, ping if is_present else ping - 1, code))
 
     @rule(index=subs)
     def data_ready(self, index: int) -> None:
@@ -251,9 +265,13 @@ class BalancerMachine(RuleBasedStateMachine):
 
     @rule()
     def everything_leaves_and_drains(self) -> None:
-        """Nothing of the old addresses is left after the grace, however they were."""
+        """Nothing of the old addresses is left after their last calls, however they were; before, all of them go on."""
         self.oracle.tell(Resolved((Endpoint("z"),)))
+        in_use = {one for one in self.oracle.open_data if one[0] not in self.oracle.subs}
         self.oracle.run(GRACE)
+        assert in_use <= set(self.oracle.open_data)
+        for one in sorted(in_use):
+            self.oracle.tell(Drained(*one))
         event("left alone" if len(self.oracle.open_data) == 0 else "z stays")
 
         assert [sub.address for sub in self.oracle.subs.values()] == ["z"]

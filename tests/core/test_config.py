@@ -64,7 +64,7 @@ def test_a_number_out_of_bounds_names_option_value_and_bound(kind: Any, option: 
         (
             HealthCheck,
             {"on_unimplemented": "ready"},
-            "HealthCheck.on_unimplemented must be 'healthy' or 'unhealthy', not 'ready'",
+            "HealthCheck.on_unimplemented must be 'check', 'healthy' or 'unhealthy', not 'ready'",
         ),
         (
             RetryThrottle,
@@ -94,6 +94,13 @@ def test_a_number_out_of_bounds_names_option_value_and_bound(kind: Any, option: 
         (Failover, {"max_attempts": 2.5}, "Failover.max_attempts must be a whole number, not 2.5"),
         (Failover, {"max_attempts": True}, "Failover.max_attempts must be a whole number, not True"),
         (Failover, {"buffer_limit": -1}, "Failover.buffer_limit must be a number at least 0, not -1"),
+        (
+            Failover,
+            {"codes": "UNAVAILABLE"},
+            "Failover.codes must be a collection of status codes, not 'UNAVAILABLE': "
+            "a single string is no collection, write ['UNAVAILABLE']",
+        ),
+        (Failover, {"codes": 14}, "Failover.codes must be a collection of status codes, not 14"),
         (Failover, {"codes": ["OK"]}, "Failover.codes must hold names of gRPC status codes other than OK, not 'OK'"),
         (Failover, {"codes": [0]}, "Failover.codes must hold names of gRPC status codes other than OK, not 0"),
         (Failover, {"codes": [17]}, "Failover.codes must hold names of gRPC status codes other than OK, not 17"),
@@ -117,7 +124,8 @@ def test_a_number_out_of_bounds_names_option_value_and_bound(kind: Any, option: 
         (
             Failover,
             {"idempotent": "/shop.Cart/Get"},
-            "Failover.idempotent must be a bool, None or a collection of method names, not '/shop.Cart/Get'",
+            "Failover.idempotent must be a bool, None or a collection of method names, not '/shop.Cart/Get': "
+            "a single string is no collection, write ['/shop.Cart/Get']",
         ),
         (
             Failover,
@@ -160,7 +168,7 @@ def test_metadata_that_grpc_would_refuse_is_named(metadata: Any) -> None:
     with pytest.raises(ConfigError, match=r"HealthCheck\.metadata must be pairs of a .*name") as caught:
         HealthCheck(metadata=metadata)
 
-    assert str(caught.value).endswith(f", not {metadata!r}")
+    assert "t0ken" not in str(caught.value)
 
 
 def test_metadata_is_kept_as_pairs() -> None:
@@ -186,7 +194,7 @@ def test_a_config_error_is_a_value_error() -> None:
 
 def test_the_defaults_are_the_documented_ones() -> None:
     assert dataclasses.astuple(Backoff()) == (1.0, 1.6, 0.2, 120.0)
-    assert dataclasses.astuple(Heartbeat()) == (10.0, 3.0)
+    assert dataclasses.astuple(Heartbeat()) == (10.0, 3.0, True)
     assert HealthCheck() == HealthCheck(
         backoff=Backoff(),
         reconnect=Backoff(initial=0.2, maximum=1.0),
@@ -194,7 +202,8 @@ def test_the_defaults_are_the_documented_ones() -> None:
         first_response_timeout=10.0,
         min_restart_interval=0.1,
         heartbeat=Heartbeat(interval=10.0, timeout=3.0),
-        on_unimplemented="healthy",
+        watch=True,
+        on_unimplemented="check",
     )
     assert Failover() == Failover(
         max_attempts=3,

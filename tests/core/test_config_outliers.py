@@ -31,7 +31,12 @@ WRONG = [
     ),
     (Outliers, {"jitter": 1.5}, "Outliers.jitter must be a number at least 0 and at most 1, not 1.5"),
     (Outliers, {"codes": ["OK"]}, "Outliers.codes must hold names of gRPC status codes other than OK, not 'OK'"),
-    (Outliers, {"codes": "UNKNOWN"}, "Outliers.codes must be a collection of status codes, not 'UNKNOWN'"),
+    (
+        Outliers,
+        {"codes": "UNKNOWN"},
+        "Outliers.codes must be a collection of status codes, not 'UNKNOWN': "
+        "a single string is no collection, write ['UNKNOWN']",
+    ),
     (Outliers, {"codes": 2}, "Outliers.codes must be a collection of status codes, not 2"),
     (SuccessRate, {"stdev_factor": -1}, "SuccessRate.stdev_factor must be a number at least 0, not -1"),
     (SuccessRate, {"minimum_hosts": 0}, "SuccessRate.minimum_hosts must be a number at least 1, not 0"),

@@ -227,6 +227,28 @@ def test_hedges_start_one_after_another() -> None:
     assert plan.step(Woke(), T + 3 * DELAY) == []
 
 
+@pytest.mark.parametrize(("delay", "pause"), [(0, SECOND // 10), (SECOND // 10, SECOND // 10), (SECOND, SECOND)])
+def test_where_a_hedge_cannot_help_the_call_asks_again_later(delay: int, pause: int) -> None:
+    plan = make_plan(policy(hedging_delay=delay))
+    plan.begin(T)
+    plan.picked(4)
+
+    assert plan.step(Woke(may_hedge=False), T + delay) == [WakeAt(T + delay + pause)]
+    assert plan.step(Woke(), T + delay + pause)[0] == Start(2, subs(4), 1)
+
+
+def test_a_call_is_late_where_a_hedge_is_due() -> None:
+    plan = hedged()
+    plan.picked(4)
+
+    assert [plan.late_on(T + DELAY - 1), plan.late_on(T + DELAY)] == [None, 4]
+    plan.step(Woke(), T + DELAY)
+    plan.picked(5)
+    assert [plan.late_on(T + DELAY), plan.late_on(T + 2 * DELAY)] == [None, 5]
+    plan.step(failed(1, Code.OK), T + DELAY)
+    assert plan.late_on(T + 2 * DELAY) is None
+
+
 def test_the_first_ok_wins_and_the_others_are_cancelled() -> None:
     plan = hedged()
     plan.step(Woke(), T + DELAY)
@@ -300,6 +322,13 @@ def test_a_hedge_that_found_none_is_the_calls_own_once_it_is_alone() -> None:
     plan.step(Woke(), T + DELAY)
 
     assert play(plan, failed(1), Skipped(2), failed(3, Code.OK)) == [[], [Start(3, subs(1), 1)], [Finish(3)]]
+
+
+def test_a_hedge_that_found_none_leaves_the_attempts_that_follow_a_failure() -> None:
+    plan = hedged(3)
+    plan.step(Woke(), T + DELAY)
+
+    assert play(plan, Skipped(2), failed(1), failed(3)) == [[], [Start(3, subs(1), 1)], [Start(4, subs(1, 3), 2)]]
 
 
 # --- whatever happens ------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ class AliveMachine(RuleBasedStateMachine):
 
     @initialize(interval=st.sampled_from([0.5, 3.0, 10.0]), timeout=st.sampled_from([0.1, 1.0, 20.0]))
     def make(self, interval: float, timeout: float) -> None:
-        self.policy = Heartbeat(interval=interval, timeout=timeout)
+        self.policy = Heartbeat(interval=interval, timeout=timeout, ping=False)
         self.timers: Timers[TimerKey] = Timers()
         self.now = START
         self.machine = HeartbeatMachine(1, self.policy, Pace(), Streams(7).stream("heartbeat"))
@@ -343,6 +343,7 @@ class ResolutionMachine(RuleBasedStateMachine):
         self.failures = 0
         self.due: tuple[int, int] | None = None
         self.chosen: dict[frozenset[str], frozenset[str]] = {}
+        self.wanted: dict[str, Endpoint] = {}
 
     def turn(self) -> Turn:
         return Turn(self.now, self.timers)
@@ -352,11 +353,17 @@ class ResolutionMachine(RuleBasedStateMachine):
         endpoints = [Endpoint(address, weight=place + 1.0) for place, address in enumerate(addresses)]
         turn = self.turn()
         wanted = self.resolution.resolved(endpoints, turn)
-        self.failures, self.due = 0, None
+        had_failed, self.failures, self.due = bool(self.failures), 0, None
         firsts = {address: Endpoint(address, weight=addresses.index(address) + 1.0) for address in addresses}
 
         assert turn.effects == []
         assert self.resolution.error == ""
+        if not wanted:
+            # X10: nothing to do, since it is the list of before.
+            assert not had_failed
+            assert self.wanted.items() <= firsts.items()
+            return
+        self.wanted = dict(wanted)
         assert wanted.items() <= firsts.items()
         assert list(wanted) == [address for address in dict.fromkeys(addresses) if address in wanted]
         assert len(wanted) == min(len(firsts), self.size or len(firsts))
@@ -373,7 +380,7 @@ class ResolutionMachine(RuleBasedStateMachine):
             assert self.resolution.resolved([], turn) == {}
         else:
             self.resolution.failed("SERVFAIL", turn)
-        delay = min(120.0, 1.6**self.failures) * SECOND
+        delay = min(30.0 / 1.2, 1.6**self.failures) * SECOND  # with its jitter never above the interval
         self.due = (self.now + int(0.8 * delay) - 1, self.now + int(1.2 * delay) + 1)
         self.failures += 1
 

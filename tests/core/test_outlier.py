@@ -32,7 +32,7 @@ from healthlb.core.messages import (
     Resolved,
     Tick,
 )
-from healthlb.core.outlier_rules import Tally
+from healthlb.core.outlier_rules import Others, Tally
 from healthlb.core.pickers import ANY_CALL, CallInfo
 from healthlb.core.pickers.round_robin import RoundRobin
 from healthlb.core.probing import with_probes
@@ -76,18 +76,36 @@ def test_latency_is_relative_to_the_median_and_above_the_floor() -> None:
 
 
 def test_a_row_is_judged_by_what_the_others_do() -> None:
-    assert rules.is_no_chance(5, Tally(0, 0, 0), of_late=False)
-    assert not rules.is_no_chance(5, Tally(0, 0, 0), of_late=True)
-    assert rules.is_no_chance(5, Tally(0, 100, 25), of_late=True)
-    assert not rules.is_no_chance(5, Tally(0, 100, 30), of_late=False)
-    assert not rules.is_no_chance(500, Tally(0, 100, 100), of_late=False)
+    assert rules.is_no_chance(5, Others(0, 0, 0, 0), of_late=False)
+    assert not rules.is_no_chance(5, Others(0, 0, 0, 0), of_late=True)
+    assert rules.is_no_chance(5, Others(100, 25, 2, 1), of_late=True)
+    assert not rules.is_no_chance(5, Others(100, 30, 2, 1), of_late=False)
+    assert not rules.is_no_chance(500, Others(100, 100, 0, 2), of_late=False)
 
 
-def test_late_calls_count_for_nobody_where_most_are_late() -> None:
-    late = [Tally(1, 10, 9, 8), Tally(2, 10, 4, 4)]
+def test_late_calls_are_no_reason_where_most_others_are_late_too() -> None:
+    assert not rules.is_no_chance(50, Others(100, 3, 1, 2), of_late=True)
+    assert rules.is_no_chance(50, Others(100, 3, 1, 1), of_late=True)
+    assert rules.is_no_chance(50, Others(100, 3, 1, 2), of_late=False)
 
-    assert rules.without_lates(late) == [Tally(1, 10, 1), Tally(2, 10, 0)]
-    assert rules.without_lates(late[1:]) == late[1:]
+
+def test_two_late_calls_or_two_in_a_hundred_are_in_time() -> None:
+    assert rules.is_in_time(2, 2)
+    assert not rules.is_in_time(3, 3)
+    assert rules.is_in_time(150, 3)
+    assert not rules.is_in_time(149, 3)
+
+
+def test_half_a_second_without_an_answer_is_silence() -> None:
+    assert [rules.is_silence(SECOND // 2 - 1), rules.is_silence(SECOND // 2)] == [False, True]
+
+
+def test_late_calls_count_for_one_that_is_mostly_late_where_most_others_are_in_time() -> None:
+    mostly, partly, well = Tally(1, 10, 9, 8), Tally(2, 10, 4, 4), Tally(3, 10, 0)
+
+    assert rules.without_lates([mostly, well]) == [mostly, well]
+    assert rules.without_lates([mostly, partly, well]) == [mostly, Tally(2, 10, 0), well]
+    assert rules.without_lates([mostly, partly]) == [Tally(1, 10, 1), Tally(2, 10, 0)]
 
 
 def test_the_cap_is_rounded_up_and_leaves_one() -> None:
@@ -305,7 +323,7 @@ def test_words_of_a_straggler_are_no_probe() -> None:
         bad.load.start()
         bad.load.fail(Verdict.STRIKE)
         world.tell(CallFailed(bad.id, bad.generation, Code.UNKNOWN))
-    world.run(31.0)
+    world.run(30.5)
     bad.load.fail(Verdict.STRIKE)
     world.tell(CallFailed(bad.id, bad.generation, Code.UNKNOWN))
     world.tell(world.ended.pop())

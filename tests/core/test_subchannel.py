@@ -114,4 +114,4 @@ def test_the_reason_of_an_ended_watch_outlives_news_of_the_connection_for_calls(
     balancer.handle(CallFailed(1, 1, Code.UNAVAILABLE, is_refused=True), 20 * SECOND)
     balancer.handle(DataReady(1, 2), 20 * SECOND)
 
-    assert view(balancer).reason == "health watch ended with UNAVAILABLE: bye"
+    assert view(balancer).reason == "SERVING, and watched again: health watch ended with UNAVAILABLE: bye"

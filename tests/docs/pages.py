@@ -7,6 +7,7 @@ Comments in a page steer how its blocks are tested. None of them shows when the 
 - `<!-- file: NAME -->` before a block: it becomes this file instead of running here.
 - `<!-- append: NAME -->` before a block: it is added to the end of this file.
 - `<!-- session -->` before a console block: what stands after each `$` is typed, and must print what follows it.
+- `<!-- start -->` before a shell block: each line is a command that runs until `stage.stop()` ends it.
 - `<!-- syntax only: REASON -->` before a Python block: it is compiled, not run.
 - `<!-- run: NAME -->` before a shell block: a command that CI extracts.
 """

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +20,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
+from tests.backends.addresses import Reservation, port_of
 from tests.docs import shop
 from tests.docs.pages import ROOT, Block, blocks
 
@@ -34,7 +38,9 @@ class Player(shop.Stage):
         self.printed = io.StringIO()
         self.names: dict[str, Any] = {"__name__": "__main__", "stage": self}
         self._processes: list[subprocess.Popen[str]] = []
-        self._ports: dict[str, str] = {}
+        self._started: list[subprocess.Popen[str]] = []
+        self._ports: dict[str, Reservation] = {}
+        self._local: dict[str, str] = {}
 
     def play(self, block: Block) -> None:
         """Run, write or compare one block."""
@@ -49,6 +55,8 @@ class Player(shop.Stage):
             Path(argument).write_text(f"{Path(argument).read_text()}\n{block.text}")
         elif kind == "session":
             self._session(block)
+        elif kind == "start":
+            self._started += [self._start(line) for line in block.text.splitlines()]
         elif block.language != "python":
             return
         elif kind == "syntax only":
@@ -62,15 +70,17 @@ class Player(shop.Stage):
 
     def port(self, shown: str) -> str:
         """Return the free port that stands for one that a page uses."""
+        if shown in self._local:
+            return self._local[shown]
         if shown not in self._ports:
-            self._ports[shown] = shop.free_port()
-        return self._ports[shown]
+            self._ports[shown] = Reservation(["127.0.0.1:0"])
+        return str(port_of(self._ports[shown].addresses[0]))
 
     def shown(self, text: str) -> str:
         """Return output with the addresses that the page uses."""
         text = super().shown(text)
-        for shown, port in self._ports.items():
-            text = re.sub(rf"\b{port}\b", shown, text)
+        for shown in (*self._ports, *self._local):
+            text = re.sub(rf"\b{self.port(shown)}\b", shown, text)
         return text
 
     def popen(self, *arguments: str) -> subprocess.Popen[str]:
@@ -90,6 +100,29 @@ class Player(shop.Stage):
         """Wait."""
         time.sleep(seconds)
 
+    def be_local(self) -> None:
+        """Let the servers stand for 127.0.0.1:50051 and so on, for pages that are followed on one machine."""
+        for number, server in enumerate(self.servers, 1):
+            self._local[f"5005{number}"] = server.address.rpartition(":")[2]
+            server.cart.served_by = f"127.0.0.1:5005{number}"
+
+    def wait_for_port(self, shown: str) -> None:
+        """Return as soon as somebody listens there."""
+
+        def is_open() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", int(self.port(shown)))) == 0
+
+        self.until(is_open)
+
+    def stop(self) -> str:
+        """End what was started with SIGTERM, as a supervisor does; return all that it said."""
+        for process in self._started:
+            process.terminate()
+        said = [process.communicate(timeout=30)[0] for process in self._started]
+        self._started = []
+        return "".join(said)
+
     def close(self) -> None:
         """Leave nothing behind."""
         for name in list(self.names):
@@ -97,17 +130,38 @@ class Player(shop.Stage):
                 "healthlb.sync.channel"
             ):
                 self.names[name].close()
-        for process in self._processes:
+        for process in self._started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with its workers
+        for process in (*self._processes, *self._started):
             process.kill()
             process.communicate()
+        for reservation in self._ports.values():
+            reservation.release()
         super().close()
+
+    def _start(self, command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["bash", "-c", f"exec {self._typed(command)}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=_environment(),
+            start_new_session=True,
+        )
+
+    def _typed(self, command: str) -> str:
+        return re.sub(r"\b8000\b", lambda found: self.port(found[0]), self.real(command))
 
     def _session(self, block: Block) -> None:
         """Type what stands after each "$" and compare what comes; `healthlb` is this source's."""
         for command, *shown in _commands(block.text):
-            typed = f'healthlb() {{ "{sys.executable}" -W error -m healthlb.cli "$@"; }}\n{command}'
-            played = subprocess.run(["bash", "-c", typed], stdout=subprocess.PIPE, text=True, timeout=100, check=False)
-            assert _pattern("\n".join(shown)).fullmatch(_plain(played.stdout)), (
+            healthlb = f'healthlb() {{ "{sys.executable}" -W error -m healthlb.cli "$@"; }}\n'
+            typed = ["bash", "-c", healthlb + self._typed(command)]
+            played = subprocess.run(
+                typed, stdout=subprocess.PIPE, text=True, timeout=100, check=False, env=_environment()
+            )
+            assert _pattern("\n".join(shown)).fullmatch(_plain(self.shown(played.stdout))), (
                 f"{block.page}:{block.line}: {command} printed\n{played.stdout}"
             )
 
@@ -118,6 +172,11 @@ class Player(shop.Stage):
         assert _pattern(block.text).fullmatch(_plain(printed)), (
             f"{block.page}:{block.line} shows\n{block.text}\nbut this was printed\n{printed}"
         )
+
+
+def _environment() -> dict[str, str]:
+    """The commands that a reader has installed, each of which prints its errors at once."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
 
 
 def _commands(text: str) -> list[list[str]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -17,6 +16,8 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from tests.backends.addresses import Reservation
 
 SERVICE = "shop.Cart"
 _COUNT = 3
@@ -93,13 +94,6 @@ shop_pb2_grpc.CartServicer = CartServicer
 shop_pb2_grpc.add_CartServicer_to_server = add_CartServicer_to_server
 
 
-def free_port() -> str:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 class Server:
     """One backend in this process, with grpcio's own health service.
 
@@ -111,7 +105,8 @@ class Server:
     def __init__(self, name: str) -> None:
         self.cart = CartServicer()
         self.cart.served_by = name
-        self.address = f"127.0.0.1:{free_port()}"
+        self._reservation = Reservation(["127.0.0.1:0"])
+        self.address = self._reservation.addresses[0]
         self.start()
 
     def start(self) -> None:
@@ -132,6 +127,11 @@ class Server:
     def stop(self) -> None:
         """Stop at once."""
         self._server.stop(None).wait()
+
+    def close(self) -> None:
+        """Stop, and let go of the address."""
+        self.stop()
+        self._reservation.release()
 
 
 class Stage:
@@ -166,4 +166,4 @@ class Stage:
         """Stop all servers."""
         for server in self.servers:
             with contextlib.suppress(Exception):
-                server.stop()
+                server.close()

@@ -226,7 +226,7 @@ def test_picture_of_the_demo_fetches_nothing() -> None:
 # --- commands --------------------------------------------------------------------------------------
 
 COMMANDS = {
-    "demo": "python3 -m venv .venv && .venv/bin/pip install -q -e '.[cli]' && .venv/bin/healthlb demo",
+    "demo": "python3 -m venv .venv && .venv/bin/pip install -q -e '.[cli,server]' && .venv/bin/healthlb demo",
     "tests": (
         "python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && "
         ".venv/bin/python -m pytest -n 2 --dist loadscope"

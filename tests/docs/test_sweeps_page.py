@@ -70,7 +70,9 @@ def test_keys_of_the_file_are_those_of_the_format(asked: dict[str, set[str]]) ->
 
 
 def test_keys_of_an_axis_are_those_of_the_format(asked: dict[str, set[str]]) -> None:
-    assert {key for cell in rows("key of an axis") for key in re.findall(r"\w+", cell)} == asked["axis[0]"] | asked["axis[1]"]
+    assert {key for cell in rows("key of an axis") for key in re.findall(r"\w+", cell)} == asked["axis[0]"] | asked[
+        "axis[1]"
+    ]
 
 
 def test_options_are_those_of_the_command() -> None:

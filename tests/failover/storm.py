@@ -38,6 +38,7 @@ class Made:
         code: how it ended.
         details: the text that it ended with.
         attempts: how many attempts the error tells of.
+        has_begun: whether initial metadata came, and with it the response had begun.
     """
 
     call_id: str
@@ -46,6 +47,7 @@ class Made:
     code: grpc.StatusCode
     details: str = ""
     attempts: int = 0
+    has_begun: bool = False
 
     @property
     def is_ok(self) -> bool:
@@ -54,8 +56,11 @@ class Made:
 
     @property
     def is_lost(self) -> bool:
-        """Whether it failed though another backend could have served it: not a stream that had begun to answer."""
-        return not self.is_ok and not (self.arity.endswith("stream") and self.responses)
+        """Whether it failed though another backend could have served it.
+
+        That is not one whose answer had begun: with a message of a stream, or with headers of its own (gRFC A6).
+        """
+        return not self.is_ok and not (self.responses if self.arity.endswith("stream") else self.has_begun)
 
     @property
     def is_whole(self) -> bool:
@@ -125,7 +130,8 @@ class Caller:
         else:
             attempts = len(getattr(error, "attempts", ()))
             details = error.details() or ""
-            self.made.append(Made(call_id, arity, tuple(responses), error.code(), details, attempts))
+            begun = bool(error.initial_metadata())
+            self.made.append(Made(call_id, arity, tuple(responses), error.code(), details, attempts, begun))
 
     def _run_sync(self) -> None:
         channel = self.client.channel

@@ -81,7 +81,7 @@ def test_the_error_is_the_last_attempts_and_tells_the_story(face: Face, fleet: F
 
     assert error.code() is UNAVAILABLE
     assert error.details() == "b2 is tired"
-    assert dict(error.trailing_metadata())["x-trailer"] == "b2"
+    assert dict(tuple(error.trailing_metadata()))["x-trailer"] == "b2"
     assert call.executions(*backends) == [1, 1, 1, 0]
     assert [attempt.address for attempt in error.attempts] == addresses(backends[:3])
     assert [attempt.details for attempt in error.attempts] == ["b0 is tired", "b1 is tired", "b2 is tired"]

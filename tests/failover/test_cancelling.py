@@ -75,7 +75,7 @@ def test_r8_it_ends_the_wait_between_attempts(face: Face, fleet: Fleet, arity: s
     with pytest.raises(Cancelled):
         outcome(ongoing, arity)
     assert ongoing.code() is grpc.StatusCode.CANCELLED
-    assert len(heard) == 1
+    eventually(lambda: len(heard) == 1)
     assert call.executions(*backends) == [1, 0]
 
 
@@ -122,8 +122,9 @@ def test_closing_the_channel_ends_the_wait_of_a_call_that_blocks(sync_face: Face
     assert len(errors[0].attempts) == 1
 
 
-def test_a_call_that_is_dropped_is_not_tried_again(face: Face, fleet: Fleet) -> None:
-    """grpcio cancels it, but for a unary one of aio, which it carries on to its end."""
+def test_a_future_that_is_dropped_is_not_tried_again(sync_face: Face, fleet: Fleet) -> None:
+    """grpcio cancels it."""
+    face = sync_face
     backends = fleet.lend(2)
     backends[0].behave(sleep=0.5, fail="UNAVAILABLE")
     client = ready(face, backends)
@@ -137,7 +138,22 @@ def test_a_call_that_is_dropped_is_not_tried_again(face: Face, fleet: Fleet) -> 
     assert call.executions(*backends) == [1, 0]
 
 
-def test_a_call_that_is_dropped_between_attempts(face: Face, fleet: Fleet) -> None:
+def test_an_aio_call_that_is_dropped_is_made_to_its_end(aio_face: Face, fleet: Fleet) -> None:
+    """grpc.aio carries it on, and so its attempts are."""
+    backends = fleet.lend(2)
+    backends[0].behave(sleep=0.5, fail="UNAVAILABLE")
+    client = ready(aio_face, backends)
+    call = Call(client)
+    ongoing = call.begin()
+    eventually(lambda: call.executions(*backends) == [1, 0])
+    ongoing.drop()
+
+    eventually(lambda: call.executions(*backends) == [1, 1])
+    comes_to_rest(client)
+
+
+def test_a_future_that_is_dropped_between_attempts(sync_face: Face, fleet: Fleet) -> None:
+    face = sync_face
     backends = fleet.lend(2)
     backends[0].behave(fail="UNAVAILABLE")
     client = ready(face, backends, Failover(idempotent=True, backoff=Backoff(initial=0.5, jitter=0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from collections.abc import Iterator
 
@@ -39,6 +40,15 @@ def silent() -> Iterator[str]:
     """Return an address that takes connections and never says a word: a channel to it stays CONNECTING."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collections_are_quick() -> Iterator[None]:
+    """Have the garbage collector look at what a module's own tests make, and at nothing older."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,10 @@ _LONGEST = 60.0
 _HARMLESS = re.compile(r"Executing <|.*Other threads are currently calling into gRPC, skipping fork\(\) handlers")
 
 
+class TimeLimitReached(AssertionError):
+    """A script was ended by its time limit."""
+
+
 class Nursery:
     """Runs scripts in new processes, in Python's development mode and with warnings as errors."""
 
@@ -47,6 +51,8 @@ class Nursery:
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
+        if answer["status"] is None:
+            raise TimeLimitReached(answer["errors"])
         noise = [line for line in answer["errors"].splitlines() if not _HARMLESS.match(line)]
 
         assert (answer["status"], noise) == (0, []), answer["errors"]

@@ -53,7 +53,7 @@ def test_invalid_metadata_before_there_is_a_subchannel(form: str, silent: str) -
         error = failure(forms[form])
 
         assert error.code() is grpc.StatusCode.INTERNAL
-        assert error.details().startswith("metadata was invalid: ")
+        assert error.details() == "Invalid metadata"
 
 
 @pytest.mark.parametrize("metadata", [((b"key", b"value"),), (("key-bin", b"\xff"),), (), None])

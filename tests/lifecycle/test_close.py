@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 import healthlb
+from healthlb.sync.intake import Taken
 from tests.backends import Backend
 from tests.backends.clients import failure
 from tests.lifecycle.support import PATIENCE, UNARY, eventually
@@ -252,6 +253,22 @@ class ClosingResolver:
 def test_close_from_a_resolver(targets: list[str]) -> None:
     resolver = ClosingResolver(targets[0])
     resolver.channel = channel = healthlb.HealthAwareChannel(resolver, "svc")
+    error = failure(lambda: call(channel))
+
+    assert error.code() is grpc.StatusCode.CANCELLED
+
+
+def test_close_before_the_first_call_waits(targets: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call that starts the channel was made before the close, however late its thread comes to wait."""
+    resolver = ClosingResolver(targets[0])
+    resolver.channel = channel = healthlb.HealthAwareChannel(resolver, "svc")
+    check = Taken.check_metadata
+
+    def check_late(taken: Taken) -> None:
+        eventually(lambda: channel.state() is grpc.ChannelConnectivity.SHUTDOWN)
+        check(taken)
+
+    monkeypatch.setattr(Taken, "check_metadata", check_late)
     error = failure(lambda: call(channel))
 
     assert error.code() is grpc.StatusCode.CANCELLED

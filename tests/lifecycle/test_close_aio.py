@@ -11,10 +11,11 @@ import pytest
 
 import healthlb.aio
 from tests.backends import Backend
+from tests.backends.clients import tasks_of
 from tests.lifecycle.support import PATIENCE, UNARY, eventually_async
 
 SLOW = (("x-sleep", "60"),)
-CLOSED = "Cannot invoke RPC on closed channel!"
+CLOSED = "Channel is closed."
 
 
 async def code_of(call: Any) -> grpc.StatusCode:
@@ -130,16 +131,35 @@ async def test_close_that_is_cancelled_closes_all_the_same(backends: list[Backen
     await eventually_async(lambda: not any(backend.stats().watches_open for backend in backends))
 
 
-async def test_a_second_close_ends_the_grace_of_the_first(targets: list[str]) -> None:
-    channel = healthlb.aio.HealthAwareChannel(targets, "svc")
-    await channel.wait_until_ready(PATIENCE)
-    call = channel.unary_unary(UNARY)(b"", metadata=SLOW)
-    first = asyncio.ensure_future(channel.close(60))
-    await asyncio.sleep(0)
-    await channel.close()
-    await asyncio.wait_for(first, PATIENCE)
+@pytest.mark.parametrize("grace", [None, 0, 0.1, 60])
+async def test_a_second_close_leaves_calls_the_grace_of_the_first(grace: float | None, targets: list[str]) -> None:
+    """As with grpcio, beside it: a shutdown with grace in a task, inside `async with`."""
+    for channel in (grpc.aio.insecure_channel(targets[0]), healthlb.aio.HealthAwareChannel(targets, "svc")):
+        await channel.channel_ready()
+        call = channel.unary_unary(UNARY)(b"", metadata=(("x-sleep", "0.5"),))
+        await asyncio.sleep(0)
+        first = asyncio.ensure_future(channel.close(PATIENCE))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(channel.close(grace), PATIENCE)
 
-    assert await asyncio.wait_for(code_of(call), PATIENCE) is grpc.StatusCode.CANCELLED
+        assert not first.done()
+        assert await code_of(call) is grpc.StatusCode.OK
+        await first
+
+
+async def test_a_close_that_is_cancelled_leaves_calls_to_their_end(targets: list[str]) -> None:
+    """As with grpcio, beside it. Ours can be closed for good afterwards."""
+    for channel in (grpc.aio.insecure_channel(targets[0]), healthlb.aio.HealthAwareChannel(targets, "svc")):
+        await channel.channel_ready()
+        call = channel.unary_unary(UNARY)(b"", metadata=(("x-sleep", "0.5"),))
+        await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(channel.close(60), 0.1)
+
+        with pytest.raises(grpc.aio.UsageError):
+            channel.unary_unary(UNARY)(b"")
+        assert await code_of(call) is grpc.StatusCode.OK
+        await channel.close()
 
 
 async def test_negative_grace_is_refused_as_by_grpcio(targets: list[str]) -> None:
@@ -238,7 +258,7 @@ async def test_calls_that_start_while_closing(targets: list[str]) -> None:
 
 
 async def test_a_server_sees_no_more_of_a_closed_channel(backends: list[Backend], targets: list[str]) -> None:
-    before = asyncio.all_tasks()
+    before = tasks_of()
     async with healthlb.aio.HealthAwareChannel(targets, "svc") as channel:
         await channel.wait_until_ready(PATIENCE, min_ready=2)
         calls = [channel.unary_unary(UNARY)(b"", metadata=SLOW) for _ in range(4)]
@@ -246,5 +266,5 @@ async def test_a_server_sees_no_more_of_a_closed_channel(backends: list[Backend]
 
     await eventually_async(lambda: not any(backend.stats().watches_open for backend in backends))
     await eventually_async(lambda: not any(backend.stats().in_flight for backend in backends))
-    await eventually_async(lambda: asyncio.all_tasks() == before)
+    await eventually_async(lambda: tasks_of() == before)
     assert all(call.done() for call in calls)

@@ -47,7 +47,16 @@ SYNC_ENDS = {
     "    for other in many: other.unary_unary('/test.Echo/Unary')(b'')",
     "exception": "unary(b''); sys.exit(0)",
     "closed at exit": "import atexit; atexit.register(channel.close); unary(b'')",
-    "used at exit": "import atexit; atexit.register(lambda: unary(b''))",
+    "used before and at exit": "import atexit; atexit.register(lambda: unary(b'')); unary(b'')",
+    "first used at exit": """
+    import atexit
+    @atexit.register
+    def use():
+        try:
+            unary(b"")
+        except healthlb.ChannelUnusable as error:
+            assert sys.version_info[:2] == (3, 12) and "use the channel before" in str(error), error
+    """,
 }
 AIO_ENDS = {
     "unused": "",
@@ -105,6 +114,16 @@ AIO_ENDS = {
     loop.close()
     del channel, unary, main, call
     gc.collect()
+    """,
+    "first used at exit": """
+    import atexit
+    async def main():
+        try:
+            async with channel:
+                await unary(b"")
+        except healthlb.ChannelUnusable as error:
+            assert sys.version_info[:2] == (3, 12) and "use the channel before" in str(error), error
+    atexit.register(lambda: asyncio.run(main()))
     """,
     "loop in a thread": """
     import threading

@@ -17,6 +17,7 @@ import pytest
 
 import healthlb.aio
 from tests.backends import Backend
+from tests.backends.clients import tasks_of
 from tests.lifecycle.support import PATIENCE, UNARY, Nursery, eventually, eventually_async
 
 OTHER_LOOP = "bound to the event loop of its first use"
@@ -172,7 +173,7 @@ async def test_first_use_from_many_tasks_makes_one_control_plane(backends: list[
 async def test_a_collected_channel_leaves_no_task(
     how: str, is_cyclic: bool, backends: list[Backend], targets: list[str], silent: str
 ) -> None:
-    before = asyncio.all_tasks()
+    before = tasks_of()
     channel = healthlb.aio.HealthAwareChannel([silent] if how == "connecting" else targets, "svc")
     if how == "connecting":
         channel.get_state(try_to_connect=True)
@@ -188,17 +189,17 @@ async def test_a_collected_channel_leaves_no_task(
     gc.collect()
 
     await eventually_async(lambda: gone() is None)
-    await eventually_async(lambda: asyncio.all_tasks() == before)
+    await eventually_async(lambda: tasks_of() == before)
     await eventually_async(lambda: not any(backend.stats().watches_open for backend in backends))
 
 
 async def test_a_channel_that_another_thread_collects(backends: list[Backend], targets: list[str]) -> None:
-    before = asyncio.all_tasks()
+    before = tasks_of()
     channels = [healthlb.aio.HealthAwareChannel(targets, "svc")]
     await channels[0].wait_until_ready(PATIENCE)
     in_thread(channels.clear)
 
-    await eventually_async(lambda: asyncio.all_tasks() == before)
+    await eventually_async(lambda: tasks_of() == before)
     await eventually_async(lambda: not any(backend.stats().watches_open for backend in backends))
 
 
@@ -272,3 +273,26 @@ def test_import_starts_no_loop() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
 
     assert done.stdout == "1\n"
+
+
+@pytest.mark.parametrize("arity", ["stream_unary", "stream_stream"])
+async def test_a_call_that_was_over_before_it_began_keeps_nobody_waiting(targets: list[str], arity: str) -> None:
+    """grpcio's interceptors do that with eager tasks to a call whose requests are written (1.85.3)."""
+    async with healthlb.aio.HealthAwareChannel(targets, "svc") as channel:
+        call = getattr(channel, arity)("/test.Echo/Any")(None)
+        call._cython_call.cancel("before it began")
+
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(call.wait_for_connection(), PATIENCE)
+
+
+if sys.version_info >= (3, 12):
+
+    async def test_a_stream_that_ends_while_it_is_made(targets: list[str]) -> None:
+        """With eager tasks a call begins, and this one ends, before grpcio has put it together."""
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        async with healthlb.aio.HealthAwareChannel(targets, "svc") as channel:
+            call = channel.stream_stream("/test.Echo/Bidi")(iter(()), metadata=[("new\nline", "v")])
+
+            with pytest.raises(grpc.aio.AioRpcError, match="metadata"):
+                await asyncio.wait_for(anext(aiter(call)), PATIENCE)

@@ -146,7 +146,8 @@ def test_done_callback_that_raises(targets: list[str], caplog: pytest.LogCapture
             assert future.result(PATIENCE) in (b"b0", b"b1")
         eventually(lambda: len(done) == 20)
 
-    assert len([text for text in errors(caplog) if "broken callback" in text]) == 20
+    told = [record for record in caplog.records if record.name == "grpc._channel"]
+    assert len([record for record in told if "broken callback" in record.getMessage()]) == 20
 
 
 async def test_aio_done_callback_that_raises(targets: list[str], caplog: pytest.LogCaptureFixture) -> None:
@@ -246,11 +247,15 @@ class FirstPicker:
         return self._ready[0] if self._ready else None
 
 
-def test_factory_that_always_raises(targets: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    with healthlb.HealthAwareChannel(targets, "svc", picker=lambda: BrokenFactory(0)) as channel:
-        error = failure(lambda: channel.unary_unary(UNARY)(b"", timeout=1.0))  # type: ignore[misc]
+NEVER_BUILT = "the picker BrokenFactory could not be built: ValueError: broken factory"
 
-        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+def test_u1_factory_that_always_raises(targets: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    with healthlb.HealthAwareChannel(targets, "svc", picker=lambda: BrokenFactory(0)) as channel:
+        for wait_for_ready in (False, True):
+            error = failure(lambda: channel.unary_unary(UNARY)(b"", wait_for_ready=wait_for_ready))  # type: ignore[misc]  # noqa: B023
+
+            assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, NEVER_BUILT)
         assert any("broken factory" in text for text in errors(caplog))
 
 
@@ -271,10 +276,47 @@ def test_factory_that_raises_later_keeps_the_last_picker(
 async def test_aio_factory_that_always_raises(targets: list[str], caplog: pytest.LogCaptureFixture) -> None:
     async with healthlb.aio.HealthAwareChannel(targets, "svc", picker=lambda: BrokenFactory(0)) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary(UNARY)(b"", timeout=1.0)
+            await channel.unary_unary(UNARY)(b"")
 
-        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.INTERNAL, NEVER_BUILT)
         assert any("broken factory" in text for text in errors(caplog))
+
+
+def test_c19_factory_that_raises_after_a_removal_parks_no_call(
+    backends: list[Backend], targets: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    resolver = GivenResolver()
+    with healthlb.HealthAwareChannel(resolver, "svc", picker=lambda: BrokenFactory(1)) as channel:
+        unary: Any = channel.unary_unary(UNARY)
+        channel.subscribe(lambda state: None, try_to_connect=True)
+        eventually(lambda: resolver.update is not None)
+        resolver.give(targets[:1])
+        assert unary(b"", timeout=PATIENCE) == b"b0"
+        resolver.give(targets[1:])
+        eventually(lambda: [sub.state for sub in channel.subchannels() if sub.address == targets[1]] == [READY])
+        eventually(lambda: len(channel.subchannels()) == 1)
+
+        assert {unary(b"", timeout=PATIENCE) for _ in range(10)} == {b"b1"}
+        warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert len([record for record in warnings if "BrokenFactory" in record.getMessage()]) == 1
+
+
+class GivenResolver:
+    """Hands over what it is given, from whatever thread that is."""
+
+    def __init__(self) -> None:
+        """Know nobody who listens."""
+        self.update: Callable[[Any], None] | None = None
+
+    async def resolve(self, update: Callable[[Any], None]) -> None:
+        """Wait for `give`."""
+        self.update = update
+        await asyncio.Event().wait()
+
+    def give(self, addresses: Sequence[str]) -> None:
+        """Hand these over."""
+        assert self.update is not None
+        self.update([healthlb.Endpoint(address) for address in addresses])
 
 
 class RememberingFactory:
@@ -301,7 +343,8 @@ def test_pick_of_what_was_removed(backends: list[Backend], targets: list[str]) -
         assert unary(b"", timeout=PATIENCE) == b"b0"
         backends[0].restart()
         channel.wait_until_ready(PATIENCE)
-        eventually(lambda: failure(lambda: unary(b"", timeout=0.2)).code() is grpc.StatusCode.DEADLINE_EXCEEDED)
+
+        assert unary(b"", timeout=PATIENCE, wait_for_ready=True) == b"b0"
 
 
 class RaisingPicker:
@@ -320,14 +363,16 @@ def test_h37_pick_that_raises(targets: list[str]) -> None:
     """The caller hears of it; a call that waits ends with it."""
     with healthlb.HealthAwareChannel(targets, "svc", picker=RaisingPicker) as channel:
         unary: Any = channel.unary_unary(UNARY)
-        with pytest.raises(LookupError, match="broken picker"):
-            for _ in range(1000):
-                unary(b"", timeout=PATIENCE)
+        for _ in range(100):
+            error = failure(lambda: unary(b"", timeout=PATIENCE))
+
+            assert error.code() is grpc.StatusCode.INTERNAL
+            assert error.details() == "the picker RaisingPicker raised LookupError: broken picker"
 
 
 async def test_aio_pick_that_raises(targets: list[str]) -> None:
     async with healthlb.aio.HealthAwareChannel(targets, "svc", picker=RaisingPicker) as channel:
-        with pytest.raises((LookupError, grpc.aio.AioRpcError), match="broken picker"):
+        with pytest.raises(grpc.aio.AioRpcError, match="the picker RaisingPicker raised LookupError: broken picker"):
             await asyncio.wait_for(channel.unary_unary(UNARY)(b""), PATIENCE)
 
 

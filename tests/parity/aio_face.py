@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 import healthlb.aio
-from tests.backends.clients import PATIENCE, eventually
+from tests.backends.clients import PATIENCE, eventually, tasks_of
 from tests.parity.face import METHODS, Asked, Cancelled, Client, Face, Facts, Ongoing
 
 _LAST_WORDS = 0.05  # Seconds.
@@ -37,7 +37,7 @@ class Loop:
 
     def tasks(self) -> list[asyncio.Task[Any]]:
         """Return what runs on it now."""
-        return [task for task in asyncio.all_tasks(self.loop) if not task.done()]
+        return [task for task in tasks_of(self.loop) if not task.done()]
 
     def close(self) -> None:
         """End the thread; nothing may be left to run."""
@@ -102,7 +102,7 @@ class AioOngoing(Ongoing):
 
     def trailing(self) -> dict[str, str]:
         """See `Ongoing`."""
-        return dict(self._wait(lambda: self._call.trailing_metadata()))
+        return dict(tuple(self._wait(lambda: self._call.trailing_metadata())))
 
     def drop(self) -> None:
         """See `Ongoing`."""

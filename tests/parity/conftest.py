@@ -31,7 +31,7 @@ def _loops_are_well(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 def _is_grpcios(record: logging.LogRecord) -> bool:
-    error = None if record.exc_info is None else record.exc_info[1]
+    error = record.exc_info[1] if record.exc_info else None
     # Its poller closes its own socket while a loop is about to read from it; and as it is one for all loops, it reads in
     # this one what was for that of a test before, which is closed (seen on 1.85.1).
     is_late = "PollerCompletionQueue._handle_events" in record.getMessage() and str(error) == "Event loop is closed"

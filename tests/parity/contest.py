@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import healthlb
+from tests.backends.clients import eventually
 from tests.parity.face import Client, Face
 from tests.parity.load import Load
 
@@ -37,9 +38,9 @@ class Contest:
         return [self.clients[name] for name in FACES]
 
     def wait_for(self, count: int) -> None:
-        """Return once each has made `count` more calls."""
-        for load in self.loads.values():
-            load.wait_for(count)
+        """Return once each has made `count` more calls, all at the same time."""
+        for is_over in [load.after(count) for load in self.loads.values()]:
+            eventually(is_over)
 
     def wait_for_answers_of(self, backend: str) -> None:
         """Return once each has had a call answered by it from now on."""

@@ -72,8 +72,12 @@ class Load:
 
     def wait_for(self, count: int) -> None:
         """Return once `count` more calls than now have ended, and all that were begun before now."""
+        eventually(self.after(count))
+
+    def after(self, count: int) -> Callable[[], bool]:
+        """Return what tells whether that is so, which `wait_for` waits for."""
         wanted = max(len(self.outcomes) + count, self._begun)
-        eventually(lambda: len(self.outcomes) >= wanted)
+        return lambda: len(self.outcomes) >= wanted
 
     def wait_until(self, condition: Callable[[Outcome], bool]) -> Outcome:
         """Return the first call that ends from now on and that the condition holds for."""

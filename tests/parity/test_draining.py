@@ -139,6 +139,40 @@ def test_h40_p31_an_empty_list_keeps_the_last_good_one(face: Face, fleet: Fleet)
     assert goes_on(call, "b0")
 
 
+def test_answers_that_rotate_cost_no_connection(face: Face, fleet: Fleet) -> None:
+    backends = fleet.lend(4)
+    first, second = addresses(backends[:2]), addresses(backends[2:])
+    listed = Listed(first)
+    listed.keep = 60.0  # type: ignore[attr-defined]
+    client = face.ready(listed, min_ready=2)
+    call = open_stream(client, backends[0])
+    picks = client.subchannel(backends[0].address).picks
+    for answer in (second, first, second):
+        listed.set(answer)
+        eventually(lambda answer=answer: [one.address for one in client.subchannels()][:2] == answer)
+        client.wait_until_ready(4)
+    answers = Counter(client.call() for _ in range(40))
+    backends[1].set("NOT_SERVING", "svc")
+    eventually(lambda: len(client.subchannels()) == 3)
+
+    assert answers == Counter(b0=10, b1=10, b2=10, b3=10)
+    assert client.subchannel(backends[0].address).picks >= picks
+    assert [fact.address for fact in client.facts.of(Addition)] == addresses(backends)
+    becomes(lambda: [fact.address for fact in client.facts.of(Removal)], [backends[1].address])
+    assert goes_on(call, "b0")
+
+
+def test_a_resolver_that_fails_is_asked_within_its_interval(face: Face, fleet: Fleet) -> None:
+    (backend,) = fleet.lend()
+    listed = Listed([backend.address], failures=9)
+    listed.interval = 0.1  # type: ignore[attr-defined]
+    client = face.open(listed)
+
+    # Waits that grow without this bound come to more than a minute.
+    client.wait_until_ready()
+    assert len(client.facts.of(ResolutionFailure)) == 9
+
+
 def test_h28_goaway_ends_the_watch_and_leaves_an_open_stream(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(2)
     client = face.ready(addresses(backends))

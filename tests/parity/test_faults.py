@@ -10,10 +10,9 @@ from collections.abc import Mapping
 import grpc
 
 from tests.backends import Backend
-from tests.parity.contest import FACES, contest
+from tests.parity.contest import FACES, Contest, contest
 from tests.parity.face import Face
 from tests.parity.fleet import Fleet, addresses
-from tests.parity.load import Load
 from tests.parity.tally import Tally
 
 RATE = 40
@@ -61,13 +60,12 @@ def test_graceful_stops_cost_no_more_than_native(faces: tuple[Face, Face], fleet
     assert {text for one in told for texts in one.values() for text in texts} <= {"CANCELLED: CANCELLED"}
 
 
-def flip(backend: Backend, loads: dict[str, Load]) -> dict[str, float]:
+def flip(backend: Backend, run: Contest) -> dict[str, float]:
     """Turn a backend unhealthy; return how long after that each began its last call to it."""
     flipped_at = time.monotonic()
     backend.set("NOT_SERVING", "svc")
-    for load in loads.values():
-        load.wait_for(20)
-    return {name: max(0.0, load.last_to(backend.name) - flipped_at) for name, load in loads.items()}
+    run.wait_for(20)
+    return {name: max(0.0, load.last_to(backend.name) - flipped_at) for name, load in run.loads.items()}
 
 
 def test_h26_a_flip_stops_calls_as_soon_as_native_does(
@@ -77,7 +75,7 @@ def test_h26_a_flip_stops_calls_as_soon_as_native_does(
     late = []
     with contest(faces, addresses(backends), RATE) as run:
         for _ in range(5):
-            late.append(flip(backends[0], run.loads))
+            late.append(flip(backends[0], run))
             backends[0].set("SERVING", "svc")
             run.wait_for_answers_of("b0")
     medians = {name: round(statistics.median(one[name] for one in late), 4) for name in run.loads}

@@ -91,24 +91,26 @@ def test_p18_cancellation(client: Client, backend: Backend, arity: str) -> None:
 
 @ENDS
 def test_p18_dropped_before_it_was_read(face: Face, client: Client, backend: Backend, arity: str) -> None:
-    is_carried_on = face.name == "aio" and arity.endswith("unary")
-    begin_slow(client, backend, arity, sleep=0.5 if is_carried_on else 60).drop()
+    is_carried_on = face.name == "aio"
+    begin_slow(client, backend, arity, timeout=0.7 if is_carried_on else None).drop()
 
-    # grpc.aio makes calls with one response in a task, which goes on to the end whoever has lost interest.
-    assert has_ended(client, picks=1, successes=0, failures=0)
+    # grpc.aio carries a call on to its end, whoever has lost interest (1.85.3).
+    assert has_ended(client, picks=1, successes=0, failures=int(is_carried_on))
     eventually(lambda: backend.stats().in_flight == 0)
 
 
 @pytest.mark.parametrize("arity", ["unary_stream", "stream_stream"])
-def test_p18_dropped_midway(client: Client, backend: Backend, arity: str) -> None:
-    call = client.start(arity, requests=None, timeout=None, count=1000000, interval=0.01)
+def test_p18_dropped_midway(face: Face, client: Client, backend: Backend, arity: str) -> None:
+    is_carried_on = face.name == "aio"
+    timeout = 1.0 if is_carried_on else None
+    call = client.start(arity, requests=None, timeout=timeout, count=1000000, interval=0.01)
     if arity == "stream_stream":
         call.write(b"1")
     assert call.read() is not None
     assert in_flight(client) == 1
     call.drop()
 
-    assert has_ended(client, picks=1, successes=0, failures=0)
+    assert has_ended(client, picks=1, successes=0, failures=int(is_carried_on))
     eventually(lambda: backend.stats().in_flight == 0)
 
 
@@ -133,13 +135,14 @@ def test_p18_aio_a_loop_that_is_left(aio_face: AioFace, fleet: Fleet) -> None:
 
     async def take_one() -> bytes:
         stream = client.channel.unary_stream(METHODS["unary_stream"])
-        async for response in stream(b"", metadata=ENDLESS):
+        async for response in stream(b"", metadata=ENDLESS, timeout=1.0):
             return bytes(response)
         return b""
 
     assert client.run(take_one) == b"b0:0"
     client.run(gc.collect)
-    assert has_ended(client, picks=1, successes=0, failures=0)
+    # grpc.aio carries it on, unread, until its deadline (1.85.3).
+    assert has_ended(client, picks=1, successes=0, failures=1)
     eventually(lambda: backend.stats().in_flight == 0)
 
 
@@ -170,9 +173,11 @@ def test_p18_serialization_that_raises(
 ) -> None:
     # What is logged holds the frames, which hold the calls, which hold the channels.
     caplog.set_level(logging.CRITICAL, "grpc._common")
-    native = fate(face.native([backend.address]), arity, timeout=None, **{part: _refuse})
+    # grpc.aio carries on a stream that nobody reads any more (1.85.3).
+    timeout = 1.0 if face.name == "aio" else None
+    native = fate(face.native([backend.address]), arity, timeout=timeout, **{part: _refuse})
 
-    assert fate(client, arity, timeout=None, **{part: _refuse}) == native
+    assert fate(client, arity, timeout=timeout, **{part: _refuse}) == native
     eventually(lambda: in_flight(client) == 0)
     assert client.call() == "b0"
 
@@ -180,6 +185,7 @@ def test_p18_serialization_that_raises(
 BAD_METADATA = [(("Upper-Case", "v"),), (("no-value", None),), (("ctl", "\n"),), (("not a pair",),), 3]
 
 
+@pytest.mark.needs("grpcio", "1.83", reason="its streams with such metadata do not fail at once")
 @pytest.mark.parametrize("metadata", BAD_METADATA, ids=repr)
 def test_p18_metadata_that_is_none(face: Face, client: Client, backend: Backend, metadata: Any) -> None:
     plain = face.native([backend.address])
@@ -194,7 +200,7 @@ def test_p18_metadata_that_is_none(face: Face, client: Client, backend: Backend,
 def test_p18_aio_what_grpcio_refuses_to_send_is_counted_out_at_once(aio_face: AioFace, fleet: Fleet) -> None:
     client = aio_face.ready(addresses(fleet.lend()))
     call = client.start(metadata=BAD_METADATA[0])
-    with pytest.raises(Exception, match="execute_batch") as refused:
+    with pytest.raises(Exception, match=r"execute_batch|grpc_call_start_batch") as refused:
         call.result()
 
     # The error is held, and so are the frames that hold the call: nothing is left to the garbage collector.

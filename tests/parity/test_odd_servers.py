@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 import grpc
@@ -15,7 +16,7 @@ from healthlb.core.messages import HealthCheckingUnavailable
 from tests.backends import Backend
 from tests.backends.clients import eventually, failure
 from tests.parity.face import Client, Face, becomes
-from tests.parity.fleet import Fleet
+from tests.parity.fleet import Fleet, addresses
 from tests.parity.resolver import Listed
 
 IMPATIENT = HealthCheck(first_response_timeout=0.5)
@@ -134,6 +135,19 @@ def test_h18_p09_a_watch_that_answers_and_ends_is_not_restarted_in_a_loop(
     started = [backend.stats().watches_started - count for backend, count in zip(backends, before, strict=True)]
     # grpcio itself starts some 3,000 here.
     assert all(3 <= count < 15 for count in started), started
+
+
+def test_a_watch_that_ends_after_serving_fails_no_call(face: Face, fleet: Fleet) -> None:
+    backends = fleet.lend(3, kind="watch_error", options={"messages": 1})
+    before = [backend.stats().watches_started for backend in backends]
+    client = face.ready(addresses(backends), min_ready=3)
+    answers: Counter[str] = Counter()
+    while any(one.stats().watches_started < count + 4 for one, count in zip(backends, before, strict=True)):
+        answers[client.call()] += 1
+
+    assert all(client.facts.states(one.address)[-1] == ("READY", "SERVING") for one in backends)
+    assert client.states() == ["READY"] * 3
+    assert max(answers.values()) - min(answers.values()) <= 1
 
 
 def test_h17_h21_a_watch_that_fails_backs_off(faces: tuple[Face, Face], fleet: Fleet) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from healthlb import Outliers
+from healthlb import HealthCheck, Heartbeat, Outliers
 from healthlb.core.messages import Ejection, Return
 from tests.backends.clients import eventually
 from tests.parity.face import Client, Face
@@ -141,6 +141,23 @@ def test_only_one_of_many_at_once_is_the_probe(face: Face, fleet: Fleet) -> None
     answers = Counter(_answer(ongoing) for ongoing in calls)
 
     assert (executed(backends[0]) - before, answers["b0"]) == (1, 1)
+    eventually(lambda: client.states() == ["READY"] * 3)
+
+
+@pytest.mark.parametrize("is_hung", [False, True])
+def test_without_calls_nobody_stays_out(face: Face, fleet: Fleet, is_hung: bool) -> None:
+    backends = fleet.lend(3)
+    # With a ping, the heartbeat would find the hang before the calls do.
+    health = HealthCheck(heartbeat=Heartbeat(ping=False))
+    client = face.ready(addresses(backends), min_ready=3, outliers=SHORT, health=health)
+    if is_hung:
+        backends[0].pause()
+    else:
+        backends[0].behave(fail="INTERNAL")
+    eventually(lambda: bool(call(client, 3, timeout=0.2)) and len(client.facts.of(Ejection)) > 0)
+    backends[0].resume()
+
+    client.wait_until_ready(3)
     eventually(lambda: client.states() == ["READY"] * 3)
 
 

@@ -266,4 +266,14 @@ def test_a_factory_hears_of_all_endpoints_once(face: Face, fleet: Fleet) -> None
     client.wait_for_states("R", "R")
 
     assert [[endpoint.address for endpoint in endpoints] for endpoints in factory.lists] == [addresses(backends)]
-    assert threading.active_count() < 100
+
+
+def test_a_factory_that_hears_takes_no_thread_of_its_own(face: Face, fleet: Fleet) -> None:
+    """What was started before the second channel is for all channels of the process."""
+    targets = addresses(fleet.lend(2))
+    face.ready(targets, picker="round_robin").call()
+    before = set(threading.enumerate())
+    face.ready(targets, picker=Hearing).call()
+    started = {thread.name for thread in set(threading.enumerate()) - before}
+
+    assert started <= {"healthlb-callbacks"}, "one for a sync channel, whatever its picker"

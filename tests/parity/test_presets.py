@@ -22,6 +22,7 @@ from tests.parity.tally import Tally
 
 RATE = 200
 _ID = "resilient"
+_REFERENCE = "reference"
 
 
 class Stage:
@@ -34,9 +35,14 @@ class Stage:
         first = proxy.address if fault in _NETWORK else backends[0].address
         self.targets = [first, *addresses(backends[1:])]
 
-    def executions(self) -> int:
+    def executions(self, id: str) -> int:
         """How many calls all of them have begun."""
-        return sum(backend.executed_ids().get(_ID, 0) for backend in self.backends)
+        return sum(backend.executed_ids().get(id, 0) for backend in self.backends)
+
+    def share(self, load: Load, id: str, before: int) -> float:
+        """Return how many percent more calls were executed than made."""
+        calls = len(load.outcomes)
+        return round(100 * (self.executions(id) - before - calls) / calls, 1)
 
 
 @contextmanager
@@ -112,9 +118,11 @@ def test_no_idempotent_call_is_lost(face: Face, fleet: Fleet, tally: Tally, faul
     backends = fleet.lend(3)
     with ChaosProxy(backends[0].address) as proxy:
         stage = Stage(backends, proxy, fault)
-        before = stage.executions()
-        client = face.ready(stage.targets, **presets.resilient(idempotent=True))
-        with Load(client, RATE, timeout=2.0, id=_ID) as load:
+        befores = {id: stage.executions(id) for id in (_ID, _REFERENCE)}
+        client, spared = (
+            face.ready(targets, **presets.resilient(idempotent=True)) for targets in (stage.targets, stage.targets[1:])
+        )
+        with Load(client, RATE, timeout=2.0, id=_ID) as load, Load(spared, RATE / 4, timeout=2.0, id=_REFERENCE) as beside:
             load.wait_for(RATE)
             begun_at = time.monotonic()
             with FAULTS[fault](stage):  # type: ignore[attr-defined]
@@ -123,14 +131,15 @@ def test_no_idempotent_call_is_lost(face: Face, fleet: Fleet, tally: Tally, faul
         calls = len(load.outcomes)
         # Of those that were stuck, some reach the backend only now.
         eventually(lambda: backends[0].stats().in_flight == 0)
-        extra = stage.executions() - before - calls
+        share, share_beside = (stage.share(one, id, befores[id]) for one, id in ((load, _ID), (beside, _REFERENCE)))
         slowest = max(outcome.ended_at - outcome.began_at for outcome in load.outcomes if outcome.began_at > begun_at)
-    share = round(100 * extra / calls, 1)
     lost = len(load.failed())
-    tally.note(f"{fault}, {face.name}", {"calls": calls, "lost": lost, "more, %": share, "slowest, s": round(slowest, 2)})
+    figures = {"calls": calls, "lost": lost, "more, %": share, "more beside, %": share_beside}
+    tally.note(f"{fault}, {face.name}", {**figures, "slowest, s": round(slowest, 2)})
 
     assert load.failures() == {}
-    assert share <= 5.0
+    # On a busy machine healthy backends are late as well: a client that has only those, at the same time, shows how often.
+    assert share <= 5.0 + share_beside
 
 
 _NETWORK = ("blackhole", "RST", "refused")

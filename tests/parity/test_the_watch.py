@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent import futures
@@ -11,9 +12,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+import healthlb
+import healthlb.aio
 from healthlb import Backoff, HealthCheck
 from healthlb.control.options import subchannel_options
-from tests.backends.clients import eventually
+from tests.backends.clients import PATIENCE, eventually
 from tests.parity.face import Face
 from tests.parity.fleet import Fleet, addresses
 
@@ -58,11 +61,49 @@ def recorder() -> Iterator[Recorder]:
     made.close()
 
 
+@pytest.fixture(params=["sync", "aio"])
+def make_channel(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Return what makes a connected channel of either face, by its constructor alone; it is closed."""
+    opened: list[Any] = []
+    loop = asyncio.new_event_loop()
+
+    def make_sync(*arguments: Any, **options: Any) -> None:
+        opened.append(healthlb.HealthAwareChannel(*arguments, **options))
+        opened[-1].wait_until_ready(PATIENCE)
+
+    def make_aio(*arguments: Any, **options: Any) -> None:
+        opened.append(healthlb.aio.HealthAwareChannel(*arguments, **options))
+        loop.run_until_complete(opened[-1].wait_until_ready(PATIENCE))
+
+    yield make_sync if request.param == "sync" else make_aio
+    for channel in opened:
+        closed = channel.close()
+        if closed is not None:
+            loop.run_until_complete(closed)
+    loop.close()
+
+
 def test_h3_one_request_and_a_half_close(face: Face, recorder: Recorder) -> None:
     face.ready([recorder.address])
     ((requests, _),) = recorder.watches
 
     assert requests == [health_pb2.HealthCheckRequest(service="svc").SerializeToString()]
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [({}, "config"), ({"service": ""}, ""), ({"service": "svc"}, "svc")],
+    ids=["by default", "the whole server", "a name"],
+)
+def test_an_explicit_service_wins_over_the_service_config(
+    make_channel: Any, given: dict[str, str], asked: str, recorder: Recorder
+) -> None:
+    config = {"healthCheckConfig": {"serviceName": "config"}}
+    make_channel([recorder.address], service_config=config, **given)
+    eventually(lambda: bool(recorder.watches))
+    ((requests, _),) = recorder.watches
+
+    assert requests == [health_pb2.HealthCheckRequest(service=asked).SerializeToString()]
 
 
 def test_h5_no_retry_policy_stands_beneath_the_watch(face: Face, recorder: Recorder) -> None:

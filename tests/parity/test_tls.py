@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -11,7 +12,7 @@ from tests.backends import Backend
 from tests.backends.certs import Certificates, make_certificates
 from tests.backends.clients import eventually, failure
 from tests.dns_server import ScriptedServer
-from tests.parity.face import Face
+from tests.parity.face import METHODS, Face
 from tests.parity.fleet import Fleet, executed
 
 NAME = "backend.test"
@@ -115,6 +116,7 @@ def test_tls_mutual_without_a_certificate_is_refused(face: Face, fleet: Fleet, b
     assert executed(backend) == before
 
 
+@pytest.mark.needs("grpcio", "1.76", reason="its TLS errors name no certificate")
 def test_tls_a_wrong_ca_is_named_as_the_reason(
     face: Face, fleet: Fleet, by_address: Certificates, stranger: Certificates
 ) -> None:
@@ -161,3 +163,43 @@ def test_h7_tls_call_credentials_go_with_calls(face: Face, fleet: Fleet, by_addr
     # Bound to the channel, they go with the Watch too (A17, H7).
     assert ["authorization", "Bearer t0ken"] in seen["Unary"]
     assert ["authorization", "Bearer t0ken"] in seen["Watch"]
+
+
+class Broken(grpc.AuthMetadataPlugin):
+    """Call credentials that cannot be had."""
+
+    def __call__(self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
+        """Say so."""
+        callback((), RuntimeError("no token"))
+
+
+def test_tls_credentials_that_fail_are_nothing_against_a_backend(
+    face: Face, fleet: Fleet, by_address: Certificates
+) -> None:
+    backend = serve(fleet, by_address)
+    client = face.ready([backend.address], credentials=by_address.channel_credentials())
+    broken = grpc.metadata_call_credentials(Broken())
+
+    def refused() -> grpc.StatusCode:
+        made: Any = client.channel.unary_unary(METHODS["unary_unary"])
+        return failure(lambda: client.run(lambda: made(b"", credentials=broken, timeout=10))).code()
+
+    # Of a backend's own failures in a row, five take it out.
+    assert len({refused() for _ in range(8)}) == 1
+    status = client.subchannels()[0]
+    assert (status.failures, status.in_flight, status.state.name) == (0, 0, "READY")
+
+
+def test_tls_messages_above_the_clients_limit_are_nothing_against_a_backend(
+    face: Face, fleet: Fleet, by_address: Certificates
+) -> None:
+    backend = serve(fleet, by_address)
+    options = [("grpc.max_send_message_length", 100)]
+    client = face.ready([backend.address], credentials=by_address.channel_credentials(), options=options)
+    made: Any = client.channel.unary_unary(METHODS["unary_unary"])
+    too_large = grpc.StatusCode.RESOURCE_EXHAUSTED
+    for _ in range(8):
+        assert failure(lambda: client.run(lambda: made(b"x" * 200, timeout=10))).code() is too_large
+
+    status = client.subchannels()[0]
+    assert (status.failures, status.in_flight, status.state.name) == (0, 0, "READY")

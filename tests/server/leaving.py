@@ -1,4 +1,4 @@
-"""A server that leaves as a lame duck: `python -m tests.server.leaving sync|aio PORT DRAIN`.
+"""A server that leaves as a lame duck: `python -m tests.server.leaving sync|aio|hybrid PORT DRAIN`.
 
 It answers /test.Echo/Unary with its process id after 20 ms, says "ready", and on SIGTERM does what the documentation
 tells servers to do.
@@ -38,10 +38,12 @@ def wait_until_caught(pid: int) -> None:
 def main() -> None:
     """Serve until SIGTERM."""
     kind, port, drain = sys.argv[1], sys.argv[2], float(sys.argv[3])
-    if kind == "aio":
-        asyncio.run(_serve_aio(port, drain))
-    else:
+    if kind == "sync":
         _serve(port, drain)
+    else:
+        # A program that is being moved to asyncio may still have the sync servicer.
+        health = server_aio.HealthServicer() if kind == "aio" else HealthServicer()
+        asyncio.run(_serve_aio(health, port, drain))
 
 
 def _serve(port: str, drain: float) -> None:
@@ -59,12 +61,11 @@ def _serve(port: str, drain: float) -> None:
     print(serve_until_signal(server, health, drain=drain, grace=10).name, flush=True)
 
 
-async def _serve_aio(port: str, drain: float) -> None:
+async def _serve_aio(health: Any, port: str, drain: float) -> None:
     async def answer(request: bytes, context: Any) -> bytes:
         await asyncio.sleep(_WORK)
         return request
 
-    health = server_aio.HealthServicer()
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers((_handler(answer),))
     health.add_to_server(server)

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from typing import Any
@@ -24,26 +24,41 @@ PATIENCE = 15.0
 class Served:
     """A running server with a health service, to be called from any thread.
 
+    Args:
+        kind: "sync" and "blocking" are a `grpc.server`, "aio" a `grpc.aio.server`, "hybrid" one with a pool.
+        register: instead of the servicer's `add_to_server`: called with the servicer and the server.
+        interceptors: of the server.
+
     Attributes:
         servicer: ours (or whatever was given).
         address: where it listens.
-        pool: of the sync server.
+        pool: of the sync or hybrid server.
     """
 
     def __init__(
-        self, kind: str = "sync", workers: int = 32, servicer: Any = None, handlers: Sequence[Any] = (), **options: Any
+        self,
+        kind: str = "sync",
+        workers: int = 32,
+        servicer: Any = None,
+        handlers: Sequence[Any] = (),
+        register: Callable[[Any, Any], None] | None = None,
+        interceptors: Sequence[Any] = (),
+        **options: Any,
     ) -> None:
         self.kind = kind
         self._handlers = tuple(handlers)
+        self._interceptors = tuple(interceptors)
+        self._register = register or (lambda servicer, server: servicer.add_to_server(server))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        if kind == "aio":
+        self.pool = futures.ThreadPoolExecutor(workers)
+        if kind in ("aio", "hybrid"):
             self._thread.start()
             self.servicer = servicer or AioHealthServicer(**options)
+            self.server: Any = self._run(self._start_aio())
         else:
             self.servicer = servicer or HealthServicer(kind != "blocking", **options)
-        self.pool = futures.ThreadPoolExecutor(workers)
-        self.server: Any = self._run(self._start_aio()) if kind == "aio" else self._start()
+            self.server = self._start()
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.servicer, name)
@@ -77,7 +92,7 @@ class Served:
 
     def stop(self, grace: float | None = None) -> None:
         """Stop the server and wait until it has stopped."""
-        if self.kind == "aio":
+        if self._thread.is_alive():
             self._run(self.server.stop(grace))
         else:
             self.server.stop(grace).wait()
@@ -86,23 +101,25 @@ class Served:
         """Leave nothing behind."""
         self.stop()
         self.pool.shutdown(wait=False)
-        if self.kind == "aio":
+        if self._thread.is_alive():
+            self._run(self._loop.shutdown_default_executor())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
         self._loop.close()
 
     def _start(self) -> grpc.Server:
-        server = grpc.server(self.pool, options=[("grpc.so_reuseport", 0)])
+        server = grpc.server(self.pool, options=[("grpc.so_reuseport", 0)], interceptors=self._interceptors)
         server.add_generic_rpc_handlers(self._handlers)
-        self.servicer.add_to_server(server)
+        self._register(self.servicer, server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
         return server
 
     async def _start_aio(self) -> Any:
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        pool = self.pool if self.kind == "hybrid" else None
+        server = grpc.aio.server(pool, options=[("grpc.so_reuseport", 0)], interceptors=self._interceptors)
         server.add_generic_rpc_handlers(self._handlers)
-        self.servicer.add_to_server(server)
+        self._register(self.servicer, server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()
         return server

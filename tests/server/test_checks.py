@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from healthlb.errors import ConfigError
+from healthlb.server import Check
 from healthlb.server.checks import (
     HeartbeatCheck,
     Unhealthy,
@@ -30,6 +31,7 @@ from healthlb.server.checks import (
     memory,
     tcp_connect,
 )
+from tests.backends.addresses import Reservation, port_of
 from tests.backends.clients import eventually
 from tests.server.served import Served
 
@@ -108,7 +110,9 @@ def postgres(tmp_path: Path) -> Iterator[tuple[int, Callable[[], None]]]:
         pytest.skip("PostgreSQL (Debian's postgresql) is not installed")
     if os.getuid() == 0 and "postgres" not in {user.pw_name for user in pwd.getpwall()}:
         pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
-    port, data = free_port(), Path(f"/tmp/healthlb-postgres-{os.getpid()}-{free_port()}")
+    reservation = Reservation(["127.0.0.1:0"])
+    port = port_of(reservation.addresses[0])
+    data = Path(f"/tmp/healthlb-postgres-{os.getpid()}-{port}")
     data.mkdir()
     identity: dict[str, Any] = {}
     if os.getuid() == 0:
@@ -130,6 +134,7 @@ def postgres(tmp_path: Path) -> Iterator[tuple[int, Callable[[], None]]]:
     finally:
         process.kill()
         process.wait()
+        reservation.release()
         shutil.rmtree(data)
 
 
@@ -168,6 +173,7 @@ def test_another_grpc_service() -> None:
             check()
 
 
+@pytest.mark.needs("grpcio", "1.83", reason="it waits 20 s after a connection that was accepted and closed")
 def test_another_grpc_service_is_tried_again_soon() -> None:
     accepted = []
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -218,6 +224,10 @@ def test_heartbeat() -> None:
         check()
 
 
+async def _connect() -> None:
+    """Open a connection of a library that a check cannot use."""
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [
@@ -227,6 +237,21 @@ def test_heartbeat() -> None:
         (lambda: memory(2), "max_used must be"),
         (lambda: HeartbeatCheck(0), "within must be"),
         (lambda: grpc_service("x", timeout=0), "timeout must be"),
+        (lambda: database("x.db"), r"database\(lambda: sqlite3.connect\('x.db'\)\)"),
+        (lambda: database(sqlite3.connect(":memory:")), "source must be a function"),
+        (lambda: database(_connect), "source must be a function"),
+        (lambda: database(sqlite3.connect, None), "query must be a string"),  # type: ignore[arg-type]
+        (lambda: tcp_connect(None, 80), "host must be a string"),  # type: ignore[arg-type]
+        (lambda: http_get(None), "url must be a string"),  # type: ignore[arg-type]
+        (lambda: http_get("http://x", 200), "statuses must be a container"),  # type: ignore[arg-type]
+        (lambda: http_get("http://x", "200"), "statuses must be a container"),  # type: ignore[arg-type]
+        (lambda: http_get("http://x", headers=["a"]), "headers must be a mapping"),  # type: ignore[arg-type]
+        (lambda: http_get("http://x", client="httpx"), "client must be an httpx.Client"),
+        (lambda: disk_space(None), "path must be a string"),  # type: ignore[arg-type]
+        (lambda: grpc_service(7), "target must be an address"),  # type: ignore[arg-type]
+        (lambda: grpc_service("x", None), "service must be a string"),  # type: ignore[arg-type]
+        (lambda: Check(probe=lambda it: None), "without arguments"),
+        (lambda: Check(probe=disk_space), "without arguments"),
     ],
 )
 def test_bad_options_are_refused(make: Callable[[], object], text: str) -> None:

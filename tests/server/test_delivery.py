@@ -135,10 +135,11 @@ def test_an_announcement_that_fails_is_not_the_last(caplog: pytest.LogCaptureFix
     senders = Senders(fan_out)
     senders.announce("a")
     senders.announce("b")
-    senders.start()
+    senders.enter()
 
     eventually(lambda: heard == ["a", "b"])
     eventually(lambda: caplog.text.count("a status could not be announced") == 2)
+    senders.leave()
 
 
 @pytest.mark.parametrize("served", [kind for kind in KINDS if kind != "aio"], indirect=True)

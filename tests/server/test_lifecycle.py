@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,16 +16,18 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health
 
 import healthlb
 from healthlb.errors import ConfigError
 from healthlb.server import HealthServicer, serve_until_signal
 from healthlb.server import aio as server_aio
+from tests.backends.addresses import Reservation, port_of
 from tests.backends.clients import Watching
 from tests.server.leaving import wait_until_caught
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ("sync", "aio")
+KINDS = ("sync", "aio", "hybrid")
 NOT_SERVING = 2
 
 
@@ -34,9 +35,8 @@ class Leaving:
     """One of the servers of `tests.server.leaving`, which keeps its port over restarts."""
 
     def __init__(self, kind: str, drain: float) -> None:
-        with socket.socket() as reserved:
-            reserved.bind(("127.0.0.1", 0))
-            self.port = reserved.getsockname()[1]
+        self._reservation = Reservation(["127.0.0.1:0"])
+        self.port = port_of(self._reservation.addresses[0])
         self._arguments = [kind, str(self.port), str(drain)]
         self.start()
 
@@ -62,6 +62,10 @@ class Leaving:
         self._process.kill()
         self._process.communicate()
 
+    def close(self) -> None:
+        self.kill()
+        self._reservation.release()
+
 
 @contextmanager
 def leaving(kind: str, drain: float) -> Iterator[Leaving]:
@@ -69,7 +73,7 @@ def leaving(kind: str, drain: float) -> Iterator[Leaving]:
     try:
         yield server
     finally:
-        server.kill()
+        server.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -167,8 +171,20 @@ async def test_bad_options_are_refused(options: dict[str, Any]) -> None:
         await server_aio.serve_until_signal(grpc.aio.server(), server_aio.HealthServicer(), **options)
 
 
-async def test_a_health_servicer_of_another_kind_is_refused_before_the_signal() -> None:
+@pytest.mark.parametrize("health", [server_aio.HealthServicer(), health.HealthServicer(), None])
+def test_a_servicer_that_cannot_leave_is_refused_before_the_signal(health: Any) -> None:
     with pytest.raises(ConfigError, match=r"health must be a healthlb\.server\.HealthServicer"):
-        serve_until_signal(grpc.server(futures.ThreadPoolExecutor(1)), server_aio.HealthServicer())  # type: ignore[arg-type]
+        serve_until_signal(grpc.server(futures.ThreadPoolExecutor(1)), health)
+
+
+@pytest.mark.parametrize("health", [health.aio.HealthServicer(), health.HealthServicer(), None])
+async def test_an_aio_servicer_that_cannot_leave_is_refused_before_the_signal(health: Any) -> None:
     with pytest.raises(ConfigError, match=r"health must be a healthlb\.aio\.HealthServicer"):
-        await server_aio.serve_until_signal(grpc.aio.server(), HealthServicer())  # type: ignore[arg-type]
+        await server_aio.serve_until_signal(grpc.aio.server(), health)
+
+
+async def test_a_server_of_the_other_kind_is_refused_before_the_signal() -> None:
+    with pytest.raises(ConfigError, match=r"await healthlb\.aio\.serve_until_signal"):
+        serve_until_signal(grpc.aio.server(), HealthServicer())
+    with pytest.raises(ConfigError, match=r"call healthlb\.server\.serve_until_signal"):
+        await server_aio.serve_until_signal(grpc.server(futures.ThreadPoolExecutor(1)), HealthServicer())

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from grpc_health.v1 import health as stock
 
 from healthlb.core.messages import ServingStatus
 from healthlb.errors import ConfigError
@@ -164,7 +165,6 @@ ODD = {
     "is unspeakable": (_raise_unspeakable, "Unspeakable"),
     "is unspeakable async": (_raise_unspeakable_async, "Unspeakable"),
     "returns the unspeakable": (Unspeakable, "it returned a Unspeakable, not None"),
-    "is called wrongly": (lambda x: None, "TypeError: ODD.<lambda>() missing"),
 }
 
 
@@ -347,3 +347,48 @@ def test_close_leaves_unknown_and_no_thread(health: HealthServicer) -> None:
 def test_without_checks_it_would_be_a_lie(health: HealthServicer) -> None:
     with pytest.raises(ConfigError, match="checks must not be empty"):
         HealthManager(health, {})
+
+
+@pytest.mark.parametrize("servicer", [stock.HealthServicer(), stock.aio.HealthServicer(), None, object()])
+def test_other_servicers_are_refused(servicer: Any) -> None:
+    with pytest.raises(ConfigError, match=r"servicer must be a healthlb\.server\.HealthServicer .* not a \w+"):
+        HealthManager(servicer, {"it": Check(probe=Switch())})
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"checks": [Check(probe=Switch())]}, "checks must be a mapping"),
+        ({"services": ["it"]}, "services must be a mapping"),
+        ({"loop": "asyncio"}, "loop must be an event loop"),
+        ({"listeners": print}, "listeners must be a sequence of functions"),
+        ({"listeners": ["print"]}, "listeners must be a sequence of functions"),
+    ],
+)
+def test_options_of_a_wrong_type_are_refused(health: HealthServicer, options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        HealthManager(health, **{"checks": {"it": Check(probe=Switch())}, **options})
+
+
+def test_texts_of_exceptions_are_one_short_line_everywhere(
+    health: HealthServicer, manage: Manage, caplog: pytest.LogCaptureFixture
+) -> None:
+    hostile = "\x1b[2Jok\n\u202eshop.Cart  SERVING\r" + "x" * 5_000_000
+
+    def probe() -> None:
+        raise ConnectionError(hostile)
+
+    def tell(result: CheckResult, services: Any) -> None:
+        raise ValueError(hostile)
+
+    manager = manage({"it\nis": Check(probe=probe, **FAST)}, listeners=[tell])
+    assert manager.wait_until_known(PATIENCE)
+    eventually(lambda: "a listener failed" in caplog.text)
+
+    error = manager.results()["it\nis"].error
+    assert error.startswith("ConnectionError: \\x1b[2Jok\\n\\u202eshop.Cart  SERVING\\rxxx")
+    assert error.isprintable()
+    assert len(error) < 400
+    assert all(text.isprintable() for text in caplog.text.splitlines())
+    assert "\nshop.Cart" not in caplog.text
+    assert max(map(len, caplog.text.splitlines())) < 600

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from contextlib import suppress
 
 import pytest
 
 from healthlb.errors import ConfigError
-from healthlb.server.limits import Census, WatchLimits, WatchRefused, client_of
+from healthlb.server.contexts import client_of
+from healthlb.server.limits import Census, WatchLimits, WatchRefused
 from healthlb.server.registry import Registry
 
 UNKNOWN, SERVING, NOT_SERVING, SERVICE_UNKNOWN = range(4)
 
 
 class Announced(list[str]):
-    """Collects what was announced."""
+    """A courier that collects what was announced."""
+
+    __hash__ = object.__hash__
+
+    def announce(self, name: str) -> None:
+        self.append(name)
+
+
+COURIER = Announced()
 
 
 def make(**limits: int) -> tuple[Registry, Announced]:
-    announced = Announced()
-    return Registry(announced.append, WatchLimits(**limits)), announced
+    COURIER.clear()
+    return Registry(WatchLimits(**limits)), COURIER
 
 
 def test_the_server_as_a_whole_is_serving_at_first() -> None:
@@ -31,7 +42,7 @@ def test_the_server_as_a_whole_is_serving_at_first() -> None:
 
 def test_a_watcher_takes_each_status_once() -> None:
     registry, _ = make()
-    watcher = registry.watch("svc", "unix:")
+    watcher = registry.watch("svc", client_of("unix:"), COURIER)
 
     assert [watcher.take(), watcher.take()] == [SERVICE_UNKNOWN, None]
     registry.set("svc", SERVING)
@@ -43,7 +54,7 @@ def test_a_watcher_takes_each_status_once() -> None:
 
 def test_the_latest_status_wins() -> None:
     registry, _ = make()
-    watcher = registry.watch("svc", "unix:")
+    watcher = registry.watch("svc", client_of("unix:"), COURIER)
     for status in (SERVING, UNKNOWN, NOT_SERVING):
         registry.set("svc", status)
 
@@ -52,7 +63,7 @@ def test_the_latest_status_wins() -> None:
 
 def test_a_status_that_came_back_is_not_told_again() -> None:
     registry, _ = make()
-    watcher = registry.watch("", "unix:")
+    watcher = registry.watch("", client_of("unix:"), COURIER)
     watcher.take()
     registry.set("", NOT_SERVING)
     registry.set("", SERVING)
@@ -62,13 +73,13 @@ def test_a_status_that_came_back_is_not_told_again() -> None:
 
 def test_changes_are_announced_once_until_somebody_asks() -> None:
     registry, announced = make()
-    watcher = registry.watch("svc", "unix:")
+    watcher = registry.watch("svc", client_of("unix:"), COURIER)
     registry.set("other", SERVING)
     registry.set("svc", SERVING)
     registry.set("svc", NOT_SERVING)
 
     assert announced == ["svc"]
-    assert registry.watchers("svc") == (watcher,)
+    assert registry.watchers("svc", COURIER) == (watcher,)
     registry.set("svc", SERVING)
     assert announced == ["svc", "svc"]
 
@@ -76,7 +87,7 @@ def test_changes_are_announced_once_until_somebody_asks() -> None:
 def test_shutting_down_hides_what_is_set_until_resume() -> None:
     registry, announced = make()
     registry.set("a", SERVING)
-    watcher = registry.watch("a", "unix:")
+    watcher = registry.watch("a", client_of("unix:"), COURIER)
     watcher.take()
     registry.shut_down()
 
@@ -104,7 +115,7 @@ def test_sets_during_a_shutdown_do_not_show() -> None:
 
 def test_closing_ends_watchers_after_their_last_status() -> None:
     registry, announced = make()
-    known, unknown = registry.watch("", "unix:"), registry.watch("never", "unix:")
+    known, unknown = registry.watch("", client_of("unix:"), COURIER), registry.watch("never", client_of("unix:"), COURIER)
     known.take(), unknown.take()
     registry.close()
 
@@ -114,13 +125,13 @@ def test_closing_ends_watchers_after_their_last_status() -> None:
     unknown.leave()
     assert (unknown.is_ended, unknown.has_news) == (False, False)
     with pytest.raises(WatchRefused) as refused:
-        registry.watch("", "unix:")
+        registry.watch("", client_of("unix:"), COURIER)
     assert refused.value.code == "UNAVAILABLE"
 
 
 def test_leaving_leaves_nothing_behind() -> None:
     registry, _ = make()
-    watchers = [registry.watch(f"name {number % 7}", f"ipv4:10.0.0.1:{number}") for number in range(50)]
+    watchers = [registry.watch(f"name {number % 7}", client_of(f"ipv4:10.0.0.1:{number}"), COURIER) for number in range(50)]
     registry.set("name 3", SERVING)
     for watcher in watchers * 2:
         watcher.leave()
@@ -136,38 +147,38 @@ def test_leaving_leaves_nothing_behind() -> None:
     [
         ({"watchers": 2}, "ab c", "xxx", "too many watchers: the limit is 2"),
         ({"watchers_per_client": 2}, "aaa", "xxx", "too many watchers of ipv4:a: the limit is 2"),
-        ({"unknown_names": 2}, "abc", "xyz", "too many unknown names watched: the limit is 2"),
-        ({"unknown_names_per_client": 2}, "aaa", "xyz", "too many unknown names watched by ipv4:a: the limit is 2"),
+        ({"unknown_names": 2}, "abc", "xyz", "too many unknown names: the limit is 2"),
+        ({"unknown_names_per_client": 2}, "aaa", "xyz", "too many unknown names of ipv4:a: the limit is 2"),
     ],
 )
 def test_what_is_beyond_a_limit_is_refused(limits: dict[str, int], peers: str, names: str, details: str) -> None:
     registry, _ = make(**limits)
     *fine, (peer, name) = zip(peers.replace(" ", ""), names, strict=True)
-    watchers = [registry.watch(name, f"ipv4:{peer}:{port}") for port, (peer, name) in enumerate(fine)]
+    watchers = [registry.watch(name, client_of(f"ipv4:{peer}:{port}"), COURIER) for port, (peer, name) in enumerate(fine)]
     with pytest.raises(WatchRefused) as refused:
-        registry.watch(name, f"ipv4:{peer}:9")
+        registry.watch(name, client_of(f"ipv4:{peer}:9"), COURIER)
 
     assert (refused.value.code, str(refused.value)) == ("RESOURCE_EXHAUSTED", details)
     watchers[0].leave()
-    assert registry.watch(name, f"ipv4:{peer}:9").name == name
+    assert registry.watch(name, client_of(f"ipv4:{peer}:9"), COURIER).name == name
 
 
 def test_known_names_and_names_that_others_watch_are_no_new_names() -> None:
     registry, _ = make(unknown_names=1, unknown_names_per_client=1)
     registry.set("known", SERVING)
     for _ in range(3):
-        registry.watch("known", "ipv4:a:1")
-        registry.watch("unknown", "ipv4:a:1")
-        registry.watch("unknown", "ipv4:b:1")
+        registry.watch("known", client_of("ipv4:a:1"), COURIER)
+        registry.watch("unknown", client_of("ipv4:a:1"), COURIER)
+        registry.watch("unknown", client_of("ipv4:b:1"), COURIER)
 
     assert registry.watcher_count() == 9
 
 
 def test_long_names_are_refused() -> None:
     registry, _ = make()
-    registry.watch("ü" * 512, "unix:")
+    registry.watch("ü" * 512, client_of("unix:"), COURIER)
     with pytest.raises(WatchRefused) as refused:
-        registry.watch("ü" * 512 + "x", "unix:")
+        registry.watch("ü" * 512 + "x", client_of("unix:"), COURIER)
 
     assert (refused.value.code, str(refused.value)) == (
         "INVALID_ARGUMENT",
@@ -175,10 +186,85 @@ def test_long_names_are_refused() -> None:
     )
 
 
-def test_a_client_is_an_ip_address_or_a_socket() -> None:
-    peers = ["ipv4:10.0.0.1:80", "ipv6:%5B::1%5D:80", "unix:", "unix:/run/s:1"]
+@pytest.mark.parametrize(
+    ("peer", "client"),
+    [
+        ("ipv4:10.0.0.1:80", "ipv4:10.0.0.1"),
+        ("ipv6:%5B2001:db8:1:2:3::4%5D:80", "ipv6:2001:db8:1:2::/64"),
+        ("ipv6:[2001:db8:1:2:ffff::]:80", "ipv6:2001:db8:1:2::/64"),
+        ("ipv6:%5B::1%5D:80", "ipv6:::/64"),
+        ("ipv6:%5B::ffff:10.0.0.1%5D:80", "ipv4:10.0.0.1"),
+        ("ipv6:%5Bfe80::1%25eth0%5D:80", "ipv6:fe80::1%eth0"),
+        ("ipv6:%5B64:ff9b::a00:1%5D:80", "ipv6:64:ff9b::a00:1"),
+        ("ipv6:%5Bno address%5D:80", "ipv6:no address"),
+        ("unix:", "unix:"),
+        ("unix:/run/s:1", "unix:/run/s:1"),
+        ("", "an unknown client"),
+    ],
+)
+def test_a_client_is_an_address_a_network_or_a_socket(peer: str, client: str) -> None:
+    assert client_of(peer) == client
 
-    assert [client_of(peer) for peer in peers] == ["ipv4:10.0.0.1", "ipv6:%5B::1%5D", "unix:", "unix:/run/s:1"]
+
+def test_many_greedy_clients_leave_room_for_others() -> None:
+    registry, _ = make(watchers=40, watchers_per_client=10)
+    held: Counter[str] = Counter()
+    for client in "abcdabcdabcdabcdabcdabcdabcdabcdabcdabcd":
+        with suppress(WatchRefused):
+            registry.watch("", client, COURIER)
+            held[client] += 1
+
+    assert (sum(held.values()), max(held.values()) - min(held.values())) == (32, 0)
+    with pytest.raises(WatchRefused, match="too many watchers of a: 8, and others have left 8 of 40"):
+        registry.watch("", "a", COURIER)
+    for number in range(8):
+        registry.watch("", f"honest {number}", COURIER)
+    with pytest.raises(WatchRefused, match="too many watchers: the limit is 40"):
+        registry.watch("", "late", COURIER)
+
+
+def test_many_clients_of_unknown_names_leave_room_for_others() -> None:
+    registry, _ = make(unknown_names=1000, unknown_names_per_client=100)
+    for client in range(10):
+        with suppress(WatchRefused):
+            for number in range(100):
+                registry.watch(f"{client} {number}", f"greedy {client}", COURIER)
+
+    registry.watch("not set yet", "honest", COURIER)
+    assert registry.watcher_count() < 1000
+
+
+def test_one_client_may_have_all_where_it_is_allowed_to() -> None:
+    registry, _ = make(watchers=5, watchers_per_client=5)
+    for _ in range(5):
+        registry.watch("", "sidecar", COURIER)
+
+    assert registry.watcher_count() == 5
+
+
+def test_a_warning_comes_before_the_limit_once(caplog: pytest.LogCaptureFixture) -> None:
+    registry, _ = make(watchers=10, unknown_names=100)
+    watchers = [registry.watch("", "ab"[number % 2], COURIER) for number in range(10)]
+
+    assert [record.message for record in caplog.records] == ["8 of 10 watchers are in use; most by a (4), b (4)"]
+    for watcher in watchers[4:]:
+        watcher.leave()
+    for _ in range(6):
+        registry.watch("", "c", COURIER)
+    assert len(caplog.records) == 2
+
+
+def test_each_courier_hears_of_its_own_watchers() -> None:
+    registry, first = make()
+    second = Announced()
+    one, two = registry.watch("svc", "a", first), registry.watch("svc", "a", second)
+    registry.set("svc", SERVING)
+
+    assert (first, second) == (["svc"], ["svc"])
+    assert (registry.watchers("svc", first), registry.watchers("svc", second)) == ((one,), (two,))
+    one.leave()
+    registry.set("svc", NOT_SERVING)
+    assert (first, second) == (["svc"], ["svc", "svc"])
 
 
 @pytest.mark.parametrize("status", [4, -1, "SERVING", None, True, 1.0])
@@ -206,7 +292,7 @@ def test_names_that_cannot_be_sent_are_refused() -> None:
 
 def test_limits_must_be_limits() -> None:
     with pytest.raises(ConfigError, match="limits must be a WatchLimits, not 7"):
-        Registry(lambda name: None, 7)  # type: ignore[arg-type]
+        Registry(7)  # type: ignore[arg-type]
 
 
 def test_a_refused_watch_is_not_counted() -> None:

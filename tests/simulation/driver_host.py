@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
 from healthlb.control.driver import Driver
-from healthlb.control.port import DataDone, WatchEnded
+from healthlb.control.port import CheckAnswer, DataDone, WatchEnded
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Endpoint, Fail
 from healthlb.core.overload import Admission
 from healthlb.core.snapshot import Snapshot
 from healthlb.simulation.client import Client
+from healthlb.simulation.connection import Connection
 from healthlb.simulation.record import RunRecord
 from healthlb.simulation.scenario import Scenario
-from healthlb.simulation.wire import Connection
 from healthlb.simulation.world import Around, World, make_balancer
 from tests.simulation.engine_loop import EngineLoop
 
@@ -58,7 +58,7 @@ class MemoryConnection:
             if stream is not None:
                 stream.cancel()
 
-    async def check(self, service: str, timeout: float) -> tuple[Code, str]:
+    async def check(self, service: str, timeout: float) -> CheckAnswer:
         # When it is too late the core knows by itself; what a real transport does then, sends nothing on the wire.
         answer: asyncio.Future[tuple[Code, str]] = asyncio.get_running_loop().create_future()
 
@@ -66,7 +66,14 @@ class MemoryConnection:
             if not answer.done():
                 answer.set_result((code, text))
 
-        self.wire.check(service, ended)
+        stream = self.wire.check(service, ended)
+        code, text = await answer
+        said = stream.said if stream is not None and code is Code.OK else None
+        return CheckAnswer(code, text, said)
+
+    async def ping(self, timeout: float) -> Code:
+        answer: asyncio.Future[Code] = asyncio.get_running_loop().create_future()
+        self.wire.ping(lambda code, _: None if answer.done() else answer.set_result(code))
         return await answer
 
     def release(self) -> None:
@@ -121,7 +128,8 @@ class WorldResolver:
         while True:
             word = await self._told.get()
             if isinstance(word, str):
-                raise OSError(word)
+                # The driver tells type and text; the simulator has the one word, so here it is the type.
+                raise type(word, (OSError,), {})
             update(word)
 
 

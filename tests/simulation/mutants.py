@@ -12,21 +12,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from healthlb.core import ejection
+from healthlb.core import ejection, resolution
 from healthlb.core.backoff import BackoffDelays
 from healthlb.core.balancer import Balancer
 from healthlb.core.budget import RatioBudget, Throttle
 from healthlb.core.damping import Damping
 from healthlb.core.ejection import Ejections
 from healthlb.core.failover import CallPlan, Finish, Start
-from healthlb.core.health import STREAMING, Signal
+from healthlb.core.health import HEALTHY, STREAMING, UNHEALTHY, Signal
 from healthlb.core.heartbeat import HeartbeatMachine
 from healthlb.core.load import CappedLoad, Load, Verdict
-from healthlb.core.messages import ConnectivityState
+from healthlb.core.messages import Code, ConnectivityState
 from healthlb.core.panic import PanicMode
+from healthlb.core.pickers.least_request import LeastRequestPicker, least
 from healthlb.core.pickers.round_robin import RoundRobin, RoundRobinPicker
 from healthlb.core.restarts import Restarts
 from healthlb.core.subchannel import SubchannelMachine
+from healthlb.core.thresholds import Row
 from healthlb.core.timers import Timers
 from healthlb.core.watching import Watching
 
@@ -62,6 +64,14 @@ def _disconnect_ignored(self: Any, state: Any, reason: str, turn: Any) -> None:
 
 
 _connectivity_changed = SubchannelMachine.connectivity_changed
+
+
+def _no_response_is_due(self: Any, kind: str, turn: Any) -> None:
+    if kind != "response":
+        _due(self, kind, turn)
+
+
+_due = Watching.due
 
 
 def _late_leaks(self: Any, verdict: Verdict = Verdict.ANSWER) -> None:
@@ -148,6 +158,146 @@ def _connected_quietly(self: Any, turn: Any) -> None:
 
 _connected = Watching.connected
 
+
+def _turn_for_ever(self: Any, now: int) -> None:
+    self._balance += self._current
+    self._current = 0
+    self._current_ends_at = now + self._slice
+
+
+def _hedge_twice_as_late(self: Any, now: int) -> list[Any]:
+    return [replace(action, at=now + 2 * (action.at - now)) for action in _next_hedge(self, now)]
+
+
+_next_hedge = CallPlan._next_hedge
+
+
+def _eject_afresh(self: Any, machine: Any, cause: str, turn: Any, **options: Any) -> None:
+    self.times.pop(machine.id, None)
+    _eject(self, machine, cause, turn, **options)
+
+
+_eject = Ejections.eject
+
+
+def _eject_too_soon_over(self: Any, machine: Any, cause: str, turn: Any, **options: Any) -> None:
+    _eject(self, machine, cause, turn, **options)
+    out = self._out[machine.id]
+    turn.timers.set((machine.id, "ejection", 0), turn.now + (out.until - turn.now) // 2)
+
+
+def _eject_without_limit(self: Any, machine: Any, cause: str, turn: Any, **options: Any) -> None:
+    policy, self._policy = self._policy, replace(self._policy, max_ejection_time=1e6)
+    _eject(self, machine, cause, turn, **options)
+    self._policy = policy
+
+
+def _pick_with_replacement(self: Any, call: Any) -> Any:
+    candidates, size = self._candidates, self._size
+    if call.exclude or self._choice_count != 2:
+        return _pick(self, call)
+    first, second = (candidates[int(self._random() * size)] for _ in range(2))
+    return least((first, second)).sub
+
+
+_pick = LeastRequestPicker.pick
+
+
+def _swapped_row(self: Any, rise: int, fall: int) -> None:
+    _make_row(self, fall, rise)
+
+
+_make_row = Row.__init__
+
+
+def _no_backoff(self: Any, event: Any) -> int:
+    return 0
+
+
+def _every_status_is_worth_it(self: Any, policy: Any, *arguments: Any) -> None:
+    _make_plan(self, replace(policy, codes=frozenset(Code)), *arguments)
+
+
+def _cut_off_is_the_end(self: Any, event: Any, now: int) -> Any:
+    return _ended(self, replace(event, is_cut_off=False), now)
+
+
+_ended = CallPlan._ended
+
+
+def _one_too_many(endpoints: Any, size: int, seed: int) -> Any:
+    return _choose(endpoints, size + 1, seed)
+
+
+_choose = resolution.choose
+
+
+def _half_is_enough(self: Any, now: int) -> bool:
+    return bool(self._tokens * 2 >= self._maximum)
+
+
+def _errors_are_silence(self: Any, check: int, code: Any, turn: Any) -> bool:
+    return _check_ended(self, check, code if code is Code.OK else Code.DEADLINE_EXCEEDED, turn)
+
+
+def _half_the_patience(self: Any, turn: Any) -> None:
+    _send(self, turn)
+    # At half of it a ping goes out, and then that is waited for.
+    turn.timers.set((self._sub, "check", 0), turn.now + self._policy.timeout_ns // 2 - 1)
+
+
+_send = HeartbeatMachine._send
+
+
+def _nobody_asks_twice(self: Any, machine: Any, turn: Any) -> None:
+    """The ejected come back with their full share at once, as gRFC A50 has it."""
+    machine.hold(machine.holds.readmitted(), turn)
+
+
+def _unknown_is_serving(self: Any, status: int, turn: Any) -> None:
+    _said(self, 1 if status == 3 else status, turn)
+
+
+_said = Watching._said
+_still = {"until": -1, "now": 0}
+
+
+def _handle_and_look_at_the_clock(self: Any, event: Any, now: int) -> Any:
+    if now < _still["now"]:
+        _still["until"] = -1  # another world
+    _still["now"] = now
+    return _handle(self, event, now)
+
+
+def _held(self: Any, now: int) -> bool:
+    is_late = _hold(self, now)
+    if is_late:
+        _still["until"] = now + 40_000_000
+    return is_late
+
+
+_handle, _hold = Balancer.handle, Timers.hold
+
+
+def _well_after_a_stall(self: Any) -> bool:
+    return self.phase in HEALTHY or (self.phase in UNHEALTHY and _still["now"] <= _still["until"])
+
+
+def _ill_but_after_a_stall(self: Any) -> bool:
+    return self.phase in UNHEALTHY and _still["now"] > _still["until"]
+
+
+def _twice_as_long(self: Any) -> int:
+    return 2 * int(_renewal(self))
+
+
+def _soon_enough(self: Any, now: int) -> int:
+    return int(now + self._restarts.delay(now - self._started_at if self._has_answered else 0))
+
+
+_renewal = Watching._renewal.fget
+
+
 MUTANTS = {
     "a disconnect that is ignored": Mutant(
         ("U5", "U6"), (1,), ((SubchannelMachine, "connectivity_changed", _disconnect_ignored),)
@@ -167,7 +317,7 @@ MUTANTS = {
         ((ejection, "excess", _excess_of_all), (Ejections, "_superfluous", _superfluous_by_cap_alone)),
     ),
     "a budget that is not charged": Mutant(
-        ("U7",), (28,), ((RatioBudget, "withdraw", lambda *_: True), (Throttle, "withdraw", lambda *_: True))
+        ("U17", "U7"), (28,), ((RatioBudget, "withdraw", lambda *_: True), (Throttle, "withdraw", lambda *_: True))
     ),
     "a call that is executed twice though it must not": Mutant(
         ("U7",), (41,), ((CallPlan, "__init__", _idempotent_anyway),)
@@ -195,7 +345,43 @@ MUTANTS = {
         ("U16",), (8,), ((CappedLoad, "is_full", property(lambda self: False)),)
     ),
     "a stall that looks like the silence of others": Mutant(
-        ("U11", "U6"), (224,), ((Timers, "hold", lambda *_: False),)
+        ("U11", "U6"), (811,), ((Timers, "hold", lambda *_: False),)
+    ),
+    "a budget that never forgets": Mutant(("U17",), (13,), ((RatioBudget, "_turn", _turn_for_ever),)),
+    "a hedge that comes twice as late": Mutant(("U18",), (37,), ((CallPlan, "_next_hedge", _hedge_twice_as_late),)),
+    "ejections that do not grow": Mutant(("U19",), (10,), ((Ejections, "eject", _eject_afresh),)),
+    "ejections that are never forgotten": Mutant(("U19",), (102,), ((Ejections, "decay", _nothing),)),
+    "two choices that may be the same": Mutant(("U22",), (33,), ((LeastRequestPicker, "pick", _pick_with_replacement),)),
+    "rise and fall swapped": Mutant(("U20", "U5", "U6"), (23,), ((Row, "__init__", _swapped_row),)),
+    "a Watch that is waited for without end": Mutant(("U21",), (13,), ((Watching, "due", _no_response_is_due),)),
+    "a retry without its backoff": Mutant(("U18",), (138,), ((CallPlan, "_delay", _no_backoff),)),
+    "a retry after any status": Mutant(("U18",), (14,), ((CallPlan, "__init__", _every_status_is_worth_it),)),
+    "no retry after an attempt's own timeout": Mutant(("U18",), (46,), ((CallPlan, "_ended", _cut_off_is_the_end),)),
+    "an ejection that is over at half of its time": Mutant(("U19",), (2,), ((Ejections, "eject", _eject_too_soon_over),)),
+    "an ejection longer than the longest": Mutant(("U19",), (10,), ((Ejections, "eject", _eject_without_limit),)),
+    "a subset with one too many": Mutant(("U23",), (3,), ((resolution, "choose", _one_too_many),)),
+    "a throttle that pays at half of its tokens": Mutant(("U17",), (39,), ((Throttle, "withdraw", _half_is_enough),)),
+    "a heartbeat whose answer with an error is silence": Mutant(
+        ("U25",), (31,), ((HeartbeatMachine, "ended", _errors_are_silence),)
+    ),
+    "a heartbeat with half of its patience": Mutant(("U25",), (17,), ((HeartbeatMachine, "_send", _half_the_patience),)),
+    "an ejection that ends without a probe": Mutant(("U19", "U24"), (2,), ((Ejections, "expire", _nobody_asks_twice),)),
+    "SERVICE_UNKNOWN that is taken for SERVING": Mutant(("U6",), (0,), ((Watching, "_said", _unknown_is_serving),)),
+    "a SERVING that stands twice as long after the end of its Watch": Mutant(
+        ("U6",), (17,), ((Watching, "_renewal", property(_twice_as_long)),)
+    ),
+    "a Watch that is renewed when it is too late for a word": Mutant(
+        ("U11",), (3,), ((Watching, "_soon", _soon_enough),)
+    ),
+    "after a stall the ill count as well for a moment": Mutant(
+        ("U5", "U6"),
+        (359, 465),
+        (
+            (Balancer, "handle", _handle_and_look_at_the_clock),
+            (Timers, "hold", _held),
+            (Watching, "is_healthy", property(_well_after_a_stall)),
+            (Watching, "is_unhealthy", property(_ill_but_after_a_stall)),
+        ),
     ),
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from healthlb.core import damping, ejection, resolution, warmup
+from healthlb.core import backoff, damping, ejection, resolution, warmup
 from healthlb.core.backoff import BackoffDelays
 from healthlb.core.budget import RatioBudget, Throttle
 from healthlb.core.damping import Damping
@@ -21,7 +21,9 @@ from healthlb.core.messages import Code, Endpoint
 from healthlb.core.outlier import OutlierDetector
 from healthlb.core.overload import Admission
 from healthlb.core.panic import PanicMode
+from healthlb.core.pickers import least_request
 from healthlb.core.pickers.least_request import LeastRequest
+from healthlb.core.pickers.ring_hash import RingHashPicker
 from healthlb.core.resolution import Resolution
 from healthlb.core.restarts import Restarts
 from healthlb.core.subchannel import SubchannelMachine
@@ -43,9 +45,9 @@ def restart_at_once(self: Any, lasted: int | None) -> int:
     return self._backoff.next() if lasted is None else 1_000_000  # type: ignore[no-any-return]
 
 
-def without_jitter(self: Any) -> int:
+def without_jitter(delay: float, jitter: float, rng: random.Random) -> int:
     """The same delays for everybody."""
-    return round(next(self._delays))
+    return round(delay)
 
 
 def without_growth(self: Any) -> int:
@@ -84,12 +86,28 @@ def long_memory(record: Any, policy: Any, now: int) -> float:
     return record.figure  # type: ignore[no-any-return]
 
 
+def grow_the_other_way(policy: Any, age: int) -> float:
+    """Slow start with the exponent upside down."""
+    grown = (age / policy.window_ns) ** policy.aggression
+    return 1.0 if age >= policy.window_ns else max(policy.min_weight, grown)
+
+
+def least_for_ever(drawn: tuple[Any, ...]) -> Any:
+    """No penalty is ever taken off."""
+    return min(drawn, key=lambda candidate: candidate.load.in_flight + candidate.penalty)
+
+
+def the_first(self: Any, place: int, call: Any) -> Any:
+    """Whoever cannot have its own backend gets the first one there is, not the next on the ring."""
+    return self._ready[0]
+
+
 original_resolved = Resolution.resolved
 original_closed = Watching.closed
 
 # What is put in the place of what, the scenario that notices, which policies are run, and the check that fails.
 MUTANTS: list[tuple[Any, str, Callable[..., Any], str, tuple[str, ...], str]] = [
-    (SubchannelMachine, "_disconnected", nothing, "f1-crash-flap", ("no-retry",), "loss"),
+    (SubchannelMachine, "_disconnected", nothing, "f1-crash-flap", ("no-retry",), "heard-at-once"),
     (BackoffDelays, "next", without_growth, "f2-flap-period", ("usual", "quick"), "resonance"),
     (Watching, "_said", believe, "f3-health-flap", ("round-robin",), "ready-share"),
     (PanicMode, "settle", nothing, "f4-correlated-flap", ("panic",), "panic"),
@@ -102,7 +120,7 @@ MUTANTS: list[tuple[Any, str, Callable[..., Any], str, tuple[str, ...], str]] = 
     (LeastRequest, "call_ended", nothing, "f8-sinkhole", ("penalty", "two-choices"), "penalty"),
     (HeartbeatMachine, "suspect", nothing, "f9-stale-truth", ("heartbeat",), "suspicion"),
     (HeartbeatMachine, "_send", nothing, "f9-stale-truth", ("heartbeat",), "suspicion"),
-    (BackoffDelays, "next", without_jitter, "r3-reconnect-herd", ("jitter",), "spread"),
+    (backoff, "jittered", without_jitter, "r3-reconnect-herd", ("jitter",), "spread"),
     (warmup, "share", lambda policy, age: 1.0, "r4-cold-backend", ("slow-start", "at-once"), "slow-start"),
     (Resolution, "resolved", forget_none, "r5-resolver-churn", ("round-robin",), "removed-ones"),
     (resolution, "choose", choose_alike, "r6-subsets", ("five",), "five"),
@@ -113,6 +131,9 @@ MUTANTS: list[tuple[Any, str, Callable[..., Any], str, tuple[str, ...], str]] = 
     (Throttle, "attempt_failed", nothing, "m3-budget-starvation", ("small-throttle",), "starves"),
     (CappedLoad, "start", Load.start, "m4-overload", ("per-subchannel",), "capacity"),
     (CappedLoad, "_count_out", nothing, "m4-overload", ("per-channel",), "capacity"),
+    (warmup, "share", grow_the_other_way, "r4-cold-backend", ("bold",), "bold-share"),
+    (least_request, "least", least_for_ever, "b6-forgiven", ("least-request",), "forgiven"),
+    (RingHashPicker, "_go_on", the_first, "b5-ring-hash", ("ring",), "spread"),
     (Admission, "pick", lambda self, snapshot, call: "", "m4-overload", ("per-subchannel",), "refused-at-once"),
 ]  # fmt: skip
 

@@ -184,9 +184,10 @@ def test_connections_age() -> None:
     ],
 )
 def test_what_a_health_service_says_is_believed(mode: str, believed: str) -> None:
-    ill = Fault(kind="health", target="b0", mode=mode, start=SECOND, until=3 * SECOND)
-    record = play(ill, policy=PLAIN, seconds=2.5)
-    at = [state for time, state in beliefs(record) if time <= 2900][-1]
+    ill = Fault(kind="health", target="b0", mode=mode, start=SECOND, until=5 * SECOND)
+    record = play(ill, policy=PLAIN, seconds=4.5)
+    # A SERVING stands for two seconds after the end of its Watch.
+    at = [state for time, state in beliefs(record) if time <= 4900][-1]
 
     assert at == believed
     assert record.metrics["errors"] == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -11,8 +13,10 @@ from healthlb.cli.app import cli
 from healthlb.core.messages import SECOND
 from healthlb.errors import ConfigError
 from healthlb.simulation.fuzzing.campaign import examine, hunt, parse_world, verdict
-from healthlb.simulation.fuzzing.shrinking import describe, shrink
+from healthlb.simulation.fuzzing.shrinking import shrink
 from healthlb.simulation.fuzzing.worlds import CALM, END, POLICY, random_world
+from healthlb.simulation.scenario_file import parse_scenario
+from healthlb.simulation.scenario_text import to_toml
 from healthlb.simulation.world import run
 from tests.simulation.mutants import MUTANTS, mutated
 
@@ -81,8 +85,7 @@ def test_shrinking_keeps_the_rule_and_drops_the_rest() -> None:
 
     assert rule == mutant.rule
     assert text.startswith(f"{mutant.rule}: ")
-    assert len(describe(small)) <= len(describe(large))
-    assert len(" ".join(describe(small))) < 0.7 * len(" ".join(describe(large)))
+    assert len(to_toml(small)) < 0.7 * len(to_toml(large))
     assert steps
     assert verdict(small)[:2] == ("", "")  # with the core as it is
 
@@ -137,14 +140,51 @@ def test_replay_shows_lanes_and_the_trace() -> None:
     assert "trace " in first.output
 
 
-def test_replay_shrinks_and_fails() -> None:
+def test_replay_shrinks_to_a_file_that_runs_and_fails(tmp_path: Path) -> None:
+    runner = CliRunner()
+    file = tmp_path / "small.toml"
     with mutated("tried subchannels are not left out"):
         number = next(number for number in range(100) if verdict(random_world(1, number))[0] == "U15")
-        result = CliRunner().invoke(cli, ["simulate", "replay", f"1:{number}", "--shrink"])
+        result = runner.invoke(cli, ["simulate", "replay", f"1:{number}", "--shrink"])
+        file.write_text(result.stdout)
+        again = runner.invoke(cli, ["simulate", "replay", str(file)])
+    plain = runner.invoke(cli, ["simulate", "replay", str(file)])
+    ran = runner.invoke(cli, ["simulate", "run", str(file)])
 
     assert result.exit_code == 1
-    assert "U15: " in result.stdout
+    assert result.stdout.startswith("# U15: ")
     assert "smaller: " in result.stderr
+    assert again.exit_code == 1
+    assert again.stdout == result.stdout
+    assert (plain.exit_code, ran.exit_code) == (0, 0)  # with the core as it is
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_a_world_that_is_written_down_is_the_same_world(number: int) -> None:
+    scenario = random_world(1, number)
+    written = parse_scenario(tomllib.loads(to_toml(scenario)))
+
+    assert to_toml(written) == to_toml(scenario)
+    # A fault that strikes nobody is left out, and with it its place among the streams of chance.
+    if len(written.faults) == len(scenario.faults):
+        traces = [run(one, POLICY, trace=2, until=3 * SECOND).trace_hash for one in (scenario, written)]
+        assert traces[0] == traces[1]
+
+
+def test_what_has_no_name_cannot_be_written_down() -> None:
+    class Own:
+        mean = mean_square = 1.0
+
+        def draw(self, random: object, /) -> int:
+            return 1
+
+    scenario = random_world(1, 0)
+    group = replace(scenario.backends[0], service=Own())
+    with pytest.raises(ConfigError, match="a law that has no name"):
+        to_toml(replace(scenario, backends=(group,)))
+    policy = replace(scenario.policies[POLICY], picker=lambda: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ConfigError, match="a picker that has no name"):
+        to_toml(replace(scenario, policies={POLICY: policy}))
 
 
 def test_replay_of_nonsense_is_a_usage_error() -> None:
@@ -152,9 +192,3 @@ def test_replay_of_nonsense_is_a_usage_error() -> None:
 
     assert result.exit_code == 2
     assert "SEED:NUMBER" in result.output
-
-
-def test_a_world_without_faults_or_policy_is_described_by_what_is_in_it() -> None:
-    scenario = replace(random_world(1, 0), faults=(), duration=SECOND)
-
-    assert [line.split()[0] for line in describe(scenario)].count("fault") == 0

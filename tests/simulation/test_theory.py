@@ -132,3 +132,22 @@ def test_random_subsets_are_uneven() -> None:
 def test_how_uneven_chance_is() -> None:
     assert theory.noise_band(200, 10) == pytest.approx(1.1517, abs=1e-3)
     assert theory.noise_band(0, 10) == 1
+
+
+def test_hedges_between_none_and_two_at_once() -> None:
+    assert theory.hedged_mean(1, 0) == pytest.approx(0.5)  # the shorter of two
+    assert theory.hedged_mean(1, 50) == pytest.approx(1)
+    assert theory.hedged_quantile(1, 0, 0.99) == pytest.approx(math.log(100) / 2)
+    assert theory.hedged_quantile(1, 50, 0.99) == pytest.approx(math.log(100))
+    rng = random.Random(1)
+    times = sorted(min(rng.expovariate(1), 1.5 + rng.expovariate(1)) for _ in range(200_000))
+    assert theory.hedged_mean(1, 1.5) == pytest.approx(sum(times) / len(times), rel=0.01)
+    assert theory.hedged_quantile(1, 1.5, 0.99) == pytest.approx(times[198_000], rel=0.02)
+
+
+def test_two_attempts_on_different_backends() -> None:
+    assert theory.both_late([0.3] * 4) == pytest.approx(0.09)
+    assert theory.both_late([1.0, 0.0]) == 0
+    late = [0.1, 0.2, 0.7]
+    pairs = [late[a] * late[b] for a in range(3) for b in range(3) if a != b]
+    assert theory.both_late(late) == pytest.approx(sum(pairs) / 6)

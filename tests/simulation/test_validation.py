@@ -11,14 +11,15 @@ import pytest
 from healthlb.core.load import Load
 from healthlb.simulation import theory
 from healthlb.simulation.laws import Deterministic, Exponential
-from healthlb.simulation.validation import Claim, claims, examine, worlds
+from healthlb.simulation.validation import Claim, attempts, claims, examine, worlds
 from healthlb.simulation.validation import queues as laws
 from healthlb.simulation.validation.fleet import MEAN, Fleet
+from healthlb.simulation.work import WorkSource
 
 QUICK = claims(quick=True)
 # One of each kind; all of them take `healthlb simulate validate --quick`.
 HERE = ("M/M/1", "Little", "M/G/c/c", "M/G/1 FIFO", "M/G/1 PS", "supermarket d=2", "D/M/1", "crash loss", "drain loss",
-        "recovery from a dip", "hedging")  # fmt: skip
+        "recovery from a dip", "attempts that time out", "hedging")  # fmt: skip
 RULES = ("A50 blind spot", "A6 throttle's edge", "A6 throttle's bound", "retry budget's bound", "two choices, static",
          "random subsets' churn", "random subsets' spread", "metastability's edge", "flap damping's edge",
          "flap damping")  # fmt: skip
@@ -108,9 +109,31 @@ def test_damping_after_too_few_flaps_is_noticed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_hedge_that_comes_late_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worlds, "_HEDGE_AT", 0.04)
+    monkeypatch.setattr(attempts, "_HEDGE_AT", 0.04)
 
     assert examine(replace(first("hedging"), replications=2, most=2, precision=9)).reason != ""
+
+
+@pytest.mark.parametrize("case", ["three on equal", "two, half of ten", "mean, in means", "p99, in means"])
+def test_attempts_that_share_their_luck_are_noticed(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry or a hedge must not be as much work as the attempt before it."""
+    monkeypatch.setattr(WorkSource, "again", lambda self, client: None)
+    claim = next(claim for claim in QUICK if case in claim.case)
+
+    assert examine(replace(claim, replications=4, most=4, precision=9)).reason != ""
+
+
+def test_work_that_belongs_to_a_call_is_kept_by_each_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    again = WorkSource.again
+
+    def anew(self: WorkSource, client: str) -> object:
+        self._own = None
+        return again(self, client)
+
+    monkeypatch.setattr(WorkSource, "again", anew)
+    claim = next(claim for claim in QUICK if "belongs to the call" in claim.case)
+
+    assert examine(replace(claim, replications=4, most=4, precision=9)).reason != ""
 
 
 def test_refusals_that_are_not_erlangs_are_noticed() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from healthlb.core.messages import Code, ConnectivityState, Endpoint
-from healthlb.simulation.call import Attempt
+from healthlb.simulation.connection import Connection
+from healthlb.simulation.link import Attempt
 from healthlb.simulation.scenario import SECOND
 from healthlb.simulation.server import Server
-from healthlb.simulation.wire import Connection
 from healthlb.simulation.world import Around, World
 from tests.simulation.build import MS, TEN, scenario
 

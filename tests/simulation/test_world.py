@@ -12,9 +12,9 @@ from healthlb.config_overload import Overload
 from healthlb.errors import ConfigError
 from healthlb.presets import resilient
 from healthlb.simulation.client import Client
+from healthlb.simulation.protocols import Host
 from healthlb.simulation.record import RunRecord
 from healthlb.simulation.scenario import SECOND, BackendGroup, ClientGroup, Fault, Load, Policy, Scenario
-from healthlb.simulation.seam import Host
 from healthlb.simulation.world import World, core_host, run
 from tests.simulation.build import ABOUT_TEN, MS, TEN, beliefs, errors, play, scenario
 

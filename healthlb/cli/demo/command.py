@@ -18,6 +18,7 @@ from healthlb.cli.demo.fleet import BackendError
 from healthlb.cli.demo.picture import View
 from healthlb.cli.demo.plain import PlainView, SilentView
 from healthlb.cli.demo.runner import Settings, run_demo
+from healthlb.cli.plain import plain_option
 
 _MOST_CALLS = 1_000_000
 # A log has no width of its own, and must not lose the ends of addresses.
@@ -29,7 +30,7 @@ _PLAIN_WIDTH = 100
 @click.option("--backends", type=click.IntRange(2, 20), default=3, show_default=True, help="Server processes.")
 @click.option("--rate", type=click.FloatRange(1, 2000), default=200.0, show_default=True, help="Calls per second.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the schedule of faults.")
-@click.option("--plain", is_flag=True, help="Lines of text; the default where there is no terminal.")
+@plain_option
 @click.option("--json", "is_json", is_flag=True, help="Nothing but one JSON document at the end.")
 def demo(duration: float, backends: int, rate: float, seed: int, plain: bool, is_json: bool) -> None:
     """Watch healthlb keep calls away from backends that go bad.

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -61,7 +62,13 @@ class BackendProcess:
         return self._process.pid if self._process else None
 
     def launch(self) -> None:
-        """Start the process without waiting for it; `await_ready` does."""
+        """Start the process without waiting for it; `await_ready` does.
+
+        Raises:
+            BackendError: what its health service needs is not installed.
+        """
+        if find_spec("grpc_health") is None or find_spec("grpc_health.v1") is None:
+            raise BackendError('the servers need grpcio-health-checking: install "healthlb[server]"')
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(self._script), str(self.index), str(self._port)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -17,6 +17,7 @@ from healthlb.cli.calibration.judgement import Judgement, Row, delays, judge
 from healthlb.cli.calibration.plan import BACKENDS, RATE, make_plan
 from healthlb.cli.calibration.real import Observed, observe
 from healthlb.cli.demo.fleet import BackendError
+from healthlb.cli.plain import accepts_plain
 
 SKIPPED = 3
 PICKERS = ("round_robin", "least_request", "peak_ewma")
@@ -29,6 +30,7 @@ _LATENCIES = frozenset({"mean", "p50", "p99"})
 @click.option("--picker", type=click.Choice(PICKERS), default=PICKERS[0], show_default=True,
               help="Those that look at the load are part luck: their shares take minutes to settle within a point.")
 @click.option("--json", "is_json", is_flag=True, help="Nothing but one JSON document.")
+@accepts_plain
 def command(seconds: int, seed: int, picker: str, is_json: bool) -> None:
     """Compare the simulator with real gRPC servers on this machine.
 

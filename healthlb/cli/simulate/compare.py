@@ -14,6 +14,7 @@ import click
 
 from healthlb.cli.simulate import telling
 from healthlb.cli.simulate.scenarios import INTERRUPTED, Options, with_options
+from healthlb.simulation.report.metrics import DAGGER
 
 # Of fewer pairs Student's t says next to nothing.
 LEAST_PAIRS = 5
@@ -39,13 +40,15 @@ def command(policies: tuple[str, ...], **options: Any) -> None:
     blocks = (
         telling.head(outcome),
         telling.policies(scenario, outcome.runs),
-        telling.differences(outcome, *names),
-        _legend(*names),
+        differences := telling.differences(outcome, *names),
+        _legend(*names, has_dagger=any(line.endswith(DAGGER) for line in differences)),
         telling.checks(outcome.checks),
     )
     click.echo("\n\n".join("\n".join(block) for block in blocks if block))
     sys.exit(0 if outcome.is_complete else INTERRUPTED)
 
 
-def _legend(first: str, second: str) -> list[str]:
-    return [f"difference: {second} minus {first}, in pairs, ± 95 % confidence; = where that holds 0"]
+def _legend(first: str, second: str, *, has_dagger: bool) -> list[str]:
+    lines = [f"difference: {second} minus {first}, in pairs, ± 95 % confidence; = where that holds 0"]
+    words = f"{DAGGER} is no better: latencies are those of calls that ended well, and the lower one lost more of them"
+    return [*lines, words] if has_dagger else lines

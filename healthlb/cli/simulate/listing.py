@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from healthlb.cli.plain import accepts_plain
 from healthlb.cli.simulate.values import aligned
 from healthlb.errors import ConfigError
 from healthlb.simulation.scenario_file import catalogue, read_content
@@ -16,6 +17,7 @@ from healthlb.simulation.scenario_file import catalogue, read_content
 
 @click.command("list")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only those with this tag; may be given again.")
+@accepts_plain
 def command(tags: tuple[str, ...]) -> None:
     """List the scenarios that are shipped; `run` and `compare` take their names."""
     try:

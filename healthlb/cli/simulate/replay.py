@@ -1,47 +1,53 @@
-"""`healthlb simulate replay`: one random world again, by its seed and number.
+"""`healthlb simulate replay`: one random world again, by its seed and number, or from a file.
 
-The one rule: what is shown is the world that was found, byte for byte, unless a smaller one is asked for.
+What is printed is a scenario file that runs; what there is to be said of it stands in comments.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
 from healthlb.errors import ConfigError
 from healthlb.simulation.fuzzing.campaign import parse_world, verdict
-from healthlb.simulation.fuzzing.shrinking import describe, shrink
-from healthlb.simulation.fuzzing.worlds import POLICY, random_world
+from healthlb.simulation.fuzzing.shrinking import shrink
+from healthlb.simulation.fuzzing.worlds import random_world
 from healthlb.simulation.record import Lane
 from healthlb.simulation.scenario import SECOND, Scenario
+from healthlb.simulation.scenario_file import load_scenario
+from healthlb.simulation.scenario_text import to_toml
 from healthlb.simulation.world import run
 
 
 @click.command("replay")
-@click.argument("world", metavar="SEED:NUMBER")
+@click.argument("world", metavar="SEED:NUMBER|FILE")
 @click.option("--lanes", is_flag=True, help="What each backend was, and what the first client took it for.")
 @click.option("--shrink", "is_shrunk", is_flag=True, help="Look for a smaller world in which the same goes wrong.")
 def command(world: str, lanes: bool, is_shrunk: bool) -> None:
-    """Run one random world of `fuzz` again; exit with 1 if something does not hold in it."""
+    """Run one random world of `fuzz` again, and print it as a scenario file; exit with 1 if something does not hold."""
     try:
-        scenario = random_world(*parse_world(world))
+        scenario = load_scenario(Path(world)) if world.endswith(".toml") else random_world(*parse_world(world))
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-    rule, _, _ = verdict(scenario)
+    rule, text, calls = verdict(scenario)
     if is_shrunk and rule:
         scenario = shrink(scenario, lambda step: click.echo(f"smaller: {step}", err=True))
-    click.echo("\n".join(describe(scenario)))
+        rule, text, calls = verdict(scenario)
+    policy = next(iter(scenario.policies))
+    digest = "" if rule else f", trace {run(scenario, policy, trace=2).trace_hash}"
+    said = [text or f"all holds: {calls} calls{digest}"]
     if lanes:
-        click.echo("\n".join(_lanes(scenario)))
-    rule, text, calls = verdict(scenario)
-    digest = "" if rule else f", trace {run(scenario, POLICY, trace=2).trace_hash}"
-    click.echo(text or f"all holds: {calls} calls{digest}")
+        said += _lanes(scenario, policy)
+    for line in said:
+        click.echo(f"# {line}")
+    click.echo(to_toml(scenario))
     sys.exit(1 if rule else 0)
 
 
-def _lanes(scenario: Scenario) -> list[str]:
-    record = run(scenario, POLICY)
+def _lanes(scenario: Scenario, policy: str) -> list[str]:
+    record = run(scenario, policy)
     return [line for lane in record.lanes for line in _lane(lane)]
 
 

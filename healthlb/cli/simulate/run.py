@@ -14,6 +14,7 @@ import click
 from healthlb.cli.simulate import telling
 from healthlb.cli.simulate.scenarios import INTERRUPTED, Options, with_options
 
+EVERY_CALL = 2
 
 @click.command("run")
 @with_options
@@ -23,7 +24,7 @@ def command(policies: tuple[str, ...], verbose: bool, **options: Any) -> None:
     """Run a scenario, NAME of the catalogue or a FILE of your own, and hold its checks against what comes of it."""
     given = Options(**options)
     scenario, content = given.load()
-    outcome = given.run(scenario, content, policies)
+    outcome = given.run(scenario, content, policies, trace=EVERY_CALL)
     blocks = (
         telling.head(outcome),
         telling.policies(scenario, outcome.runs),

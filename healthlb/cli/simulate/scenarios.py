@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from healthlb.cli.plain import plain_option
 from healthlb.cli.simulate.watching import watched
 from healthlb.errors import ConfigError
 from healthlb.simulation.durations import parse_duration
@@ -46,6 +47,7 @@ _OPTIONS = (
     click.option("--trace", type=click.IntRange(0, 3), help="1 facts and faults, 2 every call too, 3 as text."),
     click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write files into a folder."),
     click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a report to this file."),
+    plain_option,
 )
 
 
@@ -68,6 +70,7 @@ class Options:
         trace: how much is traced, or None.
         output: the folder for files, or None.
         html: the file for a report, or None.
+        plain: whether progress is told in lines, on a terminal too.
     """
 
     scenario: str
@@ -77,6 +80,7 @@ class Options:
     trace: int | None
     output: Path | None
     html: Path | None
+    plain: bool
 
     def load(self) -> tuple[Scenario, Mapping[str, Any]]:
         """Return the scenario as changed by the options, and the file's content.
@@ -92,14 +96,26 @@ class Options:
         except ConfigError as error:
             raise click.UsageError(str(error)) from error
 
-    def run(self, scenario: Scenario, content: Mapping[str, Any], policies: Sequence[str]) -> Outcome:
-        """Run it, show how it goes, and write the files that are asked for."""
+    def run(
+        self, scenario: Scenario, content: Mapping[str, Any], policies: Sequence[str], *, trace: int = 0
+    ) -> Outcome:
+        """Run it, show how it goes, and write the files that are asked for.
+
+        Args:
+            scenario: what to run.
+            content: of its file.
+            policies: some of its policies; none are all.
+            trace: how much is traced where the command line does not say, 0 to 3; 2 at least where files are written.
+        """
         try:
             names = chosen(scenario, policies)
         except ConfigError as error:
             raise click.UsageError(str(error)) from error
-        trace = self.trace if self.trace is not None else 2 if self.output else 0
-        with watched(Console(stderr=True)) as tell:
+        if self.trace is not None:
+            trace = self.trace
+        elif self.output is not None:
+            trace = 2
+        with watched(Console(stderr=True), is_plain=self.plain) as tell:
             outcome = run_all(scenario, names, trace=trace, tell=tell)
         if self.output is not None:
             write_results(self.output, outcome, content)

@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from healthlb.cli.plain import plain_option
 from healthlb.cli.simulate import findings
 from healthlb.cli.simulate.progress import open_view
 from healthlb.cli.simulate.tally import Tally
@@ -47,7 +48,7 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
 @click.option("--html", type=_PATH, default=None, help="Write the maps to this file.")
 @click.option("--csv", type=_PATH, default=None, help="Write every cell to this file.")
 @click.option("--cell", default="", metavar="KEY", help="Run this one cell again, here, and show what it comes to.")
-@click.option("--plain", is_flag=True, help="Lines of text; the default where there is no terminal.")
+@plain_option
 def command(file: str, jobs: int | None, executor: str, out: Path | None, resume: bool, html: Path | None,
             csv: Path | None, cell: str, plain: bool) -> None:
     """Run a scenario under all settings that a sweep asks for: NAME of the catalogue, or a FILE of your own.

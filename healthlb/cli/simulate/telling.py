@@ -5,14 +5,17 @@ The one rule: what is shown is what is written into the files, so neither knows 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 
 from healthlb.cli.simulate.values import aligned, grouped, is_better, written
 from healthlb.simulation.checks import CheckResult
 from healthlb.simulation.estimates import Estimate
 from healthlb.simulation.record import RunRecord
+from healthlb.simulation.report.metrics import DAGGER, is_of_survivors, lost
 from healthlb.simulation.running import Outcome
-from healthlb.simulation.scenario import Policy, Scenario
+from healthlb.simulation.scenario import PickerWithArguments, Policy, Scenario
 
 ALWAYS = ("requests", "error_ratio", "p50", "p99")
 # Shown where it is not nothing.
@@ -35,19 +38,48 @@ def head(outcome: Outcome) -> list[str]:
     if not outcome.is_complete:
         planned = len(outcome.runs) * scenario.replications
         lines.append(f"interrupted: {len(records)} of {planned} runs are done")
-    return lines
+    hashes = [record.trace_hash for record in records if record.trace_hash]
+    return [*lines, f"trace {_digest(hashes)}"] if hashes else lines
+
+
+def _digest(hashes: Sequence[str]) -> str:
+    """Return the digest of a trace, of several that of their digests."""
+    return hashes[0] if len(hashes) == 1 else hashlib.blake2b("\n".join(hashes).encode(), digest_size=16).hexdigest()
 
 
 def policies(scenario: Scenario, names: Iterable[str]) -> list[str]:
-    """Return a line for each policy that says what is on."""
-    return [f"{name}: {_told(scenario.policies[name])}" for name in names]
+    """Return a line for each policy that says what is on; those that would be alike say what differs, too."""
+    told = {name: _told(scenario.policies[name]) for name in names}
+    lines = []
+    for name, line in told.items():
+        alike = [scenario.policies[other] for other in told if told[other] == line and other != name]
+        lines.append(f"{name}: {', '.join([line, *_differing(scenario.policies[name], alike)])}")
+    return lines
+
+
+def _differing(policy: Policy, others: Sequence[Policy]) -> list[str]:
+    """Return the settings of a policy in which one of the others differs, as "failover.budget.ratio 0.2"."""
+    own, theirs = _settings("", policy), [_settings("", other) for other in others]
+    names = dict.fromkeys(name for one in (own, *theirs) for name in one if name != "name")
+    differ = [name for name in names if any(one.get(name) != own.get(name) for one in theirs)]
+    return [f"{name} {own[name]}" if name in own else f"no {name}" for name in differ]
+
+
+def _settings(name: str, value: object) -> dict[str, str]:
+    if is_dataclass(value) and not isinstance(value, PickerWithArguments):
+        inner = {f"{name}.{one.name}" if name else one.name: getattr(value, one.name) for one in fields(value)}
+    elif isinstance(value, Mapping):
+        inner = {f"{name}.{key}": one for key, one in value.items()}
+    else:
+        return {name: str(value)}
+    return {place: text for key, one in inner.items() for place, text in _settings(key, one).items()}
 
 
 def _told(policy: Policy) -> str:
-    picker = policy.picker if isinstance(policy.picker, str) else "a picker with arguments"
+    is_named = isinstance(policy.picker, str | PickerWithArguments)
     heartbeat, failover = policy.health.heartbeat, policy.failover
     parts = [
-        picker,
+        str(policy.picker) if is_named else "a picker of its own",
         f"{failover.max_attempts} attempts" if failover else "no failover",
         "hedging" if failover and failover.hedging_delay is not None else "",
         "ejection" if policy.outliers else "no ejection",
@@ -88,21 +120,31 @@ def differences(outcome: Outcome, first: str, second: str) -> list[str]:
     if not pairs:
         return []
     rows = [["", first, second, "difference", ""]]
+    more_lost = lost([after for _, after in pairs]) - lost([before for before, _ in pairs])
     for metric in _shown([[record for pair in pairs for record in pair]]):
         before, after = ([record.metrics[metric] for record in records] for records in zip(*pairs, strict=True))
         change = Estimate.of_differences(before, after)
         values = (written(metric, Estimate.of(before)), written(metric, Estimate.of(after)))
-        rows.append([metric, *values, written(metric, change, signed=True), verdict(metric, change)])
+        rows.append([metric, *values, written(metric, change, signed=True), verdict(metric, change, more_lost)])
     return aligned(rows)
 
 
-def verdict(metric: str, change: Estimate) -> str:
-    """Return what a change of a metric amounts to: nothing, as long as its interval holds 0."""
+def verdict(metric: str, change: Estimate, more_lost: float = 0.0) -> str:
+    """Return what a change of a metric amounts to: nothing, as long as its interval holds 0.
+
+    Args:
+        metric: its name.
+        change: from the first policy to the second.
+        more_lost: the share of calls that the second loses beyond those that the first does. A latency that looks
+            better for whoever loses more is of fewer calls, and no better.
+    """
     if change.mean == 0 or (change.count > 1 and abs(change.mean) <= change.half_width()):
         return "="
     if change.count < 2:
         return "?"
     better = is_better(metric, change.mean)
+    if better is not None and is_of_survivors(metric, more_lost if better else -more_lost):
+        return DAGGER
     if better is None:
         return "more" if change.mean > 0 else "less"
     return "better" if better else "worse"

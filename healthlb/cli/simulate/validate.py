@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from healthlb.cli.plain import plain_option
 from healthlb.simulation.sweep.executors import Executor, open_executor
 from healthlb.simulation.validation import Claim, Finding, claims, examine
 
@@ -28,7 +29,8 @@ Numbered = tuple[int, Claim]
 @click.option("--jobs", type=click.IntRange(1, 1024), default=None,
               help="Processes on this machine. [default: one a core]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per law.")
-def command(quick: bool, only: str, jobs: int | None, as_json: bool) -> None:
+@plain_option
+def command(quick: bool, only: str, jobs: int | None, as_json: bool, plain: bool) -> None:
     """Check the simulator against queueing theory; exit with 1 if a law does not hold.
 
     Each law is simulated in independent replications. It holds when the mean is within 3.5 standard errors and the
@@ -37,7 +39,8 @@ def command(quick: bool, only: str, jobs: int | None, as_json: bool) -> None:
     chosen = [claim for claim in claims(quick) if only.lower() in f"{claim.law}: {claim.case}".lower()]
     if not chosen:
         raise click.UsageError(f"no law contains {only!r}")
-    view = _JsonView() if as_json else _TerminalView(chosen) if sys.stdout.isatty() else _PlainView(chosen)
+    is_plain = plain or not sys.stdout.isatty()
+    view = _JsonView() if as_json else _PlainView(chosen) if is_plain else _TerminalView(chosen)
     workers = min(jobs or os.cpu_count() or 1, len(chosen))
     executor = open_executor("pool" if workers > 1 else "inline", workers)
     began = time.monotonic()

@@ -14,7 +14,7 @@ _MOST_PLACES = 4
 SECONDS = frozenset({"mean", "p50", "p90", "p95", "p99", "p999", "max", "wasted"})
 SHARES = frozenset({"error_ratio", "goodput", "tokens_min", "rho"})
 # Of these less is better, and of the others below more; of all others neither.
-LESS_IS_BETTER = SECONDS | {"errors", "error_ratio", "imbalance"}
+LESS_IS_BETTER = SECONDS | {"errors", "error_ratio"}
 MORE_IS_BETTER = frozenset({"ok", "goodput", "ok_rate"})
 
 

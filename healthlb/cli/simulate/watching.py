@@ -92,9 +92,9 @@ class LiveView:
 
 
 @contextmanager
-def watched(console: Console) -> Iterator[Callable[[Progress], object]]:
-    """Give what shows progress on this console as well as it can."""
-    if not console.is_terminal or console.is_dumb_terminal:
+def watched(console: Console, *, is_plain: bool = False) -> Iterator[Callable[[Progress], object]]:
+    """Give what shows progress on this console as well as it can, or in lines where those are asked for."""
+    if is_plain or not console.is_terminal or console.is_dumb_terminal:
         yield PlainView(lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))
         return
     with Bar(BarColumn(bar_width=24), TextColumn("{task.fields[says]}"), console=console, transient=True) as bar:

@@ -48,7 +48,10 @@ class Picker(Protocol):
     """Chooses among READY subchannels. Immutable."""
 
     def pick(self, call: CallInfo) -> Subchannel | None:
-        """Return the subchannel for this call; never block, never raise. None: nothing to pick."""
+        """Return the subchannel for this call; never block, never raise. None: nothing to pick.
+
+        If it raises, or returns anything else, the one call that asked ends with INTERNAL and a text that says so.
+        """
 
 
 @runtime_checkable
@@ -69,7 +72,12 @@ class PickerFactory(Protocol):
     """
 
     def build(self, ready: Sequence[Subchannel]) -> Picker:
-        """Return a picker over these subchannels, in the resolver's order; maybe none."""
+        """Return a picker over these subchannels, in the resolver's order; maybe none.
+
+        If it raises, the last good picker stays, and calls for which that has nothing that is READY take what is READY
+        in turn; if none was ever built, calls end with INTERNAL. It is asked again at the next change, or after a
+        second.
+        """
 
 
 PickerSource = str | Callable[[], PickerFactory]
@@ -83,6 +91,13 @@ _registry: dict[str, Callable[..., PickerFactory]] = {
     "peak_ewma": peak_ewma.PeakEwma,
     "ring_hash": ring_hash.RingHash,
 }
+
+_SHIPPED = frozenset(_registry.values())
+
+
+def is_shipped(factory: object) -> bool:
+    """Whether a factory is one of healthlb's own, whose pickers need no check."""
+    return type(factory) in _SHIPPED
 
 
 def register_picker(name: str, factory: Callable[..., PickerFactory]) -> None:

@@ -132,7 +132,9 @@ class WeightedRoundRobin:
         A backend that was away starts with a blackout, as in A58.
         """
         self._ready = dict.fromkeys(ready)
-        self._reported = {sub: known for sub, known in self._reported.items() if sub in self._ready}
+        # Calls add to the old dict meanwhile: it is looked into, and never iterated over.
+        known = self._reported
+        self._reported = {sub: known[sub] for sub in self._ready if sub in known} if known else {}
         self._picker = WeightedRoundRobinPicker(self._schedule(self._updated_at))
         return self._picker
 

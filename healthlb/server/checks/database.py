@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from healthlb.server.checks.unhealthy import Unhealthy
+from healthlb.errors import ConfigError
+from healthlb.server.checks.unhealthy import Unhealthy, check_text
 
 
 def database(source: Any, query: str = "SELECT 1") -> Callable[[], None]:
@@ -16,8 +18,21 @@ def database(source: Any, query: str = "SELECT 1") -> Callable[[], None]:
         source: a function that opens a DB-API connection (it is closed after each run), or a SQLAlchemy engine (its
             pool is used). Give connections a timeout of their own: a hung one outlives the check's.
         query: must return a row.
+
+    Raises:
+        ConfigError: `source` is neither (the name of a file, an open connection, an asynchronous engine), or `query` no
+            string.
     """
-    ask = _ask_engine if hasattr(source, "connect") and hasattr(source, "dialect") else _ask_connection
+    check_text("query", query)
+    is_engine = hasattr(source, "connect") and hasattr(source, "dialect")
+    is_connection = hasattr(source, "cursor") and not isinstance(source, type)
+    is_asynchronous = inspect.iscoroutinefunction(source) or hasattr(source, "sync_engine")
+    if is_asynchronous or is_connection or not (is_engine or callable(source)):
+        raise ConfigError(
+            "source must be a function that opens a connection (as in database(lambda: sqlite3.connect('x.db'))) "
+            f"or a SQLAlchemy engine, not {source!r}"
+        )
+    ask = _ask_engine if is_engine else _ask_connection
 
     def check() -> None:
         if ask(source, query) is None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from os import PathLike
 
 from healthlb.config import check_number
+from healthlb.errors import ConfigError
 from healthlb.server.checks.unhealthy import Unhealthy
 
 
@@ -18,8 +19,10 @@ def disk_space(path: str | PathLike[str], min_free: float = 0.05) -> Callable[[]
         min_free: at least this must be free: bytes from 1 on, below 1 a share of the size; above 0, default 5 %.
 
     Raises:
-        ConfigError: a value is out of its bounds.
+        ConfigError: a value is out of its bounds, or of a wrong type.
     """
+    if not isinstance(path, str | PathLike):
+        raise ConfigError(f"path must be a string or a path, not {path!r}")
     check_number("min_free", min_free, above=0)
 
     def check() -> None:

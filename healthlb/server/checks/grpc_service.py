@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+import grpc.aio
 
 from healthlb.config import check_number
+from healthlb.control.health_answer import failed_with
+from healthlb.control.health_target import request_for
+from healthlb.core.states import ServingStatus
+from healthlb.errors import ConfigError
 from healthlb.server.checks.unhealthy import Unhealthy
-
-# grpcio's own backoff grows to 2 minutes, so long a dependency that is back would count as down.
-_OPTIONS = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 1000}
+from healthlb.sync.health_client import HealthClient
 
 
 def grpc_service(
@@ -32,33 +34,20 @@ def grpc_service(
         options: channel arguments; the reconnect backoff is 0.2 to 1 second unless they say otherwise.
 
     Raises:
-        ConfigError: a value is out of its bounds.
+        ConfigError: a value is out of its bounds, or of a wrong type.
     """
     check_number("timeout", timeout, above=0)
-    opened: list[Any] = []
+    if isinstance(target, grpc.aio.Channel):
+        raise ConfigError(f"target must be a grpc.Channel: a check runs on a thread, not on the loop of {target!r}")
+    request_for(service)
+    client = HealthClient(target, credentials=credentials, options=options)
 
     def check() -> None:
-        # The first run opens the channel: one that was made before a fork would not work after it.
-        if not opened:
-            opened.append(health_pb2_grpc.HealthStub(_open(target, credentials, options)))
         try:
-            answer = opened[0].Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
+            answer = client.ask(service, timeout)
         except grpc.RpcError as error:
-            failed: Any = error
-            raise Unhealthy(f"{failed.code().name}: {failed.details()}") from error
-        if answer.status != health_pb2.HealthCheckResponse.SERVING:
-            name = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-            raise Unhealthy(f"{service or 'the server'} is {name}")
+            raise Unhealthy(str(failed_with(service, error))) from error
+        if answer.status is not ServingStatus.SERVING:
+            raise Unhealthy(f"{service or 'the server'} is {answer}")
 
     return check
-
-
-def _open(
-    target: str | grpc.Channel, credentials: grpc.ChannelCredentials | None, options: Sequence[tuple[str, Any]]
-) -> grpc.Channel:
-    if not isinstance(target, str):
-        return target
-    arguments = tuple((_OPTIONS | dict(options)).items())
-    if credentials is None:
-        return grpc.insecure_channel(target, arguments)
-    return grpc.secure_channel(target, credentials, arguments)

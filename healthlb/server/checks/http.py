@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from healthlb.config import check_number
+from healthlb.control.proxies import is_local
 from healthlb.errors import ConfigError
-from healthlb.server.checks.unhealthy import Unhealthy
+from healthlb.server.checks.unhealthy import Unhealthy, check_text
 
 _SUCCESS = range(200, 300)
 
@@ -31,9 +34,15 @@ def http_get(
         client: an `httpx.Client`, which keeps its connections; None for the standard library.
 
     Raises:
-        ConfigError: a value is out of its bounds, or the URL has another scheme.
+        ConfigError: a value is out of its bounds or of a wrong type, or the URL has another scheme.
     """
     check_number("timeout", timeout, above=0)
+    check_text("url", url)
+    for option, value, kind in (("statuses", statuses, Container), ("headers", headers or {}, Mapping)):
+        if isinstance(value, str) or not isinstance(value, kind):
+            raise ConfigError(f"{option} must be a {kind.__name__.lower()}, not {value!r}")
+    if client is not None and (not hasattr(client, "get") or inspect.iscoroutinefunction(client.get)):
+        raise ConfigError(f"client must be an httpx.Client, not {client!r}")
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"url must begin with http:// or https://, not {url!r}")
 
@@ -51,8 +60,11 @@ def http_get(
 
 def _get(url: str, timeout: float, headers: dict[str, str]) -> int:
     request = urllib.request.Request(url, headers=headers)
+    opener = urllib.request.build_opener()
+    if is_local(urllib.parse.urlsplit(url).hostname or ""):  # no proxy of the environment stands in between
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
+        with opener.open(request, timeout=timeout) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:

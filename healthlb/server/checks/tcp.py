@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 
 from healthlb.config import check_count, check_number
+from healthlb.server.checks.unhealthy import check_text
 
 
 def tcp_connect(host: str, port: int, timeout: float = 3.0) -> Callable[[], None]:
@@ -17,8 +18,9 @@ def tcp_connect(host: str, port: int, timeout: float = 3.0) -> Callable[[], None
         timeout: seconds for each address; above 0.
 
     Raises:
-        ConfigError: a value is out of its bounds.
+        ConfigError: a value is out of its bounds, or of a wrong type.
     """
+    check_text("host", host)
     check_count("port", port, low=1, high=65535)
     check_number("timeout", timeout, above=0)
 

@@ -12,6 +12,12 @@ class Unhealthy(HealthLBError):
     """A dependency answers, and the answer is not good enough."""
 
 
+def check_text(option: str, value: object) -> None:
+    """Raise ConfigError unless `value` is a string."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{option} must be a string, not {value!r}")
+
+
 def need(module: str, extra: str) -> Any:
     """Return an optional module.
 

@@ -12,8 +12,8 @@ from healthlb.core.load import Subchannel
 from healthlb.core.states import Code
 
 if TYPE_CHECKING:
-    from healthlb.simulation.call import Attempt
     from healthlb.simulation.engine import Engine
+    from healthlb.simulation.link import Attempt
 
 Number = tuple[str, int]
 
@@ -31,6 +31,7 @@ class Books:
         ok: calls that ended with OK, by client.
         open_calls: calls that have begun and are not over.
         most_open: the most there were at a time, by client.
+        has_failed: whether any attempt has ended otherwise than well.
         time_of_ok: nanoseconds that calls took that ended with OK.
     """
 
@@ -45,6 +46,7 @@ class Books:
         self.most_open: Counter[str] = Counter()
         self.open_calls = 0
         self.time_of_ok = 0
+        self.has_failed = False
         self._open: Counter[str] = Counter()
         self._begun: Counter[str] = Counter()
         self._begun_at: dict[Number, int] = {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from healthlb.errors import ConfigError
 from healthlb.simulation.fuzzing.scene import Violation
 from healthlb.simulation.fuzzing.watched import WatchedWorld
-from healthlb.simulation.fuzzing.worlds import POLICY, random_world
+from healthlb.simulation.fuzzing.worlds import random_world
 from healthlb.simulation.scenario import Scenario
 from healthlb.simulation.sweep.executors import open_executor
 
@@ -57,12 +57,14 @@ class Progress:
 
 
 def verdict(scenario: Scenario) -> tuple[str, str, int]:
-    """Run a world; return the rule that does not hold in it and why, "" and "" where all do, and how many calls it had.
+    """Run a world under the first of its policies; return the rule that does not hold in it and why, and its calls.
+
+    Rule and reason are "" where all holds.
 
     Raises:
         ConfigError: the world cannot be.
     """
-    world = WatchedWorld(scenario, POLICY)
+    world = WatchedWorld(scenario, next(iter(scenario.policies)))
     try:
         world.run()
     except Violation as violation:

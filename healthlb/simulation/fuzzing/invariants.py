@@ -16,6 +16,15 @@
     U14 a rotation goes on where it was, whatever is published meanwhile
     U15 another attempt goes where the call has not been, while there is such a place
     U16 no cap on calls under way is ever exceeded
+    U17 a budget pays for as many attempts as its rules say, and for no fewer
+    U18 hedges come on time, other attempts after their backoff, and only after what is worth another one
+    U19 an ejection lasts the longer the more there were of late, and less long again with time
+    U20 it takes `fall` words to take a server for ill, and `rise` to take it for well
+    U21 a Watch that says nothing is given up after its time
+    U22 of two servers the less busy one is picked where the picker looks at two
+    U23 a client has no more endpoints than its subset allows
+    U24 an ejected server gets one call, and no other before that is answered or very late
+    U25 a heartbeat is lost where no answer of any kind came in its time
 
 The one rule: an oracle looks at faults, the wire, servers and calls; of the core it takes only what that publishes.
 """
@@ -24,23 +33,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from healthlb.core.facts import Ejection, Fact, HeartbeatLoss, StateChange
+from healthlb.core.facts import Ejection, Fact, HeartbeatLoss, Return, StateChange
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.states import Code, ConnectivityState
+from healthlb.simulation.fuzzing.attempts import AttemptOracle
+from healthlb.simulation.fuzzing.budgets import BudgetOracle
+from healthlb.simulation.fuzzing.ejections import EjectionOracle
 from healthlb.simulation.fuzzing.endings import EndOracle
 from healthlb.simulation.fuzzing.picks import PickOracle
 from healthlb.simulation.fuzzing.scene import Scene
 from healthlb.simulation.fuzzing.snapshots import SnapshotOracle
 from healthlb.simulation.fuzzing.truth import Truth
-from healthlb.simulation.fuzzing.words import HeardConnection, LinkWords
+from healthlb.simulation.fuzzing.words import SERVING, HeardConnection, LinkWords
 from healthlb.simulation.scenario import MILLISECOND, SECOND
 from healthlb.simulation.trace import CALLS, Trace
 
 if TYPE_CHECKING:
-    from healthlb.simulation.call import Attempt
+    from healthlb.core.load import Subchannel
     from healthlb.simulation.client import Client
+    from healthlb.simulation.link import Attempt, ServerPort
     from healthlb.simulation.record import RunRecord
-    from healthlb.simulation.server import Server
     from healthlb.simulation.world import World
 
 _READY = ConnectivityState.READY
@@ -49,6 +61,8 @@ _FAILURE = ConnectivityState.TRANSIENT_FAILURE
 _EVERY = 100 * MILLISECOND
 _STABLE = 10 * SECOND
 _MOMENT = 50 * MILLISECOND
+_LEAST_WAIT = 400 * MILLISECOND  # for a ping, as for a Check beside it
+_ILL = ("NOT_SERVING", "UNKNOWN", "SERVICE_UNKNOWN")
 
 
 class Inspector(Trace):
@@ -63,6 +77,12 @@ class Inspector(Trace):
         self.scene.set_up(world, truth)
         self._picks = PickOracle(self.scene)
         self._snapshots = SnapshotOracle(self.scene)
+        self._attempts = AttemptOracle(self.scene)
+        self._ejections = EjectionOracle(self.scene)
+        self._probes: dict[Subchannel, list[Attempt]] = {}
+        for client in world.clients:
+            BudgetOracle(self.scene, client)
+            self._attempts.follow(client)
         world.engine.after(_EVERY, self._look)
 
     # --- what is heard -------------------------------------------------------------------------------
@@ -74,24 +94,56 @@ class Inspector(Trace):
         backoff = health.backoff
         if words.is_open and words.has_said:
             scene.fail("U11", f"{_name(connection)} opens a second Watch beside one that speaks")
-        ended_at = words.started_at + health.first_response_timeout_ns if words.is_open else words.ended_at
-        if not words.has_said:
+        ended_at = self._ended_at(connection, words)
+        stands = (False, False) if words.is_open else scene.stands(connection.client, words, ended_at)
+        may_stand, must_stand = stands
+        if not words.has_said and not may_stand:
             delay = min(backoff.maximum_ns, backoff.initial_ns * backoff.multiplier**words.silent_ends)
             words.silent_ends += 1
-        elif ended_at - words.started_at >= _STABLE:
+        elif words.has_said and ended_at - words.started_at >= _STABLE:
             words.quick_ends = 0
             return
         else:
             floor = min(health.min_restart_interval, backoff.maximum) * SECOND
             delay = min(backoff.maximum_ns, floor * backoff.multiplier**words.quick_ends)
             words.quick_ends += 1
-        waited = now - ended_at
-        if waited < delay * (1 - backoff.jitter) - 2:
-            scene.fail("U11", f"{_name(connection)} watches again after {waited} ns, not {delay:.0f} less jitter")
-        # What comes while the client stands still, it hears later; and then its timers wait for a moment.
-        is_late = scene.truth.resumed_at(connection.client.id) + _MOMENT >= words.started_at
-        if not is_late and waited > delay * (1 + backoff.jitter) + 2:
-            scene.fail("U11", f"{_name(connection)} watches again after {waited} ns, not {delay:.0f} plus jitter")
+        least, most = delay * (1 - backoff.jitter), delay * (1 + backoff.jitter)
+        if may_stand:
+            least, most = self._soon(words, least, most, is_sure=must_stand)
+        self._check_wait(connection, now - ended_at, least, most)
+
+    def _ended_at(self, connection: HeardConnection, words: LinkWords) -> int:
+        """Return when the last Watch ended, or was given up where it has not."""
+        if not words.is_open:
+            return words.ended_at
+        given_up_at = words.started_at + self.scene.world.policy.health.first_response_timeout_ns
+        stands_until = self.scene.stands_until(connection.client, words.stands_since, at_least=True)
+        # One that began while a SERVING stood has only as long as that does; one that began later has all its time,
+        # save after a stall: then it may begin too late, and be given up at once.
+        if stands_until > words.started_at or (stands_until and self._is_late(connection, words)):
+            return min(given_up_at, max(stands_until, words.started_at))
+        return given_up_at
+
+    def _soon(self, words: LinkWords, least: float, most: float, *, is_sure: bool) -> tuple[float, float]:
+        """Return the least and the most that is waited while a SERVING stands: what comes next must have time left."""
+        health = self.scene.world.policy.health
+        longest = max(self.scene.renewal // 2, health.min_restart_interval_ns)
+        lasted = words.ended_at - words.started_at if words.has_said else 0
+        spread = most + min(SECOND / 2, health.backoff.jitter * lasted / 4)
+        return min(least, longest), min(spread, longest) if is_sure else max(most, min(spread, longest))
+
+    def _is_late(self, connection: HeardConnection, words: LinkWords) -> bool:
+        """Whether a client has stood still: what comes then it hears later, and then its timers wait for a moment."""
+        return self.scene.truth.resumed_at(connection.client.id) + _MOMENT >= words.started_at
+
+    def _check_wait(self, connection: HeardConnection, waited: int, least: float, most: float) -> None:
+        """A Watch begins so long after the one before ended."""
+        scene, words = self.scene, connection.words
+        assert words is not None
+        if waited < least - 2:
+            scene.fail("U11", f"{_name(connection)} watches again after {waited} ns, not {least:.0f} at least")
+        if waited > most + 2 and not self._is_late(connection, words):
+            scene.fail("U11", f"{_name(connection)} watches again after {waited} ns, not {most:.0f} at most")
 
     def reported(self, client: Client, fact: Fact) -> None:
         """A client's core reports."""
@@ -101,10 +153,48 @@ class Inspector(Trace):
                     self.scene.fail("U10", f"{client.id} takes {address} from TRANSIENT_FAILURE to CONNECTING")
                 if new is _READY:
                     self._snapshots.check_ready(client, address)
+                self._check_row(client, fact)
             case Ejection(address=address, is_enforced=True):
                 self.scene.ejected_at[client.id, address] = fact.at
-            case HeartbeatLoss(address=address, is_excluded=False):
-                self.scene.kept_at[client.id, address] = fact.at
+                self._ejections.ejected(client, fact)
+            case Return():
+                self._ejections.returned(client, fact)
+            case HeartbeatLoss(address=address, is_excluded=is_excluded):
+                if not is_excluded:
+                    self.scene.kept_at[client.id, address] = fact.at
+                self._check_loss(client, fact)
+
+    def _check_loss(self, client: Client, fact: HeartbeatLoss) -> None:
+        heartbeat = self.scene.world.policy.health.heartbeat
+        asked = [one for one in self.scene.links(client, fact.address) if one.asked_at >= 0]
+        if heartbeat is None or len(asked) != 1 or self.scene.is_disturbed(client):
+            return
+        connection = asked[0]
+        if 0 <= connection.answered_at < fact.at:
+            self.scene.fail("U25", f"{_name(connection)} misses an answer that came at {connection.answered_at}")
+        words = connection.heard
+        has_pong = connection.pinged_at >= connection.asked_at and 0 <= connection.ponged_at < fact.at
+        if has_pong and words is not None and words.is_open and words.has_said:
+            self.scene.fail("U25", f"{_name(connection)} is busy, and answered a ping at {connection.ponged_at}")
+        least = min(_LEAST_WAIT, heartbeat.timeout_ns) if heartbeat.ping else heartbeat.timeout_ns
+        if fact.at - connection.asked_at < least - 2:
+            self.scene.fail("U25", f"{_name(connection)} waits {fact.at - connection.asked_at} ns for an answer")
+
+    def _check_row(self, client: Client, fact: StateChange) -> None:
+        """A single word changes a client's mind only after it has stood for as long as a row of them takes."""
+        scene = self.scene
+        links = [one for one in scene.links(client, fact.address) if one.heard is not None]
+        if len(links) != 1 or scene.is_disturbed(client) or (words := links[0].heard) is None or words.row != 1:
+            return
+        stands = fact.at - words.row_at
+        is_fall = fact.old is _READY and fact.reason in _ILL and words.status != SERVING
+        is_rise = fact.new is _READY and fact.reason == "SERVING" and words.status == SERVING
+        # The first word on a connection counts at once; and only a row that was long enough has made up the mind.
+        if words.stood <= max(scene.rising, scene.falling) + _MOMENT:
+            return
+        needed = scene.falling if is_fall else scene.rising if is_rise else 0
+        if stands < needed - 2:
+            scene.fail("U20", f"{client.id} takes {fact.address} for {fact.new.name} after {stands} ns, not {needed}")
 
     def fault(self, now: int, what: str) -> None:
         """Something goes wrong, or is mended."""
@@ -118,16 +208,31 @@ class Inspector(Trace):
     def began(self, client: Client) -> None:
         """A call begins."""
         self.scene.books.began(client.id)
+        self._attempts.began(client, client.called + 1)
 
-    def picked(self, now: int, client: Client, attempt: Attempt, server: Server) -> None:
+    def picked(self, now: int, client: Client, attempt: Attempt, server: ServerPort) -> None:
         """An attempt is sent."""
         if (client.id, attempt.number) in self.scene.books.over:
             self.scene.fail("U2", f"{client.id} sends attempt {attempt.start.attempt} of a call that is over")
         if attempt.sub.address != server.name:
             self.scene.fail("U4", f"a pick of {attempt.sub.address} goes to {server.name}")
-        self._picks.picked(now, client, attempt, server)
+        self._picks.picked(now, client, attempt, self.scene.world.server(server.name))
+        self._check_probe(client, attempt)
+        self._attempts.sent(client, attempt)
         self.scene.books.sent(attempt)
         self._check_caps(client, attempt)
+
+    def _check_probe(self, client: Client, attempt: Attempt) -> None:
+        snapshot, sub = client.pool.board.snapshot, attempt.sub
+        if sub not in snapshot.probes or sub in snapshot.ready:
+            return
+        before = [one for one in self._probes.get(sub, ()) if not one.is_over]
+        outliers = self.scene.world.policy.outliers
+        # A probe that is not answered for as long as an ejection is followed by another: in such a time two can begin.
+        patience = outliers.base_ejection_time_ns if outliers is not None else 0
+        if len(before) > 1 and attempt.started_at - before[-2].started_at < patience:
+            self.scene.fail("U24", f"{client.id} sends {sub.address} a third call while it is on probe")
+        self._probes[sub] = [*before, attempt]
 
     def _check_caps(self, client: Client, attempt: Attempt) -> None:
         overload = self.scene.world.policy.overload
@@ -147,6 +252,7 @@ class Inspector(Trace):
     def ended(self, now: int, client: Client, number: int, code: Code) -> None:
         """A call is over."""
         books = self.scene.books
+        self._attempts.over(client, number, code)
         if not books.end(client.id, number):
             self.scene.fail("U2", f"call {number} of {client.id} ends twice")
         if code is not Code.OK:
@@ -163,7 +269,21 @@ class Inspector(Trace):
             for view in client.pool.board.snapshot.views:
                 if view.state is _READY:
                     self.scene.seen_ready[client.id, view.endpoint.address] = engine.now
+            self._check_silent_watches(client)
+            self._ejections.look(client)
         engine.after(_EVERY, self._look)
+
+    def _check_silent_watches(self, client: Client) -> None:
+        now = self.scene.world.engine.now
+        longest = self.scene.world.policy.health.first_response_timeout_ns
+        for view in client.pool.board.snapshot.views:
+            for connection in self.scene.links(client, view.endpoint.address):
+                words = connection.heard
+                if words is None or words.has_said or not words.is_open or now <= words.started_at + longest:
+                    continue
+                is_given_up = words.stream is None or words.stream.is_over
+                if not is_given_up and not self.scene.has_stalled(client, words.started_at):
+                    self.scene.fail("U21", f"{_name(connection)} waits since {words.started_at} for a first word")
 
     def _check_counters(self) -> None:
         books = self.scene.books
@@ -183,4 +303,4 @@ class Inspector(Trace):
 
 
 def _name(connection: HeardConnection) -> str:
-    return f"{connection.client.id} to {connection.path.server.name}"
+    return f"{connection.client.id} to {connection.server.name}"

@@ -6,6 +6,7 @@ very instant of the pick, it need not know.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from healthlb.simulation.fuzzing.scene import Scene
@@ -14,8 +15,8 @@ from healthlb.simulation.fuzzing.words import SERVING, HeardConnection, LinkWord
 from healthlb.simulation.scenario import SECOND
 
 if TYPE_CHECKING:
-    from healthlb.simulation.call import Attempt
     from healthlb.simulation.client import Client
+    from healthlb.simulation.link import Attempt
     from healthlb.simulation.server import Server
 
 
@@ -32,6 +33,7 @@ class PickOracle:
         # A resolver that has failed is asked again in its own time, and its news is not heard before.
         self._has_resolver_errors = any(fault.error for fault in world.scenario.faults)
         self._is_rotation = world.policy.picker == "round_robin"
+        self._is_choice = world.policy.picker == "least_request"
         self._rotation: dict[str, tuple[tuple[int, ...], int]] = {}
 
     def picked(self, now: int, client: Client, attempt: Attempt, server: Server) -> None:
@@ -42,6 +44,7 @@ class PickOracle:
         self._check_pick(now, client, attempt, server)
         self._check_exclusion(client, attempt)
         self._check_rotation(client, attempt)
+        self._check_choice(client, attempt)
 
     def interrupt(self, client: Client) -> None:
         """Places of a rotation may have been taken that nothing was sent to."""
@@ -50,23 +53,25 @@ class PickOracle:
     def _check_pick(self, now: int, client: Client, attempt: Attempt, server: Server) -> None:
         truth, pair = self._scene.truth.servers[server.name], self._scene.truth.pair(client.id, server.name)
         way = server.wire + server.group.jitter
-        quiet = max(pair.restless_until, self._scene.truth.resumed_at(client.id))
+        quiet = pair.restless_until
+        heard_at = partial(self._scene.heard_at, client)
         linked_at = attempt.connection.linked_at if isinstance(attempt.connection, HeardConnection) else now
         # A link that has been lost without a word hears no other.
         is_heard = linked_at > truth.silent_at and not pair.cuts
         is_reset = truth.crashed_at < NEVER and truth.first_crash == "rst" and is_heard
-        if is_reset and now > max(truth.crashed_at, quiet) + way:
+        if is_reset and now > heard_at(max(truth.crashed_at, quiet) + way):
             self._scene.fail(
                 "U5", f"{client.id} picks {server.name}, whose reset it has had since {truth.crashed_at} ns"
             )
-        if not self._has_resolver_errors and truth.gone_at < NEVER and now > max(truth.gone_at, quiet):
+        if not self._has_resolver_errors and truth.gone_at < NEVER and now > heard_at(truth.gone_at):
             self._scene.fail(
                 "U5", f"{client.id} picks {server.name}, which the resolver has not given since {truth.gone_at}"
             )
         is_half_open = linked_at <= truth.half_open_at
         dead_at = min(pair.dead_at, truth.half_open_at) if is_half_open else pair.dead_at
         if self._scene.threshold == 0 and self._scene.world.policy.service is not None:
-            self._check_silence(now, client, server, max(dead_at, quiet) + way)
+            last_word_at = max(dead_at, quiet, self._scene.truth.resumed_at(client.id)) + way
+            self._check_silence(now, client, server, last_word_at)
             self._check_health(now, client, attempt, server, (quiet, way) if is_heard else None)
 
     def _check_silence(self, now: int, client: Client, server: Server, last_word_at: int) -> None:
@@ -93,11 +98,22 @@ class PickOracle:
         if wire is not None and is_told and truth.ill_at < NEVER:
             quiet, way = wire
             said_at = max(max(truth.ill_at, truth.honest_at) + server.group.watch_lag, truth.unpaused_at, quiet) + way
-            if now > self._scene.believed_at(client, said_at):
+            if now > self._told_at(client, heard, said_at):
                 self._scene.fail(
                     "U5", f"{client.id} picks {server.name}, which has said since {said_at} that it is ill"
                 )
         self._check_word(now, client, attempt, server, heard)
+
+    def _told_at(self, client: Client, heard: LinkWords | None, said_at: int) -> int:
+        """Return when a client must believe at the latest what its server says to all Watches at `said_at`.
+
+        Who has none then, since it has ended, is told by the next one; until then a SERVING stands, if not for long.
+        """
+        scene = self._scene
+        if heard is None:
+            return scene.believed_at(client, said_at, scene.falling)
+        told_at = scene.believed_at(client, max(said_at, heard.renewed_at), scene.falling)
+        return max(told_at, scene.stands_until(client, heard.stands_since))
 
     def _heard(self, attempt: Attempt) -> LinkWords | None:
         connection = attempt.connection
@@ -107,12 +123,15 @@ class PickOracle:
         connection = attempt.connection
         if heard is None:
             # The link may have been lost in this very instant.
-            if connection.link is None and isinstance(connection, HeardConnection) and connection.lost_at == now:
+            if isinstance(connection, HeardConnection) and connection.link is None and connection.lost_at == now:
                 return
             self._scene.fail(
                 "U6", f"{client.id} picks {server.name} on a connection that has said nothing of its health"
             )
-        elif heard.status != SERVING and now > self._scene.believed_at(client, heard.changed_at):
+        elif heard.status != SERVING and now > max(
+            self._scene.believed_at(client, heard.ill_since, self._scene.falling),
+            self._scene.stands_until(client, heard.stands_since),
+        ):
             self._scene.fail("U6", f"{client.id} picks {server.name}, whose last word was {heard.status}")
 
     def _check_exclusion(self, client: Client, attempt: Attempt) -> None:
@@ -146,3 +165,16 @@ class PickOracle:
         if before is not None and before[0] == ids and place != (before[1] + 1) % len(ids):
             self._scene.fail("U14", f"{client.id} picks number {place} of {len(ids)} after number {before[1]}")
         self._rotation[client.id] = (ids, place)
+
+    def _check_choice(self, client: Client, attempt: Attempt) -> None:
+        """Of two alike the less busy is picked, since both are looked at. A failure counts as calls in flight."""
+        ready = client.pool.board.snapshot.ready
+        if not self._is_choice or len(ready) != 2 or attempt.sub not in ready or self._scene.books.has_failed:
+            return
+        other = ready[1] if attempt.sub is ready[0] else ready[0]
+        is_alike = other.weight == attempt.sub.weight and attempt.start.attempt == 1 and not other.load.is_full
+        if is_alike and other.load.in_flight < attempt.sub.load.in_flight - 1:
+            self._scene.fail(
+                "U22", f"{client.id} picks {attempt.sub.address} with {attempt.sub.load.in_flight - 1} in flight, "
+                f"{other.address} has {other.load.in_flight}"
+            )  # fmt: skip

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from healthlb.simulation.fuzzing.books import Books
+from healthlb.simulation.scenario import SECOND
 
 if TYPE_CHECKING:
     from healthlb.simulation.client import Client
     from healthlb.simulation.fuzzing.truth import Truth
-    from healthlb.simulation.fuzzing.words import HeardConnection
+    from healthlb.simulation.fuzzing.words import HeardConnection, LinkWords
     from healthlb.simulation.world import World
 
 _HELD = 100_000_000  # After a stall the core's timers wait for less than that.
@@ -38,9 +39,11 @@ class Scene:
         truth: what is true in it.
         books: who has called whom.
         threshold: of panic; 0 for never.
-        confirmation: nanoseconds that a word may need to be believed.
+        rising: nanoseconds for which SERVING may have to stand to be believed; falling: the same of other statuses.
+        renewal: nanoseconds for which SERVING stands after the end of its Watch.
         seen_ready: when a client last took a server for READY.
         ejected_at: when a client last ejected a server.
+        denied_at: when a client's budget last did not pay for an attempt.
         kept_at: when a client last kept a silent server, since too few others are left.
     """
 
@@ -49,9 +52,10 @@ class Scene:
         self.truth: Truth
         self.books = Books()
         self.threshold = 0.0
-        self.confirmation = 0
+        self.rising = self.falling = self.renewal = 0
         self.seen_ready: dict[tuple[str, str], int] = {}
         self.ejected_at: dict[tuple[str, str], int] = {}
+        self.denied_at: dict[str, int] = {}
         self.kept_at: dict[tuple[str, str], int] = {}
         self._links: dict[tuple[str, str], list[HeardConnection]] = {}
 
@@ -61,11 +65,14 @@ class Scene:
         self.books.engine = world.engine
         health = world.policy.health
         self.threshold = float(str(world.policy.extra.get("panic_threshold", 0.0)))
-        self.confirmation = (max(health.rise, health.fall) - 1) * health.confirm_interval_ns
+        self.rising = (health.rise - 1) * health.confirm_interval_ns
+        self.falling = (health.fall - 1) * health.confirm_interval_ns
+        longest = max(2 * SECOND, 2 * health.min_restart_interval_ns)
+        self.renewal = min(longest, health.first_response_timeout_ns)
 
     def connected(self, connection: HeardConnection) -> None:
         """A client begins to connect."""
-        key = (connection.client.id, connection.path.server.name)
+        key = (connection.client.id, connection.server.name)
         kept = [one for one in self._links.get(key, ()) if not one.is_closed]
         self._links[key] = [*kept, connection]
 
@@ -77,14 +84,62 @@ class Scene:
         """Whether a client stands still, or has done so until this very instant."""
         return self.truth.is_stalled(client.id) or self.truth.resumed_at(client.id) == self.world.engine.now
 
-    def believed_at(self, client: Client, said_at: int) -> int:
+    def has_stalled(self, client: Client, since: int) -> bool:
+        """Whether a client has stood still at `since` or later, or just before: its timers wait for a moment then."""
+        return any(ended + _HELD >= since for _, ended in self.truth.stalls(client.id))
+
+    def heard_at(self, client: Client, said_at: int) -> int:
+        """Return when a client must have heard at the latest what the wire has brought at `said_at`.
+
+        Only what comes while its loop stands still is heard later than that.
+        """
+        for began, ended in self.truth.stalls(client.id):
+            if began <= said_at <= ended:
+                said_at = ended
+        return said_at
+
+    def believed_at(self, client: Client, said_at: int, confirmation: int) -> int:
         """Return when a client must have taken in a word at the latest that the wire has brought.
 
-        What came while its loop stood still is heard after that, and waits for its confirmation from then on.
+        Where its loop stands still before it has, the word waits for its confirmation from then on, and the client's
+        timers wait for a moment besides.
+
+        Args:
+            client: who.
+            said_at: when the word came.
+            confirmation: nanoseconds that it must stand for.
         """
-        resumed_at = self.truth.resumed_at(client.id)
-        heard_at = resumed_at + _HELD if resumed_at >= said_at and resumed_at else said_at
-        return heard_at + self.confirmation
+        heard_at = said_at
+        for began, ended in self.truth.stalls(client.id):
+            if began <= heard_at + confirmation and said_at <= ended + _HELD:
+                heard_at = max(heard_at, ended + _HELD if confirmation or began <= said_at else said_at)
+        return heard_at + confirmation
+
+    def stands_until(self, client: Client, ended_at: int, *, at_least: bool = False) -> int:
+        """Return until when a SERVING may stand for a client whose Watch the wire has ended at `ended_at`.
+
+        It stands from when the end is heard on. Only where the client stands still at the end of that, its timers are
+        later.
+
+        Args:
+            client: who.
+            ended_at: when the Watch ended, 0 where no SERVING stands.
+            at_least: until when it must stand.
+        """
+        if not ended_at:
+            return 0
+        until = self.heard_at(client, ended_at) + self.renewal
+        return until if at_least else self.believed_at(client, until, 0)
+
+    def stands(self, client: Client, words: LinkWords, at: int) -> tuple[bool, bool]:
+        """Whether a SERVING may stand at `at` though its Watch has ended, and whether it must.
+
+        Where the next Watch began too late, none does: the timer that began it ended this as well.
+        """
+        least = self.stands_until(client, words.stands_since, at_least=True)
+        is_in_time = words.started_at < least
+        may = is_in_time and at <= self.stands_until(client, words.stands_since)
+        return may, may and words.is_sure and at <= least
 
     def fail(self, rule: str, text: str) -> NoReturn:
         """Say that something does not hold.

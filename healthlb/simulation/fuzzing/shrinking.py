@@ -11,8 +11,6 @@ from dataclasses import fields
 from dataclasses import replace as _replace
 from typing import Any
 
-from healthlb.config import HealthCheck
-from healthlb.config_outliers import Outliers
 from healthlb.errors import ConfigError
 from healthlb.simulation.fuzzing.campaign import verdict
 from healthlb.simulation.fuzzing.worlds import POLICY
@@ -113,31 +111,6 @@ def _simpler(one: Any, kept: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
                 yield field.name, replace(one, **{field.name: getattr(default, field.name)})
             except ConfigError:
                 continue
-
-
-def describe(scenario: Scenario) -> list[str]:
-    """Return a world in lines: what is not as it is by default."""
-    lines = [_line("backends", group) for group in scenario.backends]
-    lines += [_line("clients", group) for group in scenario.clients]
-    lines.append(_line("policy", scenario.policies[POLICY]))
-    return lines + [_line("fault", fault) for fault in scenario.faults]
-
-
-def _line(word: str, one: Any) -> str:
-    return f"{word:9} {_text(one)}"
-
-
-def _text(one: Any) -> str:
-    if not isinstance(one, BackendGroup | ClientGroup | Fault | Policy | HealthCheck | Outliers):
-        return repr(one)
-    bare = {BackendGroup: ("service",), Fault: ("kind",)}.get(type(one), ())
-    default = type(one)(**{name: getattr(one, name) for name in bare})
-    parts = [
-        f"{field.name}={_text(getattr(one, field.name))}"
-        for field in fields(one)
-        if field.name in bare or getattr(one, field.name) != getattr(default, field.name)
-    ]
-    return f"{type(one).__name__}({', '.join(parts)})"
 
 
 def _without(ones: tuple[Any, ...], place: int) -> tuple[Any, ...]:

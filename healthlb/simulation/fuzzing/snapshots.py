@@ -36,6 +36,9 @@ class SnapshotOracle:
             self._scene.fail("U2", f"{client.id} publishes while it stands still")
         self._check_cap(client, snapshot)
         self._check_panic(client, snapshot)
+        subset = self._scene.world.policy.subset
+        if subset is not None and len(snapshot.views) > subset.size:
+            self._scene.fail("U23", f"{client.id} has {len(snapshot.views)} endpoints, not {subset.size}")
 
     def check_ready(self, client: Client, address: str) -> None:
         """A client begins to take a server for READY."""
@@ -53,7 +56,12 @@ class SnapshotOracle:
         heard = [one.heard for one in links]
         is_good = any(
             words is not None
-            and (words.status == SERVING or words.changed_at == now or _is_unchecked(words, policy.health))
+            and (
+                words.status == SERVING
+                or words.changed_at == now
+                or now <= self._scene.stands_until(client, words.stands_since)
+                or _is_unchecked(words, policy.health)
+            )
             for words in heard
         )
         if not is_good:
@@ -92,7 +100,8 @@ class SnapshotOracle:
                 if connection.link is not None and connection.linked_at < now:
                     return True
             elif heard is not None and heard.status == SERVING:
-                return self._scene.believed_at(client, heard.changed_at) < now and connection.generation is not None
+                believed_at = self._scene.believed_at(client, heard.changed_at, self._scene.rising)
+                return believed_at < now and connection.generation is not None
         return False
 
     def _check_panic(self, client: Client, snapshot: Snapshot) -> None:

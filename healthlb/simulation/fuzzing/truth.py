@@ -97,6 +97,7 @@ class Truth:
         self._pairs: dict[tuple[str, str], PairTruth] = {}
         self._resumed_at: dict[str, int] = {}
         self._stalls: dict[str, int] = {}
+        self._still: dict[str, list[tuple[int, int]]] = {}
         self._clients: list[Client] = []
 
     # --- who is watched --------------------------------------------------------------------------------
@@ -182,8 +183,14 @@ class Truth:
         self._settle_pair(pair, self.servers[server.name])
 
     def _stalled(self, client: str, by: int) -> None:
-        self._stalls[client] = self._stalls.get(client, 0) + by
+        before = self._stalls.get(client, 0)
+        self._stalls[client] = before + by
         self._resumed_at[client] = self._engine.now
+        still = self._still.setdefault(client, [])
+        if not before:
+            still.append((self._engine.now, NEVER))
+        elif not before + by:
+            still[-1] = (still[-1][0], self._engine.now)
 
     # --- what is asked -----------------------------------------------------------------------------------
 
@@ -198,3 +205,7 @@ class Truth:
     def resumed_at(self, client: str) -> int:
         """Return when a client's loop last began or ceased to stand still."""
         return self._resumed_at.get(client, 0)
+
+    def stalls(self, client: str) -> list[tuple[int, int]]:
+        """Return when a client's loop has stood still, from and to, in order; `NEVER` where it still does."""
+        return self._still.get(client, [])

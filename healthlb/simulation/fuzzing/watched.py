@@ -18,12 +18,12 @@ from healthlb.simulation.world import World, make_balancer
 
 if TYPE_CHECKING:
     from healthlb.core.states import Code
-    from healthlb.simulation.backend import Job
-    from healthlb.simulation.call import Attempt
     from healthlb.simulation.client import Client
+    from healthlb.simulation.link import Attempt
+    from healthlb.simulation.protocols import Host
     from healthlb.simulation.scenario import Scenario
-    from healthlb.simulation.seam import Host
     from healthlb.simulation.server import Server
+    from healthlb.simulation.stations import Job
 
 
 class WatchedWorld(World):
@@ -81,7 +81,7 @@ def _make_host(world: World, client: Client, seed: int) -> Host:
     inspector, policy = world.inspector, world.policy
     around, admission = HeardAround(world, client, inspector), Admission(policy.overload)
     balancer = make_balancer(policy, seed, admission)
-    host = GossipHost(world.engine, balancer, client.factory, around, policy.service, admission)
+    host = GossipHost(world.engine, balancer, client.factory, around, admission)
     host.set_up(world.streams.stream("gossip", client.id))
     world.truth.follow_client(client)
 

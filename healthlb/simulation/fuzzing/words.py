@@ -21,8 +21,9 @@ from healthlb.core.messages import (
 )
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.states import Code
+from healthlb.simulation.connection import Connection
 from healthlb.simulation.host import CoreHost
-from healthlb.simulation.wire import Connection, Link, Stream
+from healthlb.simulation.link import Link, Stream
 from healthlb.simulation.world import Around
 
 if TYPE_CHECKING:
@@ -41,24 +42,36 @@ class LinkWords:
     Attributes:
         status: the last serving status, -1 before the first.
         changed_at: when that was last another one, in nanoseconds.
+        ill_since: since when no word has been SERVING.
+        row: how many words in a row were SERVING, or were not; row_at: when the first of them came.
+        stood: for how long at most the row before was not interrupted, in nanoseconds; 0 before there was one.
+        stream: of the last Watch.
         is_unimplemented: whether a Watch ended with UNIMPLEMENTED.
         is_open: whether a Watch is under way.
-        has_said: whether the last Watch has said anything.
+        has_said: whether the last Watch has said anything; has_word: whether any has.
         started_at: when it was opened.
         ended_at: when it ended.
         silent_ends: Watches in a row that ended without a word.
-        quick_ends: Watches that said something and ended soon after.
+        quick_ends: Watches that said something and ended soon after, and those that ended while a SERVING stood.
+        stands_since: when the Watch ended whose SERVING may still stand, 0 where none does.
+        is_sure: whether it does; a stall may leave that open.
+        renewed_at: when a Watch last said its first word while such a SERVING stood, 0 for never.
+        belief: whether SERVING may have been believed when the row began, and whether it must have been.
     """
 
     __slots__ = (
-        "changed_at", "ended_at", "has_said", "is_open", "is_unimplemented", "quick_ends", "silent_ends", "started_at",
-        "status",
+        "belief", "changed_at", "ended_at", "has_said", "has_word", "ill_since", "is_open", "is_sure",
+        "is_unimplemented", "quick_ends", "renewed_at", "row", "row_at", "silent_ends", "stands_since", "started_at",
+        "status", "stood", "stream",
     )  # fmt: skip
 
     def __init__(self, now: int) -> None:
         self.status = -1
-        self.changed_at = self.started_at = self.ended_at = now
-        self.is_unimplemented = self.is_open = self.has_said = False
+        self.changed_at = self.started_at = self.ended_at = self.ill_since = self.row_at = now
+        self.row = self.stood = self.stands_since = self.renewed_at = 0
+        self.stream: Stream | None = None
+        self.is_unimplemented = self.is_open = self.has_said = self.has_word = self.is_sure = False
+        self.belief = (False, False)
         self.silent_ends = self.quick_ends = 0
 
 
@@ -69,9 +82,14 @@ class HeardConnection(Connection):
         words: what was said on its present link, None before a Watch was opened there.
         said_on: which link that is.
         linked_at: when it last got a link; lost_at: when it last lost one.
+        asked_at: when the last Check was sent, -1 for never; answered_at: when it was answered, -1 while it is not.
+        pinged_at: when the last ping was sent, -1 for never; ponged_at: when it was answered, -1 while it is not.
     """
 
-    __slots__ = ("client", "inspector", "linked_at", "lost_at", "said_on", "words")
+    __slots__ = (
+        "answered_at", "asked_at", "client", "inspector", "linked_at", "lost_at", "pinged_at", "ponged_at", "said_on",
+        "words",
+    )  # fmt: skip
 
     client: Client
     inspector: Inspector
@@ -79,6 +97,10 @@ class HeardConnection(Connection):
     said_on: Link | None
     linked_at: int
     lost_at: int
+    asked_at: int
+    answered_at: int
+    pinged_at: int
+    ponged_at: int
 
     def established(self, token: int, link: Link) -> None:
         """The server has accepted."""
@@ -109,19 +131,85 @@ class HeardConnection(Connection):
             on_status(status)
 
         def ended(code: Code, details: str) -> None:
-            words.is_open, words.ended_at = False, self.path.engine.now
-            words.is_unimplemented |= code is Code.UNIMPLEMENTED
-            words.status = -1
-            words.changed_at = words.ended_at
+            self._ended(words, code)
             on_end(code, details)
 
-        return super().watch(service, said, ended)
+        words.stream = super().watch(service, said, ended)
+        return words.stream
+
+    def check(self, service: str, on_end: Callable[[Code, str], object]) -> Stream | None:
+        """Send a Check, and write down when it is answered."""
+        sent_at = self.asked_at = self.path.engine.now
+        self.answered_at = -1
+
+        def ended(code: Code, details: str) -> None:
+            if self.asked_at == sent_at:
+                self.answered_at = self.path.engine.now
+            on_end(code, details)
+
+        return super().check(service, ended)
+
+    def ping(self, on_end: Callable[[Code, str], object]) -> None:
+        """Send a ping, and write down when it is answered."""
+        sent_at = self.pinged_at = self.path.engine.now
+        self.ponged_at = -1
+
+        def ended(code: Code, details: str) -> None:
+            if self.pinged_at == sent_at:
+                self.ponged_at = self.path.engine.now
+            on_end(code, details)
+
+        super().ping(ended)
+
+    def _ended(self, words: LinkWords, code: Code) -> None:
+        now = words.ended_at = words.changed_at = self.path.engine.now
+        words.is_open = False
+        words.is_unimplemented |= code is Code.UNIMPLEMENTED
+        if code in (Code.NOT_FOUND, Code.UNIMPLEMENTED):
+            words.stands_since = 0
+        elif words.status == SERVING:
+            may_stand, words.is_sure = self._belief(words)
+            words.stands_since = now if may_stand else 0
+        # Another end while a SERVING stands is no news.
+        if words.status == SERVING or not words.stands_since:
+            words.ill_since = now
+        words.status = -1
+        words.row = words.stood = 0
+
+    def _belief(self, words: LinkWords) -> tuple[bool, bool]:
+        """Whether a client may believe SERVING by now, and whether it must: a row of words is needed to change that.
+
+        A stall leaves it open, since then it is chance whether the next word comes before a timer.
+        """
+        now, scene, client = self.path.engine.now, self.inspector.scene, self.client
+        may, must = words.belief
+        if not words.row:
+            return scene.stands(client, words, now)
+        if words.status == SERVING:
+            may |= now >= words.row_at + scene.rising
+            return may, must or now >= scene.believed_at(client, words.row_at, scene.rising)
+        by = scene.believed_at(client, words.ill_since, scene.falling)
+        has_stalled = scene.has_stalled(client, words.ill_since)
+        return may and now <= by, must and now < by and not has_stalled
 
     def _said(self, words: LinkWords, status: int) -> None:
-        words.has_said = True
-        words.silent_ends = 0
+        now = self.path.engine.now
+        is_same = words.row and (status == SERVING) == (words.status == SERVING)
+        if not is_same:
+            # The first word on a connection counts at once.
+            words.belief = self._belief(words) if words.has_word else (status == SERVING, status == SERVING)
+        if self.inspector.scene.stands(self.client, words, now)[0]:
+            words.renewed_at = now
+        words.has_said = words.has_word = True
+        words.silent_ends = words.stands_since = 0
+        if not is_same:
+            words.stood = now - words.row_at if words.row else 0
+            words.row_at = now
+        words.row = words.row + 1 if is_same else 1
+        if status != SERVING and not is_same:
+            words.ill_since = now
         if status != words.status:
-            words.status, words.changed_at = status, self.path.engine.now
+            words.status, words.changed_at = status, now
 
     @property
     def heard(self) -> LinkWords | None:
@@ -132,18 +220,20 @@ class HeardConnection(Connection):
 class HeardAround(Around):
     """A client's view of the world, written down."""
 
+    make_connection = HeardConnection
+
     def __init__(self, world: World, client: Client, inspector: Inspector) -> None:
         super().__init__(world, client)
         self._inspector = inspector
 
     def connect(self, endpoint: Endpoint, on_change: Callable[[Connection], object]) -> Connection:
         """Return a new connection to an endpoint."""
-        path = self.world.path(self.client, self.world.server(endpoint.address))
-        reconnect = self.world.policy.health.reconnect
-        connection = HeardConnection(path, reconnect, self._jitter, on_change, self._connecting)
+        connection = super().connect(endpoint, on_change)
+        assert isinstance(connection, HeardConnection)
         connection.client, connection.inspector = self.client, self._inspector
         connection.words = connection.said_on = None
-        connection.linked_at = connection.lost_at = -1
+        connection.linked_at = connection.lost_at = connection.asked_at = connection.answered_at = -1
+        connection.pinged_at = connection.ponged_at = -1
         self._inspector.scene.connected(connection)
         return connection
 

@@ -7,6 +7,7 @@ The one rule: a world is a scenario like any other, and a function of its seed a
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 from healthlb.config import (
@@ -49,7 +50,9 @@ _LONGEST_CUT = 2 * SECOND
 def random_world(seed: int, number: int) -> Scenario:
     """Return world `number` of the fuzz run with this seed."""
     draw = _Draw(Streams(seed).stream("world", number))
-    backends = draw.backends()
+    # From a stream of its own, so that what is drawn besides stays as it was.
+    checks = _Draw(Streams(seed).stream("world", number, "checks"))
+    backends = tuple(replace(group, checks=checks.checks(group)) for group in draw.backends())
     clients = draw.clients()
     names = [f"{group.name}{place}" for group in backends for place in range(group.count)]
     return Scenario(
@@ -123,6 +126,12 @@ class _Draw:
             watch_lag=self.one_of(0, 0, 0, 150 * MILLISECOND),
             cold=self.one_of(0, 0, SECOND),
         )
+
+    def checks(self, group: BackendGroup) -> str:
+        """Return who answers the Checks of a group of servers."""
+        who = self.one_of("pool", "pool", "beside", "loop")
+        is_loop = (group.slots, group.discipline) == (1, "fifo")
+        return "pool" if who == "loop" and not is_loop else str(who)
 
     def clients(self) -> tuple[ClientGroup, ...]:
         """Return one to three clients, in one group or two."""

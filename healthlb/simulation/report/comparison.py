@@ -6,11 +6,12 @@ The one rule: a difference whose interval holds zero is called unclear, however 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from healthlb.simulation.record import RunRecord
 from healthlb.simulation.report.figure import Figure, Key
 from healthlb.simulation.report.markup import Markup, join, percent, tag
-from healthlb.simulation.report.metrics import COMPARED, metric, written
+from healthlb.simulation.report.metrics import COMPARED, is_of_survivors, lost, metric, written
 from healthlb.simulation.report.paired import Difference, differences
 from healthlb.simulation.report.palette import BLUE, GREEN, VERMILLION, Look
 from healthlb.simulation.report.scale import MINUS, Linear, linear
@@ -19,16 +20,20 @@ from healthlb.simulation.report.tables import Table
 _ROW, _TOP, _LEFT = 28, 26, 150
 # A change beyond these is drawn at the edge, with its number in the table.
 _LEAST, _MOST = -100.0, 100.0
-_LOOKS = {"better": GREEN, "worse": VERMILLION, "differs": BLUE, "unclear": "var(--grey)", "single run": "var(--grey)"}
+_SURVIVORS = "of fewer calls"
+_LOOKS = {
+    _SURVIVORS: "var(--grey)", "better": GREEN, "worse": VERMILLION, "differs": BLUE, "unclear": "var(--grey)",
+    "single run": "var(--grey)",
+}  # fmt: skip
 
 
 def compared(base: Sequence[RunRecord], other: Sequence[RunRecord], name: str) -> Figure:
     """Return how the second policy's runs differ from the first's."""
     first, second = base[0].policy, other[0].policy
-    found = differences(base, other, COMPARED)
-    drawn = [one for one in found if one.base.mean]
+    found = _judged_all(base, other)
+    drawn = [one for one in found if one.difference.base.mean]
     pairs = len({run.replication for run in base} & {run.replication for run in other})
-    kinds = [kind for kind in _LOOKS if any(judged(one) == kind for one in drawn)]
+    kinds = [kind for kind in _LOOKS if any(one.kind == kind for one in drawn)]
     return Figure(
         name=name, title=f"{second} against {first}", says=_says(first, second, found, pairs), left=_LEFT,
         marks=_marks(drawn), height=_TOP + len(drawn) * _ROW + 26 if drawn else 0,
@@ -37,8 +42,35 @@ def compared(base: Sequence[RunRecord], other: Sequence[RunRecord], name: str) -
     )  # fmt: skip
 
 
-def judged(one: Difference) -> str:
-    """Return "better", "worse", "differs" (neither way is better), "unclear" or "single run"."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A difference, and what it amounts to.
+
+    Attributes:
+        difference: in one metric.
+        kind: of `judged`.
+    """
+
+    difference: Difference
+    kind: str
+
+
+def _judged_all(base: Sequence[RunRecord], other: Sequence[RunRecord]) -> list[Judged]:
+    more_lost = lost(other) - lost(base)
+    return [Judged(one, judged(one, more_lost)) for one in differences(base, other, COMPARED)]
+
+
+def judged(one: Difference, more_lost: float = 0.0) -> str:
+    """Return what a difference amounts to.
+
+    Args:
+        one: the difference.
+        more_lost: the share of calls that the second policy loses beyond those that the first does.
+
+    Returns:
+        "better", "worse", "differs" (neither way is better), "unclear", "single run", or "of fewer calls" for a
+        latency that only looks better since its policy loses more of the calls.
+    """
     if one.change.count < 2:
         return "single run"
     if not one.is_clear:
@@ -46,13 +78,16 @@ def judged(one: Difference) -> str:
     better = metric(one.metric).better
     if not better:
         return "differs"
-    return "better" if one.change.mean * better > 0 else "worse"
+    is_better = one.change.mean * better > 0
+    if is_of_survivors(one.metric, more_lost if is_better else -more_lost):
+        return _SURVIVORS
+    return "better" if is_better else "worse"
 
 
-def _marks(drawn: Sequence[Difference]) -> Markup:
+def _marks(drawn: Sequence[Judged]) -> Markup:
     if not drawn:
         return Markup("")
-    ends = [value for one in drawn for value in _interval(one)]
+    ends = [value for one in drawn for value in _interval(one.difference)]
     scale = linear([max(_LEAST, min(_MOST, value)) for value in ends] + [-10.0, 10.0], low=None, count=6)
     bottom = _TOP + len(drawn) * _ROW
     rows = (_row(one, scale, _TOP + index * _ROW + _ROW / 2) for index, one in enumerate(drawn))
@@ -77,10 +112,9 @@ def _interval(one: Difference) -> tuple[float, float, float]:
     return (one.change.mean - half) * scale, one.change.mean * scale, (one.change.mean + half) * scale
 
 
-def _row(one: Difference, scale: Linear, y: float) -> Markup:
-    kind = judged(one)
+def _row(judged: Judged, scale: Linear, y: float) -> Markup:
+    one, kind = judged.difference, judged.kind
     low, middle, high = map(scale.place, _interval(one))
-    beyond = [(sign, x) for sign, x, is_out in _ends(one) if is_out]
     words = f"{metric(one.metric).says}: {_signed(one)}, {kind}"
     return tag(
         "g", tag("title", words),
@@ -89,16 +123,30 @@ def _row(one: Difference, scale: Linear, y: float) -> Markup:
             "line", x1=percent(low), x2=percent(high), y1=y, y2=y, class_="whisker",
             style=f"stroke:{_LOOKS[kind]}",
         ),
-        *(tag("text", sign, x=x, y=y + 4, class_="beyond", text_anchor="middle") for sign, x in beyond),
-        tag("circle", cx=percent(middle), cy=y, r=5, class_="dot", style=f"fill:{_LOOKS[kind]}"),
-        class_=f"change {kind}",
+        *_ends(one, y), _dot(one, middle, y, _LOOKS[kind]), class_=f"change {kind}",
     )  # fmt: skip
 
 
-def _ends(one: Difference) -> tuple[tuple[str, str, bool], ...]:
-    """Arrows at the edges, for intervals that go on beyond them."""
-    low, _, high = _interval(one)
-    return ("◂", "0%", low < _LEAST), ("▸", "100%", high > _MOST)
+def _dot(one: Difference, place: float, y: float, colour: str) -> Markup:
+    """The middle; where that lies beyond the edge, how far, in figures and with no dot that would say where."""
+    change = _interval(one)[1]
+    if _LEAST <= change <= _MOST:
+        return tag("circle", cx=percent(place), cy=y, r=5, class_="dot", style=f"fill:{colour}")
+    is_right = change > _MOST
+    words = f"+{change:,.0f} % ▶" if is_right else f"◀ {change:,.0f} %".replace("-", MINUS)
+    anchor = "end" if is_right else "start"
+    return tag(
+        "text", words, x=percent(place), y=y + 4, class_="beyond far", text_anchor=anchor, style=f"fill:{colour}"
+    )
+
+
+def _ends(one: Difference, y: float) -> list[Markup]:
+    """Arrows at the edges, for intervals that go on beyond them while their middle does not."""
+    low, change, high = _interval(one)
+    found = (("◂", "0%", low < _LEAST <= change), ("▸", "100%", change <= _MOST < high))
+    return [
+        tag("text", sign, x=x, y=y + 4, class_="beyond", text_anchor="middle") for sign, x, is_out in found if is_out
+    ]
 
 
 def _signed(one: Difference) -> str:
@@ -106,27 +154,29 @@ def _signed(one: Difference) -> str:
     return sign + written(one.metric, one.change)
 
 
-def _table(first: str, second: str, found: Sequence[Difference]) -> Table:
+def _table(first: str, second: str, found: Sequence[Judged]) -> Table:
     rows = tuple(
         (
             metric(one.metric).says,
             written(one.metric, one.base),
             written(one.metric, one.other),
             _signed(one),
-            judged(one),
+            kind,
         )
-        for one in found
+        for one, kind in ((each.difference, each.kind) for each in found)
     )
     headings = ("Metric", first, second, "Difference ± 95 %", "Verdict")
     return Table(f"{second} minus {first}, means over replications with 95 % intervals", headings, rows)
 
 
-def _says(first: str, second: str, found: Sequence[Difference], pairs: int) -> str:
+def _says(first: str, second: str, found: Sequence[Judged], pairs: int) -> str:
     if pairs < 2:
         return f"{second} minus {first}, on the same calls. Of a single replication no confidence is known: run more."
-    parts = {kind: [metric(one.metric).says for one in found if judged(one) == kind] for kind in ("better", "worse")}
-    better, worse = (", ".join(parts[kind]) or "nothing" for kind in ("better", "worse"))
-    return (
+    kinds = ("better", "worse", _SURVIVORS)
+    parts = {kind: [metric(one.difference.metric).says for one in found if one.kind == kind] for kind in kinds}
+    better, worse, fewer = (", ".join(parts[kind]) for kind in kinds)
+    words = (
         f"{second} minus {first} in {pairs} replications of the same calls, with 95 % intervals of the paired "
-        f"differences. Clearly better: {better}. Clearly worse: {worse}."
+        f"differences. Clearly better: {better or 'nothing'}. Clearly worse: {worse or 'nothing'}."
     )
+    return f"{words} No better, since the policy that looks it loses more of the calls: {fewer}." if fewer else words

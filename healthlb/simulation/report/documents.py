@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from healthlb.simulation.estimates import Estimate
 from healthlb.simulation.record import RunRecord
 from healthlb.simulation.report import overlay
 from healthlb.simulation.report.comparison import compared
@@ -16,16 +15,19 @@ from healthlb.simulation.report.delays import distributions, merged
 from healthlb.simulation.report.figure import LEFT
 from healthlb.simulation.report.heatmap import HeatMap, heat_map
 from healthlb.simulation.report.markup import Markup, join, tag
-from healthlb.simulation.report.metrics import TILES, metric, written
+from healthlb.simulation.report.metrics import TILES, lost, metric
 from healthlb.simulation.report.page import (
     Checked,
     checks,
     contents,
     figures,
     header,
+    losses,
+    marked,
     numbers,
     page,
     source,
+    survivors_note,
     tiles,
     verdict,
 )
@@ -107,7 +109,8 @@ def _report(records: Sequence[RunRecord], kind: str, results: Sequence[Checked],
     ]  # fmt: skip
     return page(
         f"{title} {DASH} {first.scenario}",
-        header(f"healthlb simulate · {kind} · {first.scenario}", title, _facts(records)), verdict(results),
+        header(f"healthlb simulate · {kind} · {first.scenario}", title, _facts(records)), losses(groups),
+        verdict(results, groups),
         contents([place for place in places if place[1]]), table if is_bad else None, _comparison(groups), *sections,
         None if is_bad else table, numbers(groups), source(text), _footer(),
     )  # fmt: skip
@@ -139,14 +142,15 @@ def _comparison(groups: dict[str, list[RunRecord]]) -> Markup | None:
         overlay.successes(firsts, "over-successes"), overlay.slowness(firsts, "over-slowness"),
         shares(firsts, "over-shares"), distributions(histograms, "distributions", LEFT),
     ]  # fmt: skip
+    least = min(map(lost, groups.values()))
     known = [name for name in TILES if all(name in run.metrics for runs in groups.values() for run in runs)]
     rows = tuple(
-        (policy, *(written(name, Estimate.of([run.metrics[name] for run in runs])) for name in known))
-        for policy, runs in groups.items()
+        (policy, *(marked(name, runs, least) for name in known)) for policy, runs in groups.items()
     )
-    summary = Table("The policies at a glance", ("Policy", *(metric(name).says for name in known)), rows)
+    heads = ("Policy", *(metric(name).says for name in known))
+    summary = Table("The policies at a glance", heads, rows)
     return tag(
-        "section", tag("h2", "Comparison"), summary.markup(),
+        "section", tag("h2", "Comparison"), summary.markup(), survivors_note(groups),
         join(figure.markup() for figure in [*overlays, *drawn] if figure is not None), id="comparison",
     )  # fmt: skip
 

@@ -73,9 +73,9 @@ def lanes(record: RunRecord, name: str, left: int) -> Figure:
     top = 20 if len(drawn) > 16 else 6
     bottom = top + len(drawn) * rows.height
     return Figure(
-        name=name, title="What each backend was, and what the client took it for", says=_says(record, drawn),
+        name=name, title="What each backend was, and what one client took it for", says=_says(record, drawn),
         marks=_marks(record, drawn, _Canvas(name, rows, times, left), top) if drawn else None,
-        height=bottom + BOTTOM, left=left, keys=_keys(drawn) if drawn else (), numbers=_table(record, drawn),
+        height=bottom + BOTTOM, left=left, keys=_keys(record, drawn) if drawn else (), numbers=_table(record, drawn),
     )  # fmt: skip
 
 
@@ -127,17 +127,22 @@ def _lane(one: _Drawn, canvas: _Canvas, pencil: Pencil, top: float, most: float)
     )  # fmt: skip
 
 
-def _keys(drawn: list[_Drawn]) -> tuple[Key, ...]:
+def _keys(record: RunRecord, drawn: list[_Drawn]) -> tuple[Key, ...]:
     truths = {span.state for one in drawn for span in one.truth}
     beliefs = {span.state for one in drawn for span in one.belief}
     kinds = {span.state for one in drawn for span in one.apart}
-    above, below, between = "above, the backend", "below, the client", "between, they differ"
+    above, below, between = "above, the backend", "below, for the first client alone", "between, they differ"
     keys = [Key("up", palette.truth("up"), group=above)]
     keys += [Key(look.says, look, group=above) for look in map(palette.truth, _order(truths, palette.TRUTH))]
     keys += [Key("READY", palette.belief("READY"), group=below)]
     keys += [Key(look.says, look, group=below) for look in map(palette.belief, _order(beliefs, palette.BELIEF))]
     keys += [Key(look.says, look, group=between) for kind, look in _APART.items() if kind in kinds]
-    return (*keys, Key("attempts it got from all clients", Look(BLUE, "", ""), group="under each lane"))
+    return (*keys, Key("attempts it got", Look(BLUE, "", ""), group=f"under each lane, from {_clients(record)}"))
+
+
+def _clients(record: RunRecord) -> str:
+    count = int(record.metrics.get("clients", 0))
+    return f"all {count} clients" if count > 1 else "it" if count == 1 else "all clients"
 
 
 def _order(states: set[str], known: Mapping[str, Look]) -> list[str]:
@@ -161,7 +166,7 @@ def _says(record: RunRecord, drawn: list[_Drawn]) -> str:
         )
     return (
         f"In each lane: above what the backend was, below what the first client took it for, then the attempts it got "
-        f"from all clients. {was} Summed over backends, one was taken for READY that did not serve for "
+        f"from {_clients(record)}. {was} Summed over backends, one was taken for READY that did not serve for "
         f"{seconds(wrong / SECOND)}, and one that served got no calls for {seconds(missed / SECOND)}."
     )
 

@@ -6,10 +6,11 @@ The one rule: a metric nobody described here is shown all the same, under its ow
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from healthlb.simulation.estimates import Estimate
+from healthlb.simulation.record import RunRecord
 from healthlb.simulation.report.scale import SPACE, decimal, plain, seconds, share, unit_of
 
 
@@ -48,7 +49,7 @@ METRICS: Mapping[str, Metric] = {
     "retries": Metric("retries"),
     "hedges": Metric("hedges"),
     "unsent": Metric("never sent"),
-    "imbalance": Metric("imbalance", better=-1),
+    "imbalance": Metric("imbalance"),
     "transitions": Metric("transitions"),
     "ejections": Metric("ejections"),
     "returns": Metric("returns from ejection"),
@@ -69,6 +70,23 @@ COMPARED = (
     "goodput", "error_ratio", "mean", "p50", "p99", "p999", "attempts_per_request", "imbalance", "connects",
     "ejections", "wasted",
 )  # fmt: skip
+
+# Latencies are those of calls that ended well. Where a policy loses so much more of them, the slowest that are left are
+# not those of the other: a tenth of what lies beyond the percentile.
+_SURVIVORS: Mapping[str, float] = {
+    "mean": 0.01, "p50": 0.05, "p90": 0.01, "p95": 0.005, "p99": 0.001, "p999": 0.0001, "max": 0.0001,
+}  # fmt: skip
+DAGGER = "†"
+
+
+def lost(runs: Sequence[RunRecord]) -> float:
+    """Return the share of calls that these runs of one policy lost."""
+    return Estimate.of([run.metrics.get("error_ratio", 0.0) for run in runs]).mean
+
+
+def is_of_survivors(name: str, more_lost: float) -> bool:
+    """Whether a latency is no match for one of a policy that loses this share of the calls less."""
+    return name in _SURVIVORS and more_lost > _SURVIVORS[name]
 
 
 def metric(name: str) -> Metric:

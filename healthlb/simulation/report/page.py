@@ -5,7 +5,7 @@ The one rule: a page is whole in itself. It loads nothing, runs nothing and says
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from healthlb.simulation.estimates import Estimate
@@ -15,10 +15,13 @@ from healthlb.simulation.report.figure import Figure, margin_for
 from healthlb.simulation.report.lanes import lanes
 from healthlb.simulation.report.markup import Child, Markup, join, tag
 from healthlb.simulation.report.matrix import matrix
-from healthlb.simulation.report.metrics import METRICS, TILES, metric, written
-from healthlb.simulation.report.scale import DASH
+from healthlb.simulation.report.metrics import DAGGER, METRICS, TILES, is_of_survivors, lost, metric, written
+from healthlb.simulation.report.scale import DASH, share
 from healthlb.simulation.report.style import PAGE
 from healthlb.simulation.report.tables import Table
+
+# Of the calls; who loses more is marked.
+_MANY = 0.01
 
 
 class Checked(Protocol):
@@ -77,12 +80,35 @@ def contents(sections: Sequence[tuple[str, str]]) -> Markup:
     return tag("nav", join((tag("a", name, href=f"#{id_}") for id_, name in sections), " "), aria_label="Sections")
 
 
-def verdict(results: Sequence[Checked]) -> Markup | None:
-    """Return what became of the checks in one line; None where there are none."""
+def verdict(results: Sequence[Checked], groups: Mapping[str, Sequence[RunRecord]]) -> Markup | None:
+    """Return what became of the checks in one line; None where there are none.
+
+    Where a policy loses many calls, checks that hold are no reason to be glad: they say that it loses what is expected.
+    """
     if not results:
         return None
     failed = any(one.holds is False for one in results)
-    return tag("p", _in_one_line(results), class_="verdict bad" if failed else "verdict")
+    is_lossy = any(lost(runs) > _MANY for runs in groups.values())
+    words = _in_one_line(results)
+    if is_lossy and not failed:
+        return tag("p", f"{words}: what the scenario expects, its losses included", class_="verdict quiet")
+    return tag("p", words, class_="verdict bad" if failed else "verdict")
+
+
+def losses(groups: Mapping[str, Sequence[RunRecord]]) -> Markup | None:
+    """Return which policies lose how many calls, the worst first; None where that is not known."""
+    shares = sorted(((lost(runs), policy) for policy, runs in groups.items()), key=lambda one: -one[0])
+    if not all("error_ratio" in run.metrics for runs in groups.values() for run in runs):
+        return None
+    rows = [_loss(policy, part, len(shares) > 1) for part, policy in shares]
+    return tag("dl", join(rows), class_="losses", aria_label="Calls that each policy loses")
+
+
+def _loss(policy: str, part: float, is_one_of_many: bool) -> Markup:
+    name = f"{policy} loses" if is_one_of_many else "lost"
+    words = f"{share(part)} of its calls" if is_one_of_many else f"{share(part)} of the calls"
+    bar = tag("span", tag("i", style=f"width:{100 * min(1.0, part):.2f}%"), class_="bar", aria_hidden="true")
+    return tag("div", tag("dt", name), tag("dd", bar, tag("strong", words)), class_="bad" if part > _MANY else None)
 
 
 def checks(results: Sequence[Checked]) -> Markup | None:
@@ -140,16 +166,39 @@ def numbers(groups: dict[str, list[RunRecord]]) -> Markup:
     """Return all metrics of all policies, as means over replications with 95 % intervals."""
     names = {name: None for runs in groups.values() for run in runs for name in run.metrics}
     order = [name for name in METRICS if name in names] + [name for name in names if name not in METRICS]
+    least = min(map(lost, groups.values()))
     rows = tuple(
-        (metric(name).says, *(_written(name, runs) for runs in groups.values()), tag("code", name)) for name in order
+        (metric(name).says, *(_written(name, runs, least) for runs in groups.values()), tag("code", name))
+        for name in order
     )
     table = Table("Means over replications, ± half a 95 % interval", ("Metric", *groups, "Name in checks"), rows)
-    return tag("section", tag("h2", "All numbers"), table.markup(), id="numbers")
+    return tag("section", tag("h2", "All numbers"), table.markup(), survivors_note(groups), id="numbers")
 
 
-def _written(name: str, runs: Sequence[RunRecord]) -> str:
-    values = [run.metrics[name] for run in runs if name in run.metrics]
-    return written(name, Estimate.of(values)) if values else DASH
+def survivors_note(groups: Mapping[str, Sequence[RunRecord]]) -> Markup | None:
+    """Return what the dagger beside a latency means, None where none has it."""
+    most, least = (choose(map(lost, groups.values())) for choose in (max, min))
+    if not any(is_of_survivors(name, most - least) for name in METRICS):
+        return None
+    words = f"{DAGGER} Of the calls that ended well, of which this policy has fewer: no better for being lower."
+    return tag("p", words, class_="lead")
+
+
+def marked(name: str, runs: Sequence[RunRecord], least: float) -> str:
+    """Return a mean with its interval; a latency with a dagger where others lose fewer calls.
+
+    Args:
+        name: of the metric.
+        runs: of one policy.
+        least: the share of calls that the policy loses which loses the fewest.
+    """
+    text = written(name, Estimate.of([run.metrics[name] for run in runs]))
+    return f"{text} {DAGGER}" if is_of_survivors(name, lost(runs) - least) else text
+
+
+def _written(name: str, runs: Sequence[RunRecord], least: float) -> str:
+    known = [run for run in runs if name in run.metrics]
+    return marked(name, known, least) if known else DASH
 
 
 def source(text: str) -> Markup | None:

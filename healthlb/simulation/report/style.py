@@ -52,6 +52,11 @@ p{{margin:4px 0 0;max-width:96ch;overflow-wrap:anywhere}}
 .facts{{display:flex;flex-wrap:wrap;gap:2px 20px;margin:10px 0 0;padding:0;font-size:13px}}
 .facts div{{display:flex;gap:6px;min-width:0}}.facts dt{{flex:none}}.facts dd{{margin:0;color:var(--ink);overflow-wrap:anywhere}}
 .verdict{{margin-top:20px;padding:10px 14px;border-left:4px solid var(--good);background:var(--shade);font-weight:600;max-width:none}}
+.losses{{margin:18px 0 0;max-width:46rem}}.losses div{{display:flex;flex-wrap:wrap;gap:2px 12px;align-items:baseline;padding:3px 0}}
+.losses dt{{min-width:11rem}}.losses dd{{margin:0;display:flex;gap:10px;align-items:center;flex:1}}
+.losses .bar{{flex:1;max-width:16rem;min-width:5rem;height:10px;background:var(--shade)}}.losses i{{display:block;height:100%;background:var(--grey)}}
+.losses .bad{{color:inherit}}.losses .bad i{{background:var(--bad)}}.losses .bad strong{{color:var(--bad)}}.losses strong{{white-space:nowrap}}
+.verdict.quiet{{border-color:var(--grey);font-weight:400}}
 .verdict.bad{{border-color:var(--bad)}}
 .good{{color:var(--good)}}.bad{{color:var(--bad)}}.verdict.bad{{color:inherit}}
 .tiles{{display:grid;grid-template-columns:repeat(auto-fit,minmax(120px,1fr));gap:12px;margin:16px 0 0;padding:0}}

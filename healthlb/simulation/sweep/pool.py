@@ -63,7 +63,8 @@ class Pool:
         workers = [*self._idle, *(worker for worker, _ in self._busy.values())]
         self._idle, self._busy = [], {}
         for worker in workers:
-            worker.process.terminate()
+            # One that stands still does not hear a request to end.
+            worker.process.kill()
         for worker in workers:
             worker.buried()
 

@@ -4,7 +4,8 @@
     fleet    calls, a real picker and backends: all that a law of queues needs
     queues   the laws of one queue, of many, and of how calls are dealt to them
     rules    the arithmetic of ejection, throttling, subsets and damping, asked of the core itself
-    worlds   crashes, drains, retry storms, hedges and flaps, in whole worlds
+    attempts timeouts, retries and hedges, in whole worlds
+    worlds   crashes, drains, retry storms and flaps, in whole worlds
 
 The one rule: what is measured comes from the engine, the backends and the core's own code, what is expected from
 `healthlb.simulation.theory`; neither knows the other.
@@ -19,6 +20,6 @@ __all__ = ["Claim", "Finding", "claims", "examine"]
 
 def claims(quick: bool = False) -> tuple[Claim, ...]:
     """Return all that is claimed; `quick` for fewer calls, and so wider tolerances."""
-    from healthlb.simulation.validation import queues, rules, worlds
+    from healthlb.simulation.validation import attempts, queues, rules, worlds
 
-    return (*queues.claims(quick), *rules.claims(quick), *worlds.claims(quick))
+    return (*queues.claims(quick), *rules.claims(quick), *attempts.claims(quick), *worlds.claims(quick))

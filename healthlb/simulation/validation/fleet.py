@@ -11,10 +11,11 @@ from healthlb.core.messages import Endpoint
 from healthlb.core.pickers import ANY_CALL, PickerSource, make_factory
 from healthlb.core.states import Code
 from healthlb.core.streams import Streams
-from healthlb.simulation.backend import Backend, Job
+from healthlb.simulation.backend import Backend
 from healthlb.simulation.engine import Engine
 from healthlb.simulation.histogram import Histogram
 from healthlb.simulation.laws import Exponential, Law
+from healthlb.simulation.stations import Job
 
 MEAN = 1_000_000
 """Nanoseconds of the mean service: the unit of time."""
@@ -38,6 +39,7 @@ class Fleet:
         refused: how many of those counted were refused.
         seen: how many others a call met at its backend on arrival, summed over those counted.
         counted: calls that are counted.
+        waits: of questions that need a slot, where `ask_every` is given, in units of the mean service.
         area: the integral of the calls in flight, from the first call that is counted to the last arrival.
 
     Args:
@@ -48,11 +50,14 @@ class Fleet:
         backends: how many.
         picker: as a channel's.
         slots: of each backend.
+        ask_every: mean services between two questions to the first backend that need a slot for a moment, as a health
+            Check in a server's pool; 0 for none.
         options: further ones of each `Backend`.
     """
 
     def __init__(self, seed: int, rho: float, calls: int, *, law: Law | None = None, backends: int = 1,
-                 picker: PickerSource = "round_robin", slots: int = 1, **options: object) -> None:  # fmt: skip
+                 picker: PickerSource = "round_robin", slots: int = 1, ask_every: float = 0.0,
+                 **options: object) -> None:  # fmt: skip
         streams = Streams(seed)
         self._law = law or Exponential(MEAN)
         self._gaps = Exponential(self._law.mean / (rho * slots * backends))
@@ -69,12 +74,16 @@ class Fleet:
         self._warm_at = calls - calls // _WARM_UP
         self._watched_at = 0
         self._in_flight = 0
+        self._ask_every = round(ask_every * self._law.mean)
+        self.waits: list[float] = []
         self.times = Histogram()
         self.refused = self.seen = self.counted = self.area = 0
 
     def run(self) -> Fleet:
         """Let all calls arrive and end; return self."""
         self.engine.after(0, self._arrive)
+        if self._ask_every:
+            self.engine.after(self._ask_every, self._ask)
         self.engine.run(_FOREVER)
         return self
 
@@ -119,6 +128,17 @@ class Fleet:
         self.backends[sub.id].submit(job)
         if self._left:
             self.engine.after(self._gaps.draw(self._arrivals), self._arrive)
+
+    def _ask(self) -> None:
+        if self._left:
+            asked_at, is_counted = self.engine.now, self._left < self._warm_at
+
+            def answered(job: Job, code: Code) -> None:
+                if is_counted:
+                    self.waits.append((self.engine.now - asked_at) / self._law.mean)
+
+            self.backends[0].ask(Job(0, answered), is_soon=False)
+            self.engine.after(self._ask_every, self._ask)
 
     def _watch(self, change: int) -> None:
         now = self.engine.now

@@ -22,6 +22,7 @@ SERVICES: dict[str, Law] = {
 }
 # A histogram's percentile may be 1 % off.
 _HISTOGRAM = 0.01
+_LATE = 3.0
 
 Get = Callable[[Fleet], float]
 
@@ -44,6 +45,11 @@ def refused(fleet: Fleet) -> float:
 def seen(fleet: Fleet) -> float:
     """Return how many others a call meets."""
     return fleet.seen_mean
+
+
+def late(fleet: Fleet) -> float:
+    """Return the share of questions that wait for a slot for longer than three mean services."""
+    return sum(wait > _LATE for wait in fleet.waits) / len(fleet.waits)
 
 
 def little(fleet: Fleet) -> float:
@@ -105,6 +111,10 @@ def _many_slots(table: _Table) -> None:
     for slots, rho in ((4, 0.8), (16, 0.9)):
         table.add("M/M/c", theory.mmc_mean(slots, rho), mean, rho, case=f"{slots} slots", slots=slots, precision=0.03,
                   source="Erlang C")  # fmt: skip
+    for slots, rho in ((1, 0.7), (4, 0.8)):
+        expected = theory.waits_longer(slots, rho, _LATE)
+        table.add("Checks in the pool", expected, late, rho, case=f"{slots} slots", slots=slots, ask_every=2.0,
+                  precision=0.05, tolerance=0.05, source="C(c, a) exp(-(c - a) t)")  # fmt: skip
     for name in ("exponential", "lognormal, cv2 3"):
         table.add("M/G/c/c", theory.erlang_b(5, 4.0), refused, 0.8, case=f"5 slots, {name}", slots=5, queue=0,
                   law=SERVICES[name], source="Erlang B")  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from healthlb.simulation.checks import CheckResult
+from healthlb.simulation.record import RunRecord
 from healthlb.simulation.report import HeatMap, render_comparison, render_maps, render_run
 from tests.simulation.report.factory import SECOND, record
 from tests.simulation.report.pages import Structure, pictures
@@ -77,7 +78,7 @@ def test_all_that_a_run_has_is_shown() -> None:
     titles = [re.search("<h3>(.*?)</h3>", figure)[1] for figure in figures(page)]  # type: ignore[index]
 
     assert titles == [
-        "What each backend was, and what the client took it for", "Goodput", "Errors by cause", "Latency", "Load imbalance",
+        "What each backend was, and what one client took it for", "Goodput", "Errors by cause", "Latency", "Load imbalance",
         "Connections and Watches", "Retry tokens", "Truth and belief",
     ]  # fmt: skip
     assert re.findall('data-backend="(.*?)"', page) == [f"b{index}" for index in range(8)]
@@ -182,3 +183,64 @@ def test_the_verdict_is_one_line(results: list[CheckResult], words: str | None) 
         assert (page.index('id="checks"') < page.index('id="policy0"')) == any(one.holds is False for one in results)
         rows = re.findall('<span class="(good|bad|open)">', page)
         assert rows == sorted(rows, key=lambda row: row != "bad")
+
+
+def of(policy: str, number: int, **metrics: float) -> RunRecord:
+    run = record(backends=2, duration=SECOND, policy=policy, replication=number)
+    return replace(run, metrics={**run.metrics, **metrics})
+
+
+def several(policy: str, **metrics: float) -> list[RunRecord]:
+    return [
+        of(policy, number, **{name: value * (1 + 0.001 * number) for name, value in metrics.items()})
+        for number in range(5)
+    ]
+
+
+def text_of(page: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
+
+
+def test_the_first_screen_says_which_policy_loses_calls() -> None:
+    runs = [*several("good", error_ratio=0.0), *several("bad", error_ratio=0.88)]
+    page = render_comparison(runs, results=[PASSED, PASSED])
+    first = page[: page.index("<nav")]
+
+    assert text_of(first).index("bad loses") < text_of(first).index("good loses")
+    assert re.search(r"bad loses\s+88.2\W% of its calls", text_of(first))
+    assert '<p class="verdict quiet">✓ All 2 checks hold: what the scenario expects, its losses included' in first
+    assert re.search(r'<div class="bad"><dt>bad loses', first)
+    assert re.search(r"<div><dt>good loses", first)
+
+
+def test_latencies_of_survivors_are_marked_and_no_better() -> None:
+    runs = [*several("good", error_ratio=0.0, p99=0.3, p50=0.02), *several("bad", error_ratio=0.02, p99=0.1, p50=0.01)]
+    page = render_comparison(runs)
+
+    assert "† Of the calls that ended well" in page
+    assert re.search(r"p99 latency</th>(<td[^>]*>[^<]*</td>)*<td[^>]*>of fewer calls</td>", page)
+    # Two of a hundred are too few to move the median.
+    assert re.search(r"p50 latency</th>(<td[^>]*>[^<]*</td>)*<td[^>]*>better</td>", page)
+    assert "No better, since the policy that looks it loses more of the calls: p99 latency" in page
+
+
+def test_without_losses_no_latency_is_marked() -> None:
+    runs = [*several("good", error_ratio=0.0, p99=0.3), *several("bad", error_ratio=0.0, p99=0.1)]
+
+    assert "†" not in render_comparison(runs)
+
+
+def test_what_is_beyond_the_scale_is_written_and_has_no_dot() -> None:
+    runs = [*several("base", error_ratio=0.01), *several("far", error_ratio=0.034), *several("farther", error_ratio=0.0557)]
+    page = render_comparison(runs)
+    rows = re.findall(r'<g class="change [^"]*"><title>error ratio.*?</g>', page, re.DOTALL)
+
+    assert len(rows) == 2
+    assert ["<circle" in row for row in rows] == [False, False]
+    assert ["+240" in rows[0], "+457" in rows[1]] == [True, True]
+
+
+def test_imbalance_is_neither_better_nor_worse() -> None:
+    runs = [*several("even", imbalance=1.0), *several("weighted", imbalance=1.9)]
+
+    assert re.search(r"imbalance\s+1.002.*?differs", text_of(render_comparison(runs)))

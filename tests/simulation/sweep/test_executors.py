@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,6 +100,89 @@ def test_a_cluster_of_others_is_used_and_left_running() -> None:
             assert client.submit(square, 6).result() == 36
 
 
-def test_a_cluster_that_is_not_there_is_an_error() -> None:
+def test_a_cluster_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from healthlb.simulation.sweep import cluster
+
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT", 0.5)
     with pytest.raises(ConfigError, match=r"executor: 'dask://127.0.0.1:1' cannot be reached"):
         open_executor("dask://127.0.0.1:1", 1)
+
+
+def test_a_cluster_whose_workers_are_killed_loses_their_chunks_and_ends() -> None:
+    from healthlb.simulation.sweep.campaign import Batch, run_batch
+
+    cluster = open_executor("dask://local", 2)
+    batches = [Batch(tiny.die, tiny.WORLD, (tiny.cell(number % 2),)) for number in range(6)]
+    try:
+        done = [(one.chunk.cells[0].replication, one.lost) for one in cluster.imap_unordered(run_batch, batches)]
+    finally:
+        cluster.close()
+
+    # A worker may take answers along that were still with it; the sweep asks for those again.
+    assert sorted(number for number, _ in done) == [0, 0, 0, 1, 1, 1]
+    assert [lost for number, lost in done if number == 1] == ["its worker was lost"] * 3
+
+
+def test_a_cluster_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    from healthlb.simulation.sweep import cluster
+
+    executor = cluster.Dask("local", 1)
+    own: Any = executor._cluster
+    pids = [nanny.pid for nanny in own.workers.values()]
+    close = own.close
+    monkeypatch.setattr(own, "close", lambda: threading.Event().wait())
+    monkeypatch.setattr(cluster, "CLOSE_TIMEOUT", 0.3)
+    executor.close()
+
+    assert pids
+    assert all(has_ended(pid) for pid in pids)
+    close(timeout=10)
+
+
+def has_ended(pid: int) -> bool:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_cluster_without_workers_has_lost_what_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    from healthlb.simulation.sweep import cluster
+
+    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    monkeypatch.setattr(cluster, "_LOOK_EVERY", 0.1)
+    with LocalCluster(n_workers=0, dashboard_address=":0", protocol="tcp", host="127.0.0.1") as empty:
+        executor = open_executor(f"dask://{empty.scheduler_address.removeprefix('tcp://')}", 1)
+        done = list(executor.imap_unordered(square, [1, 2]))
+        executor.close()
+
+    assert [(one.chunk, one.lost) for one in done] == [(1, "the cluster has no workers")]
+
+
+def test_a_wait_is_bounded() -> None:
+    from healthlb.simulation.sweep.cluster import within
+
+    assert within(5, lambda: 7) == 7
+    with pytest.raises(ValueError, match="no 5"):
+        within(5, lambda: tiny.refuse(5))
+    with pytest.raises(TimeoutError, match=r"no answer within 0\.05 s"):
+        within(0.05, threading.Event().wait)
+
+
+def test_a_pool_whose_worker_stands_still_is_closed() -> None:
+    from healthlb.simulation.sweep.pool import Pool
+
+    pool = Pool(1)
+    list(pool.imap_unordered(square, [1]))
+    pid = pool._idle[0].process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    pool.close()
+
+    assert has_ended(pid)

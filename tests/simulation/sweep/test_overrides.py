@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from healthlb.errors import ConfigError
+from healthlb.simulation.scenario_file import parse_scenario
 from healthlb.simulation.sweep.overrides import overridden
 
 WORLD: dict[str, Any] = {
@@ -13,6 +14,8 @@ WORLD: dict[str, Any] = {
     "client": [{"name": "web", "load": {"rho": 0.5}}, {"name": "cron", "load": {"rho": 0.1}}],
     "policy": {"plain": {"picker": "rr"}},
 }
+
+WHOLE: dict[str, Any] = {"backend": [{"service": "1ms"}], "client": [{"load": {"rho": 0.5}}]}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,21 @@ WORLD: dict[str, Any] = {
 )
 def test_a_path_leads_to_one_value(path: str, where: Any) -> None:
     assert where(overridden(WORLD, [(path, 9)])) == 9
+
+
+@pytest.mark.parametrize("path", ["backend.b.slots", "client.c.load.rho", "backend.slots", "client.load.rho"])
+def test_a_group_without_a_name_has_its_default(path: str) -> None:
+    made = overridden(WHOLE, [(path, 9)])
+
+    assert (made["backend"][0].get("slots") == 9) != (made["client"][0]["load"]["rho"] == 9)
+    assert [group.name for group in parse_scenario(overridden(WHOLE, [])).backends] == ["b"]
+    assert [group.name for group in parse_scenario(overridden(WHOLE, [])).clients] == ["c"]
+
+
+def test_of_several_groups_only_that_without_a_name_has_the_default() -> None:
+    world = {"backend": [{"service": "1ms"}, {"name": "x", "service": "1ms"}]}
+
+    assert [one.get("slots") for one in overridden(world, [("backend.b.slots", 9)])["backend"]] == [9, None]
 
 
 def test_a_star_is_all_items() -> None:

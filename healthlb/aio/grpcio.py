@@ -1,0 +1,90 @@
+"""What the asyncio face uses of grpcio beneath its public names, in one place.
+
+Calls are objects of grpcio's own classes (`grpc.aio._call`), and so behave as its own do; what stands beneath them
+is ours. `tests/lifecycle/test_grpcio_aio.py` checks every name here against the installed version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from healthlb.config import is_metadata
+
+# By module, not by grpc.aio's names: instrumentation replaces those with plain functions (seen with OpenTelemetry).
+_CALL: Any = import_module("grpc.aio._call")
+_CHANNEL: Any = import_module("grpc.aio._channel")
+_COMMON: Any = import_module("grpc._common")
+_CYGRPC: Any = import_module("grpc._cython.cygrpc")
+_OBSERVABILITY: Any = import_module("grpc._observability")
+_INTERCEPTOR: Any = import_module("grpc.aio._interceptor")
+
+UnaryUnaryCall: Any = _CALL.UnaryUnaryCall
+UnaryStreamCall: Any = _CALL.UnaryStreamCall
+StreamUnaryCall: Any = _CALL.StreamUnaryCall
+StreamStreamCall: Any = _CALL.StreamStreamCall
+
+UnaryUnaryMultiCallable: Any = _CHANNEL.UnaryUnaryMultiCallable
+UnaryStreamMultiCallable: Any = _CHANNEL.UnaryStreamMultiCallable
+StreamUnaryMultiCallable: Any = _CHANNEL.StreamUnaryMultiCallable
+StreamStreamMultiCallable: Any = _CHANNEL.StreamStreamMultiCallable
+
+InterceptedUnaryUnaryCall: Any = _INTERCEPTOR.InterceptedUnaryUnaryCall
+InterceptedUnaryStreamCall: Any = _INTERCEPTOR.InterceptedUnaryStreamCall
+InterceptedStreamUnaryCall: Any = _INTERCEPTOR.InterceptedStreamUnaryCall
+InterceptedStreamStreamCall: Any = _INTERCEPTOR.InterceptedStreamStreamCall
+
+Status: Any = _CYGRPC.AioRpcStatus
+EOF: Any = _CYGRPC.EOF
+InternalError: type[Exception] = _CYGRPC.InternalError
+ExecuteBatchError: type[Exception] = _CYGRPC.ExecuteBatchError
+
+# Makes grpcio's error of headers and a status.
+make_error: Any = _CALL._create_rpc_error
+# Log what a serializer raises, and return None.
+serialize: Any = _COMMON.serialize
+deserialize: Any = _COMMON.deserialize
+
+# Makes a call of C-core: by its deadline (seconds of time.time(), None for none), its call credentials, and None.
+MakeCall = Callable[[float | None, Any, None], Any]
+
+
+def call_maker(multi_callable: Any) -> MakeCall:
+    """Return what makes C-core's calls of a plain multi-callable: those that its Python calls stand on."""
+    make = multi_callable._channel.call
+    method = multi_callable._method
+    handle = getattr(multi_callable, "_registered_call_handle", 0)
+    if not handle:
+        return partial(make, method)
+    return lambda deadline, credentials, wait_for_ready: make(method, deadline, credentials, wait_for_ready, handle)
+
+
+def census_context() -> Any:
+    """Return what a call carries for grpcio's observability plugin, None where there is none."""
+    return None if _OBSERVABILITY._OBSERVABILITY_PLUGIN is None else _CYGRPC.build_census_context()
+
+
+def check_metadata(metadata: tuple[tuple[str, str | bytes], ...]) -> None:
+    """Raise what C-core's calls raise of metadata that cannot be sent.
+
+    Raises:
+        TypeError: a key or a value of another type.
+        grpc.aio.InternalError: a text that HTTP/2 does not allow.
+    """
+    for key, value in metadata:
+        if not isinstance(value, str | bytes | None):
+            raise TypeError(f"Expected str, not {type(value)}")
+        if not is_metadata(key, value):
+            raise ExecuteBatchError(f"Metadata key or value is invalid: {key!r}")
+
+
+def check_message(message: object, name: str = "request") -> None:
+    """Raise what C-core's calls raise of a message that was not serialized.
+
+    Raises:
+        TypeError: it is neither bytes nor None, which stands for what a serializer failed on.
+    """
+    if message is not None and type(message) is not bytes:
+        raise TypeError(f"Argument '{name}' has incorrect type (expected bytes, got {type(message).__name__})")

@@ -1,0 +1,331 @@
+"""The two kinds of Watch of the asyncio health client: one that is iterated over, and one that calls back.
+
+The one rule: each is one task, which ends with its Watch, and which holds nothing that its caller may drop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import random
+import time
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+import grpc.aio
+
+from healthlb.config import Backoff
+from healthlb.control.grpc_transport import to_code
+from healthlb.control.health_answer import HealthAnswer, answered, ended, failed, failed_with
+from healthlb.control.health_target import FORKED, is_final
+from healthlb.control.tasks import is_task_cancelled, start_call
+from healthlb.control.user_code import is_interrupt, log_guarded, run_guarded
+from healthlb.core.following import READ_PAUSE, Following
+from healthlb.core.messages import SECOND
+from healthlb.core.states import ServingStatus
+from healthlb.core.user_code import name_of
+from healthlb.errors import ChannelUnusable, ConfigError
+
+if TYPE_CHECKING:
+    from healthlb.aio.health_client import Link
+
+DEFAULT_BACKOFF = Backoff(initial=0.2, maximum=2.0)
+Callback = Callable[[ServingStatus], object]
+Tell = Callable[[HealthAnswer], Awaitable[None]]
+
+_ERROR = 40  # logging.ERROR
+_LAST_WORDS = 0.1  # Seconds.
+_CANCELLED = "the call was cancelled on this side, as by a channel that closes"
+
+
+class Reader:
+    """Reads the Watches of one caller, one after the other.
+
+    Args:
+        link: the client's channel.
+        service: the name asked for.
+        request: the same as a message.
+        follow: whether a Watch that ends is begun again.
+
+    Attributes:
+        service: the name asked for.
+        is_wanted: whether nobody has closed it: if its task is cancelled then, its loop ends.
+    """
+
+    def __init__(self, link: Link, service: str, request: bytes, *, follow: bool) -> None:
+        self.service = service
+        self.is_wanted = True
+        self._link = link
+        self._request = request
+        self._follows = follow
+        self._following = Following(link.backoff or DEFAULT_BACKOFF, random.Random())
+
+    async def read(self, tell: Tell) -> tuple[HealthAnswer, BaseException | None]:
+        """Tell each answer that is news; return how it ended where it is not followed, and with which error."""
+        while True:
+            self._following.started(time.monotonic_ns())
+            answer, error = await self._read_one(tell)
+            if not self._follows or is_final(error):
+                return answer, error
+            delay, is_told = self._following.ended(to_code(answer.code), time.monotonic_ns())
+            if is_told:
+                await tell(answer)
+            del error
+            await asyncio.sleep(delay / SECOND)
+
+    async def _read_one(self, tell: Tell) -> tuple[HealthAnswer, BaseException | None]:
+        call: Any = None
+        is_cancelled = False
+        try:
+            call = self._link.watch(self._request, metadata=self._link.metadata)
+            # Iterated over, it would be an asynchronous generator, which may be left to its loop's end.
+            while (message := await call.read()) is not grpc.aio.EOF:
+                answer = answered(self.service, message, call)
+                assert answer.number is not None
+                if self._following.is_news(answer.number):
+                    await tell(answer)
+                await asyncio.sleep(READ_PAUSE)
+        except asyncio.CancelledError:
+            if is_task_cancelled():
+                is_cancelled = True
+                raise
+            # grpc.aio raises it for a call whose channel was closed, too; its caller must not take it for its own.
+            nothing = grpc.aio.Metadata()
+            error = grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, nothing, nothing, details=_CANCELLED)
+            return failed_with(self.service, error), error
+        except Exception as raised:
+            return failed_with(self.service, raised), raised
+        finally:
+            # Of one whose interceptor gave an answer of its own, this raises (1.85.3).
+            with suppress(AttributeError):
+                if call is not None:
+                    call.cancel()
+            del call
+            if is_cancelled and self.is_wanted:
+                # grpcio has one poller for all loops: what is still said to a closed one raises in another (1.85.3).
+                await asyncio.sleep(_LAST_WORDS)
+        return ended(self.service), None
+
+
+class Ending:
+    """Cancels a task; it may be awaited, and need not be.
+
+    Args:
+        task: None where there is none (any more).
+    """
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[None] | None) -> None:
+        self._task = task
+        if task is not None:
+            with suppress(RuntimeError):  # its loop is closed
+                task.cancel()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        task = self._task
+        if task is None or task.done() or task is asyncio.current_task():
+            return
+        yield from asyncio.wait({task}).__await__()
+
+
+class HealthWatch:
+    """What both kinds of Watch have.
+
+    Attributes:
+        answer: what was said last, None before; where nothing is known, how the last Watch failed.
+        is_closed: whether it was closed, or has ended.
+    """
+
+    _reader: Reader
+
+    def __init__(self, link: Link, service: str) -> None:
+        self.answer: HealthAnswer | None = None
+        self.is_closed = False
+        self._link = link
+        self._service = service
+        self._task: asyncio.Task[None] | None = None
+
+    def close(self) -> Awaitable[None]:
+        """End the Watch at once; a second time does nothing. Await it to have nothing of it pending afterwards."""
+        self.is_closed = True
+        self._reader.is_wanted = False
+        return Ending(self._task)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        said = "closed" if self.is_closed else self.answer or "nothing said yet"
+        return f"<{type(self).__name__} {self._service!r} {said}>"
+
+
+class _End:
+    """The last thing that an iterator hears.
+
+    Attributes:
+        answer: how the Watch ended.
+        error: what it ended with.
+    """
+
+    def __init__(self, answer: HealthAnswer, error: BaseException | None) -> None:
+        self.answer = answer
+        self.error = error
+
+
+class WatchIterator(HealthWatch, AsyncIterator[ServingStatus]):
+    """Iterates over the statuses of a service.
+
+    It ends when it is closed. Where it was not asked to follow, it ends with its Watch, too: without an error where the
+    server has ended that with OK, else with the `grpc.aio.AioRpcError`. Whoever waits for the next status may be
+    cancelled, as by `asyncio.wait_for`, and wait again: nothing is lost.
+    """
+
+    def __init__(self, link: Link, service: str, request: bytes, *, follow: bool) -> None:
+        super().__init__(link, service)
+        self._reader = Reader(link, service, request, follow=follow)
+        self._said: asyncio.Queue[HealthAnswer | _End] = asyncio.Queue(1)
+        link.iterators.add(weakref.ref(self, link.iterators.discard))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ServingStatus:
+        """Return the next status.
+
+        Raises:
+            StopAsyncIteration: it was closed, or the server has ended the Watch.
+            grpc.aio.AioRpcError: the Watch has failed, and is not followed.
+            InvalidResponse: the server's answer is no HealthCheckResponse, and the Watch is not followed.
+            ChannelUnusable: it is used on another event loop than the client, or after a fork.
+        """
+        if self.is_closed:
+            raise StopAsyncIteration
+        self._link.check_caller()
+        if self._task is None:
+            self._task = start_call(asyncio.get_running_loop(), _fill(self._reader, self._said))
+            self._task.add_done_callback(partial(_end, self._said))
+        said = await self._said.get()
+        self.answer = said.answer if isinstance(said, _End) else said
+        if not isinstance(said, _End):
+            return said.status
+        if self.is_closed or said.error is None:
+            self.close()
+            raise StopAsyncIteration
+        self.close()
+        try:
+            raise said.error.with_traceback(None) from None
+        finally:
+            del said
+
+    def __del__(self) -> None:
+        task, self._reader.is_wanted = self._task, False
+        if task is not None and not task.done():
+            with suppress(RuntimeError):  # the loop is closed
+                # The garbage collector may come by in any thread.
+                task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+async def _fill(reader: Reader, said: asyncio.Queue[HealthAnswer | _End]) -> None:
+    answer, error = await reader.read(said.put)
+    try:
+        await said.put(_End(answer, error))
+    finally:
+        del error
+
+
+def _end(said: asyncio.Queue[HealthAnswer | _End], task: asyncio.Task[None]) -> None:
+    """Have whoever still waits hear that the Watch was closed."""
+    if not task.cancelled() and task.exception() is None:
+        return
+    if said.full():
+        said.get_nowait()
+    error = None if task.cancelled() else task.exception()
+    said.put_nowait(_End(failed("", grpc.StatusCode.CANCELLED, "closed"), error))
+
+
+class WatchSubscription(HealthWatch):
+    """Calls back with each status of a service, on the client's event loop.
+
+    It goes on until it is closed, or its client, channel or loop is: also where nobody keeps it. Where it was not asked
+    to follow, it ends with its Watch. Its last word is UNKNOWN then, and `answer` says why.
+
+    Args:
+        link: the client's channel.
+        service: the name asked for.
+        request: the same as a message.
+        callback: takes each status; what it returns is awaited, if it can be, before the next message is read.
+        follow: whether a Watch that ends is begun again.
+    """
+
+    def __init__(self, link: Link, service: str, request: bytes, callback: Callback, *, follow: bool) -> None:
+        super().__init__(link, service)
+        self._callback = callback
+        self._reader = Reader(link, service, request, follow=follow)
+
+    def start(self) -> None:
+        """Begin, on the running loop."""
+        self._link.subscriptions.add(self)
+        self._task = start_call(asyncio.get_running_loop(), self._run())
+
+    async def _run(self) -> None:
+        try:
+            answer, _ = await self._reader.read(self._tell)
+            await self._tell(answer)
+        finally:
+            self.is_closed = True
+            self._task = None  # a task that was cancelled keeps the frames that hold this object
+            self._link.subscriptions.discard(self)
+
+    async def _tell(self, answer: HealthAnswer) -> None:
+        self.answer = answer
+        waiting: list[object] = []
+        run_guarded("watch callback", partial(_call, self._callback, answer.status, waiting))
+        for awaitable in waiting:
+            await self._await_guarded(awaitable)
+
+    async def _await_guarded(self, awaitable: Any) -> None:
+        try:
+            await awaitable
+        except BaseException as error:
+            if is_interrupt(error) or (isinstance(error, asyncio.CancelledError) and is_task_cancelled()):
+                raise
+            log_guarded(_ERROR, f"the watch callback {name_of(self._callback)} raised", error)
+
+
+def _call(callback: Callback, status: ServingStatus, waiting: list[object]) -> None:
+    returned = callback(status)
+    if inspect.isawaitable(returned):
+        waiting.append(returned)
+
+
+def check_callback(callback: object) -> Callback:
+    """Return a callback.
+
+    Raises:
+        ConfigError: it cannot be called.
+    """
+    if not callable(callback):
+        raise ConfigError(f"callback must be callable, not {callback!r}")
+    return callback
+
+
+def check_process(pid: int) -> None:
+    """Raise where the process has forked since.
+
+    Raises:
+        ChannelUnusable: it has.
+    """
+    if pid != os.getpid():
+        raise ChannelUnusable(FORKED)

@@ -1,0 +1,165 @@
+"""What both faces' health clients are given, checked; and how they open a channel of their own.
+
+It imports little: `healthlb probe` starts in every container every few seconds.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from healthlb.control.health_messages import encode_request
+from healthlb.control.proxies import without_proxy
+from healthlb.errors import ConfigError, InvalidResponse
+
+if TYPE_CHECKING:
+    from healthlb.config import Backoff
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+# grpcio's own backoff grows to 2 minutes, so long a server that is back would count as gone.
+_OPTIONS = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 1000}
+_LONGEST = 1e8  # Seconds: gRPC's deadlines do not reach much further.
+_OVER = -1.0
+
+CLOSED = "this HealthClient is closed"
+FORKED = "this was begun before the process forked, and its connection is the parent's: begin another in the child"
+
+
+class HealthTarget:
+    """Whom a health client asks.
+
+    Args:
+        target: an address, to which a channel is opened at first use, or a channel.
+        credentials: of that channel; None is plaintext.
+        options: channel arguments of that channel.
+        metadata: goes with every call.
+        backoff: between Watches that are begun again, None for the default.
+        face: the names of the channels that are taken, and of the other face's client.
+
+    Attributes:
+        channel: what was given, None where it was an address.
+        metadata: as a tuple of pairs.
+        backoff: as it was given.
+
+    Raises:
+        ConfigError: a value is out of its bounds, or of a wrong type.
+    """
+
+    def __init__(
+        self,
+        target: object,
+        *,
+        credentials: grpc.ChannelCredentials | None,
+        options: Sequence[tuple[str, Any]],
+        metadata: Sequence[tuple[str, str | bytes]],
+        backoff: Backoff | None,
+        face: tuple[type, type, str],
+    ) -> None:
+        self.channel = None if isinstance(target, str) else _checked_channel(target, face)
+        self.metadata = _checked_metadata(metadata)
+        self.backoff = _checked_backoff(backoff)
+        self._address = target if isinstance(target, str) else ""
+        self._credentials = credentials
+        self._options = _checked_options(options)
+        if self.channel is None:
+            if not self._address or not self._address.isprintable():
+                raise ConfigError(f"target must be an address or a channel, not {target!r}")
+            if credentials is not None and not isinstance(credentials, grpc.ChannelCredentials):
+                raise ConfigError(f"credentials must be grpc.ChannelCredentials or None, not {credentials!r}")
+        elif credentials is not None or self._options:
+            raise ConfigError("credentials and options go with an address; a channel has its own")
+
+    def connect(self, module: Any) -> tuple[Any, bool]:
+        """Return the channel that was given, or one of `grpc` or `grpc.aio` to the address; and whether it is that."""
+        if self.channel is not None:
+            return self.channel, False
+        return self._open(module), True
+
+    def _open(self, module: Any) -> Any:
+        arguments = tuple((_OPTIONS | dict(without_proxy(self._address)) | dict(self._options)).items())
+        # Past any instrumentation: what that returns for a Watch cannot be cancelled (opentelemetry 0.66b2).
+        if self._credentials is None:
+            return inspect.unwrap(module.insecure_channel)(self._address, arguments)
+        return inspect.unwrap(module.secure_channel)(self._address, self._credentials, arguments)
+
+    def __str__(self) -> str:
+        return self._address or repr(self.channel)
+
+
+def _checked_channel(target: object, face: tuple[type, type, str]) -> Any:
+    own, other, other_client = face
+    if isinstance(target, other):
+        raise ConfigError(f"target must be an address or a {_name(own)}, not {target!r}: use {other_client}")
+    if not isinstance(target, own) and not hasattr(target, "unary_stream"):
+        raise ConfigError(f"target must be an address or a {_name(own)}, not {target!r}")
+    return target
+
+
+def _name(face: type) -> str:
+    return "grpc.aio.Channel" if ".aio" in face.__module__ else "grpc.Channel"
+
+
+def _checked_metadata(metadata: Sequence[tuple[str, str | bytes]]) -> Metadata:
+    if not metadata and isinstance(metadata, list | tuple):
+        return ()
+    from healthlb.config import check_metadata
+
+    return check_metadata("metadata", metadata)
+
+
+def _checked_options(options: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
+    if not options and isinstance(options, list | tuple):
+        return ()
+    from healthlb.control.options import check_arguments
+
+    return check_arguments(options)
+
+
+def _checked_backoff(backoff: Backoff | None) -> Backoff | None:
+    if backoff is None:
+        return None
+    from healthlb.config import Backoff
+
+    if not isinstance(backoff, Backoff):
+        raise ConfigError(f"backoff must be a Backoff, not {backoff!r}")
+    return backoff
+
+
+def is_final(error: BaseException | None) -> bool:
+    """Whether no further Watch can be begun after this error, since the channel is closed."""
+    if isinstance(error, InvalidResponse):
+        return False
+    return isinstance(error, ValueError) or type(error).__name__ == "UsageError"
+
+
+def request_for(service: object) -> bytes:
+    """Return the request for a service.
+
+    Raises:
+        ConfigError: the name is no string, or none that UTF-8 can hold.
+    """
+    if not isinstance(service, str):
+        raise ConfigError(f"service must be a string, not {service!r}")
+    try:
+        return encode_request(service)
+    except UnicodeEncodeError:
+        raise ConfigError(f"service must be a string without lone surrogates, not {service!r}") from None
+
+
+def checked_timeout(timeout: object) -> float | None:
+    """Return the seconds that a call may take, None for no limit; 0 and less end it with DEADLINE_EXCEEDED.
+
+    Raises:
+        ConfigError: it is neither a number nor None.
+    """
+    if timeout is None or timeout == math.inf:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout):
+        raise ConfigError(f"timeout must be a number of seconds or None, not {timeout!r}")
+    # A call with a timeout of 0 may just get through (1.85.3).
+    return min(float(timeout), _LONGEST) if timeout > 0 else _OVER

@@ -1,0 +1,206 @@
+"""Looks after the control thread: whether it stands still in the user's code, and what is done about it then.
+
+Resolvers and picker factories run on one thread for all sync channels of a process. One of them that blocks would hold
+up the health of every other channel. A thread cannot be ended from outside; so it is left to what blocks it, and a
+fresh one takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+from healthlb.control.user_code import log_guarded
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import Endpoint
+from healthlb.core.pickers import Picker, PickerFactory
+from healthlb.core.user_code import words
+from healthlb.resolvers import Resolver
+from healthlb.resolvers.base import Update
+
+_log = logging.getLogger("healthlb")
+
+LOOK = 1.0
+"""Seconds between two looks at the thread."""
+
+_WARN_AFTER = 2
+_REPLACE_AFTER = 5
+_OURS = ("healthlb", "grpc", "asyncio")
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Why a control thread was given up.
+
+    Attributes:
+        text: what happened, for errors.
+        culprit: the object in whose frame the user's code was called, None where there is none.
+        is_over: whether the code has returned since.
+    """
+
+    text: str
+    culprit: object = None
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+
+class Watched(Protocol):
+    """A thread with a loop."""
+
+    @property
+    def ident(self) -> int | None:
+        """Its number, None before it runs."""
+
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+
+    def run_soon(self, work: Callable[[], object]) -> None:
+        """Have `work` run on its loop."""
+
+    def give_up(self, stall: Stall) -> None:
+        """Leave it, and let a fresh one take over."""
+
+
+class Watchdog:
+    """Asks a thread for a sign of life once a second, from a thread of its own.
+
+    Args:
+        watched: the thread.
+    """
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+        self._is_over = threading.Event()
+        self._has_answered = threading.Event()
+        threading.Thread(target=self._run, name="healthlb-watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._is_over.set()
+
+    def _run(self) -> None:
+        silent = 0
+        suspect: object = None
+        self._watched.run_soon(self._has_answered.set)
+        while not self._is_over.wait(LOOK):
+            if not self._watched.is_alive():
+                self._give_up(Stall("the control thread has ended"))
+                return
+            if self._has_answered.is_set():
+                silent, suspect = 0, None
+                self._has_answered.clear()
+                self._watched.run_soon(self._has_answered.set)
+                continue
+            silent += 1
+            frame = sys._current_frames().get(self._watched.ident or 0)
+            code = find_user_code(frame)
+            if silent == _WARN_AFTER:
+                suspect = code
+                where = "".join(traceback.format_stack(frame, 8)).rstrip()
+                _log.warning("the control thread stands still, and no health is followed meanwhile:\n%s", where)
+            elif silent >= _REPLACE_AFTER and code is not None and suspect is not None:
+                name = code.f_code.co_qualname.rpartition("<locals>.")[2]
+                text = f"{name} has held up the control thread for {silent * LOOK:.0f} s"
+                self._give_up(Stall(text, caller_of(code)))
+                return
+
+    def _give_up(self, stall: Stall) -> None:
+        _log.error("%s: a fresh thread takes over its channels", stall.text)
+        self._watched.give_up(stall)
+
+
+def find_user_code(frame: FrameType | None) -> FrameType | None:
+    """Return the outermost frame of the user's code that this frame is in, None where it is in none."""
+    found = None
+    while frame is not None:
+        root = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if root in _OURS:
+            # From here outwards all is ours.
+            return found
+        if root not in sys.stdlib_module_names or root == "__main__":
+            found = frame
+        frame = frame.f_back
+    return None
+
+
+def caller_of(frame: FrameType) -> object:
+    """Return the driver that what runs in this frame was called by, over however many calls; None for none."""
+    outer = frame.f_back
+    while outer is not None:
+        found = outer.f_locals.get("self")
+        if getattr(found, "abandon", None) is not None:
+            return found
+        outer = outer.f_back
+    return None
+
+
+def keep_running(loop: asyncio.AbstractEventLoop, is_ending: Callable[[], bool]) -> None:
+    """Run a loop until it is stopped, whatever the user's tasks and callbacks raise through it."""
+    while not is_ending():
+        try:
+            loop.run_forever()
+        except BaseException as error:
+            # asyncio lets SystemExit and KeyboardInterrupt through; on this thread neither means to end anything.
+            text = f"a task or callback raised {words(error)} on the control thread, which goes on"
+            log_guarded(logging.ERROR, text, error)
+
+
+class StalledResolver:
+    """Stands for a resolver that holds up a thread: says what it had said, and asks it again once it has returned.
+
+    Args:
+        resolver: the user's.
+        stall: what is known.
+        known: the list that it gave last.
+    """
+
+    def __init__(self, resolver: Resolver, stall: Stall, known: Sequence[Endpoint]) -> None:
+        self._resolver = resolver
+        self._stall = stall
+        self._known = known
+        self._is_told = False
+
+    async def resolve(self, update: Update) -> None:
+        """Fail once, so that the channel says why; then wait for the resolver."""
+        if not self._is_told:
+            self._is_told = True
+            if self._known:
+                update(self._known)
+            raise TimeoutError(self._stall.text)
+        while not self._stall.is_over.is_set():  # noqa: ASYNC110 - nothing on this loop says so
+            await asyncio.sleep(LOOK)
+        await self._resolver.resolve(update)
+
+
+class StalledFactory:
+    """Stands for a picker factory that holds up a thread: builds nothing until it has returned.
+
+    Args:
+        factory: the user's.
+        stall: what is known.
+    """
+
+    def __init__(self, factory: PickerFactory, stall: Stall) -> None:
+        self._factory = factory
+        self._stall = stall
+
+    @property
+    def endpoints(self) -> Any:
+        """The factory's own method, if it has one and is back."""
+        return getattr(self._factory, "endpoints", None) if self._stall.is_over.is_set() else None
+
+    def build(self, ready: Sequence[Subchannel]) -> Picker:
+        """Return the factory's picker.
+
+        Raises:
+            TimeoutError: it has not returned yet.
+        """
+        if not self._stall.is_over.is_set():
+            raise TimeoutError(self._stall.text)
+        return self._factory.build(ready)

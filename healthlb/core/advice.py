@@ -1,0 +1,29 @@
+"""Which first mistakes are told of as facts: each remedy once in the life of a channel.
+
+A connection that was there before is lost for other reasons than a mistake, so its remedies are told in errors alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from healthlb.core.messages import Advice, Report
+from healthlb.core.subchannel import SubchannelMachine
+from healthlb.core.turn import Turn
+
+
+class Adviser:
+    """Tells of remedies that are new to the channel."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def settle(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> None:
+        """Look at the subchannels of which something is new."""
+        for sub in turn.changed:
+            machine = machines.get(sub)
+            if machine is None or not machine.has_first_mistake or machine.remedy in self._told:
+                continue
+            self._told.add(machine.remedy)
+            fact = Advice(turn.now, sub, machine.endpoint.address, machine.reason, machine.remedy)
+            turn.effects.append(Report(fact))

@@ -1,0 +1,131 @@
+"""A picker that the user wrote, between its errors and the calls.
+
+Calls trust a picker: what it returns is called. So whatever a user's picker raises or returns becomes the status of
+the one call that asked, and a subchannel that it remembers from before is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from healthlb.core.load import Load, Subchannel
+from healthlb.core.messages import Endpoint
+from healthlb.core.user_code import Guard, shown, words
+
+if TYPE_CHECKING:
+    from healthlb.core.pickers import CallInfo, Picker
+
+_EXPECTED = "a picker returns one of the subchannels that build was given, or None"
+
+
+class Fault(Subchannel):
+    """Stands for a subchannel where a picker has failed: no call can start on it.
+
+    Attributes:
+        reason: which picker failed and how; the details of the call's status.
+    """
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        load = Load()
+        load.retire(lambda: None)
+        super().__init__(0, 0, Endpoint(""), load)
+        self.reason = reason
+
+
+class FailedPicker:
+    """The picker of a channel whose factory has never built one: every call ends with the reason.
+
+    Args:
+        reason: which factory failed and how.
+    """
+
+    __slots__ = ("_reason",)
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def pick(self, call: CallInfo) -> Subchannel:
+        """Return the fault."""
+        return Fault(self._reason)
+
+
+class CheckedPicker:
+    """Asks a picker, and checks its answer.
+
+    Args:
+        picker: the user's, or the last good one where a new one could not be built.
+        ready: what is READY.
+        spare: picks where the picker has nothing that is READY.
+        name: of the picker, for errors.
+        guard: is told of errors, once.
+        is_stale: whether the picker was built from other subchannels than these; then None counts as an answer for
+            those only.
+    """
+
+    __slots__ = ("_guard", "_is_stale", "_is_told", "_name", "_pick", "_ready", "_spare")
+
+    def __init__(
+        self,
+        picker: Picker,
+        ready: Iterable[Subchannel],
+        spare: Picker,
+        name: str,
+        guard: Guard,
+        *,
+        is_stale: bool = False,
+    ) -> None:
+        self._pick: Callable[[CallInfo], object] = picker.pick
+        self._ready = frozenset(ready)
+        self._spare = spare
+        self._name = name
+        self._guard = guard
+        self._is_stale = is_stale
+        self._is_told = is_stale
+
+    def pick(self, call: CallInfo) -> Subchannel | None:
+        """Return a subchannel that is READY, a `Fault`, or None."""
+        try:
+            found = self._pick(call)
+        except BaseException as error:
+            return self._failed(error)
+        if isinstance(found, Subchannel):
+            return found if found in self._ready else self._pick_again(found, call)
+        if found is not None:
+            return self._wrong(found)
+        return self._spare.pick(call) if self._is_stale else None
+
+    def _pick_again(self, gone: Subchannel, call: CallInfo) -> Subchannel | None:
+        """Exclude what the picker remembers and is not READY any more, then take what is READY in turn."""
+        if isinstance(gone, Fault):
+            return gone
+        try:
+            found = self._pick(call._replace(exclude=frozenset((*call.exclude, gone.id))))
+        except BaseException as error:
+            return self._failed(error)
+        if isinstance(found, Subchannel) and found in self._ready:
+            return found
+        self._tell(f"the picker {self._name} picks {gone.address}, which is not READY: what is READY is taken in turn")
+        return self._spare.pick(call)
+
+    def _failed(self, error: BaseException) -> Fault:
+        if self._guard.is_interrupt(error):
+            raise error
+        reason = f"the picker {self._name} raised {words(error)}"
+        self._tell(reason, error)
+        return Fault(reason)
+
+    def _wrong(self, found: object) -> Fault:
+        close = getattr(found, "close", None) if type(found).__name__ == "coroutine" else None
+        if close is not None:
+            close()  # Python would warn of it.
+        reason = f"the picker {self._name} returned {shown(found)} from pick: {_EXPECTED}"
+        self._tell(reason)
+        return Fault(reason)
+
+    def _tell(self, text: str, error: BaseException | None = None) -> None:
+        if not self._is_told:
+            self._is_told = True
+            self._guard.tell(text, error)

@@ -1,0 +1,42 @@
+"""How long an answer may take, learned from those that came (RFC 6298, TCP's retransmission timeout)."""
+
+from __future__ import annotations
+
+from healthlb.core.messages import SECOND
+
+# Linux sends a lost segment again after 200 ms at the soonest, and a collection of garbage may take a few hundred:
+# neither must look like silence.
+_FLOOR = 2 * SECOND // 5
+_FIRST = SECOND
+
+
+class RoundTrip:
+    """The smoothed time of answers and its deviation.
+
+    Args:
+        most: nanoseconds; the timeout is never longer.
+        least: nanoseconds; where answers came, the timeout is never shorter but for `most`.
+    """
+
+    __slots__ = ("_deviation", "_least", "_most", "_smoothed")
+
+    def __init__(self, most: int, least: int = _FLOOR) -> None:
+        self._most = most
+        self._least = least
+        self._smoothed: int | None = None
+        self._deviation = 0
+
+    def answered(self, took: int) -> None:
+        """Take in that an answer took so long (ns)."""
+        if self._smoothed is None:
+            self._smoothed, self._deviation = took, took // 2
+        else:
+            self._deviation += (abs(took - self._smoothed) - self._deviation) // 4
+            self._smoothed += (took - self._smoothed) // 8
+
+    @property
+    def timeout(self) -> int:
+        """How long to wait for the next answer, in nanoseconds."""
+        if self._smoothed is None:
+            return min(self._most, _FIRST)
+        return min(self._most, max(self._least, self._smoothed + 4 * self._deviation))

@@ -1,0 +1,92 @@
+"""How long ejections last: longer with each one that follows soon, less long again with each interval in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from healthlb.core.facts import Ejection, Return
+from healthlb.core.states import ConnectivityState
+from healthlb.simulation.fuzzing.scene import Scene
+
+if TYPE_CHECKING:
+    from healthlb.simulation.client import Client
+    from healthlb.simulation.fuzzing.words import HeardConnection
+
+
+@dataclass(slots=True)
+class _History:
+    """The last ejection of one subchannel.
+
+    Attributes:
+        times: how many there were of late, that one included.
+        at: when it was.
+        until: when its time is over.
+        back_at: when the subchannel was back, -1 while it is not.
+    """
+
+    times: int
+    at: int
+    until: int
+    back_at: int = -1
+
+
+class EjectionOracle:
+    """Looks at each ejection and each return.
+
+    Args:
+        scene: what is watched.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._last: dict[tuple[str, int], _History] = {}
+
+    def ejected(self, client: Client, fact: Ejection) -> None:
+        """A client has ejected a subchannel."""
+        policy = self._scene.world.policy.outliers
+        if policy is None:
+            return
+        last = self._last.get((client.id, fact.sub))
+        low, high = self._expected(client, last, fact.at)
+        if not low <= fact.times <= high:
+            self._scene.fail("U19", f"{client.id} ejects {fact.address}: times {fact.times}, not {low} to {high}")
+        shortest = min(policy.base_ejection_time_ns * fact.times, policy.max_ejection_time_ns)
+        if not shortest - 2 <= fact.duration <= shortest * (1 + policy.jitter) + 2:
+            self._scene.fail("U19", f"{client.id} ejects {fact.address} for {fact.duration} ns, not {shortest}")
+        self._last[client.id, fact.sub] = _History(fact.times, fact.at, fact.at + fact.duration)
+
+    def _expected(self, client: Client, last: _History | None, now: int) -> tuple[int, int]:
+        """Return how many times there may have been of late, this one included: from, and to."""
+        policy = self._scene.world.policy.outliers
+        assert policy is not None
+        if last is None:
+            return 1, 1
+        if last.back_at < 0:
+            return last.times + 1, last.times + 1
+        # A50: each interval in which it is in makes it one less; the intervals' beginning is not known.
+        intervals = (now - last.back_at) // policy.interval_ns
+        fewest = max(0, last.times - intervals - 1) + 1
+        if self._scene.has_stalled(client, last.back_at):
+            return fewest, last.times + 1
+        return fewest, max(0, last.times - intervals) + 1
+
+    def returned(self, client: Client, fact: Return) -> None:
+        """A subchannel is back."""
+        last = self._last.get((client.id, fact.sub))
+        if last is None:
+            self._scene.fail("U19", f"{client.id} takes {fact.address} back, which it has not ejected")
+        last.back_at = fact.at
+        is_fresh = any(one.linked_at >= last.at for one in self._links(client, fact.address))
+        if "too few" not in fact.cause and fact.at < last.until and not is_fresh:
+            self._scene.fail("U19", f"{client.id} takes {fact.address} back {last.until - fact.at} ns too soon")
+
+    def look(self, client: Client) -> None:
+        """Who is ejected is not READY before it is back."""
+        for view in client.pool.board.snapshot.views:
+            last = self._last.get((client.id, view.id))
+            if last is not None and last.back_at < 0 and view.state is ConnectivityState.READY:
+                self._scene.fail("U19", f"{client.id} takes {view.endpoint.address} for READY, and not for back")
+
+    def _links(self, client: Client, address: str) -> list[HeardConnection]:
+        return self._scene.links(client, address)

@@ -1,0 +1,169 @@
+"""Calls that block: the caller's own thread makes the attempts, or takes in their events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import grpc
+
+from healthlb.control.attempts import Attempt, Attempts
+from healthlb.core.attempts import FIRST, count_out
+from healthlb.core.failover import Action, Start, WakeAt
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import Code
+from healthlb.core.pickers import ANY_CALL
+from healthlb.sync import grpcio
+from healthlb.sync.attempts import outcome_of, pause, wait_for_pick
+from healthlb.sync.errors import InactiveRpcError, failed
+from healthlb.sync.intake import Taken
+from healthlb.sync.ongoing import MultiThreadedRendezvous
+from healthlb.sync.segregated import SegregatedCall
+
+_OK = grpc.StatusCode.OK
+
+# grpcio's state of a call that ended with OK, the attempts that failed before, and the backend that answered.
+Ended = tuple[Any, tuple[Attempt, ...], str | None]
+
+
+def call_unary(taken: Taken) -> Ended:
+    """Make a call of one request and one response in this thread.
+
+    Raises:
+        grpc.RpcError: it failed.
+    """
+    method = taken.method
+    method.budget.call_started(taken.begun_at)
+    sub = method.pool.board.snapshot.picker.pick(ANY_CALL) if method.is_plain else None
+    if sub is None or not sub.load.start():
+        return _go_on(taken, taken.attempts(), FIRST, None)
+    started_at = time.monotonic()
+    state = _attempt(taken, sub, taken.remaining, taken.metadata)
+    if state is not None and state.code is _OK:
+        count_out(sub, method.budget, time.monotonic_ns())
+        if method.told.of_all:
+            method.tell(sub, Code.OK, started_at, state.trailing_metadata or ())
+        return state, (), sub.address
+    attempts = taken.attempts()
+    return _go_on(taken, attempts, *_after(attempts, FIRST, sub, started_at, state))
+
+
+def _go_on(taken: Taken, attempts: Attempts, start: Start | None, state: Any) -> Ended:
+    """Make the attempts that the plan asks for; `state` is that of the last one, None for none."""
+    while start is not None:
+        sub = attempts.try_pick(start)
+        if sub is None:
+            if start is FIRST:
+                _check(taken)
+            sub = wait_for_pick(attempts, start)
+        started_at = time.monotonic()
+        state = _attempt(taken, sub, *attempts.terms(start, has_waited=True))
+        if state is not None and state.code is _OK:
+            attempts.succeeded(start, sub, time.monotonic_ns())
+            if taken.method.told.of_all:
+                taken.method.tell(sub, Code.OK, started_at, state.trailing_metadata or ())
+            return state, attempts.history, sub.address
+        start, state = _after(attempts, start, sub, started_at, state)
+    raise InactiveRpcError(state, attempts.history)
+
+
+def _check(taken: Taken) -> None:
+    taken.check_terms()
+    taken.method.pool.start()
+    taken.check_metadata()
+    refusal = taken.refusal
+    if refusal is not None:
+        raise failed(refusal)
+
+
+def _attempt(taken: Taken, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
+    """Make an attempt that was counted in; return grpcio's state, None where its subchannel had closed."""
+    method = taken.method
+    assert taken.body is not None
+    try:
+        opened = method.opened.get(sub) or method.open(sub)
+        return grpcio.call_blocking(opened, taken.body, timeout, metadata, taken.credentials, taken.compression)
+    except ValueError:
+        if method.pool.is_closed or method.pool.channels.channel(sub) is not None:
+            sub.load.abandon()
+            raise
+        return None
+    except BaseException:
+        sub.load.abandon()
+        raise
+
+
+def _after(
+    attempts: Attempts, start: Start, sub: Subchannel, started_at: float, state: Any
+) -> tuple[Start | None, Any]:
+    """Take in how an attempt failed; return the next one, None for none, after the wait that the plan asks for."""
+    if state is None:
+        actions = attempts.made_no_call(start, sub)
+    else:
+        outcome = outcome_of(state)
+        attempts.tell_failed(sub, outcome, started_at)
+        actions = attempts.failed(start, sub, outcome, started_at)
+    return _next(attempts, actions), state
+
+
+def _next(attempts: Attempts, actions: Sequence[Action]) -> Start | None:
+    match actions:
+        case [Start() as start]:
+            return start
+        case [WakeAt(at)]:
+            pause(attempts.method.pool, at)
+            if not attempts.method.pool.is_closed:
+                return _next(attempts, attempts.woke(time.monotonic_ns()))
+    return None
+
+
+def call_queued(taken: Taken, arity: str, requests: Any, serializer: Any, deserializer: Any) -> Ended:
+    """Make any other call of one response, and take in its events in this thread.
+
+    Raises:
+        grpc.RpcError: it failed.
+    """
+    state = grpcio.new_state(arity, taken.method.name)
+    call = SegregatedCall(taken, arity, state)
+    try:
+        call.begin()
+        if call.requests is not None:
+            grpcio.consume_requests(requests, state, call, partial(call.requests.serialize, serializer), None)
+        while state.due:
+            event = call.next_event()
+            with state.condition:
+                grpcio.handle_event(event, state, deserializer)
+                state.condition.notify_all()
+    except BaseException:
+        call.cancel(grpcio.NUMBERS[grpc.StatusCode.CANCELLED], "Locally cancelled by application!")
+        raise
+    finally:
+        call.leave()
+    if state.code is not _OK:
+        raise InactiveRpcError(state, call.attempts)
+    return state, call.attempts, call.address
+
+
+def with_call(ended: Ended) -> tuple[Any, grpc.Call]:
+    """Return a response, and the call that is over."""
+    state, attempts, address = ended
+    return state.response, MultiThreadedRendezvous(state, Past(attempts, address), None, None)
+
+
+class Past:
+    """What stands beneath a call that was over when its caller got hold of it.
+
+    Args:
+        attempts: those that failed.
+        address: of the backend that answered.
+    """
+
+    __slots__ = ("address", "attempts")
+
+    has_headers = False
+
+    def __init__(self, attempts: tuple[Attempt, ...], address: str | None) -> None:
+        self.attempts = attempts
+        self.address = address

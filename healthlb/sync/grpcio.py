@@ -1,0 +1,273 @@
+"""What the sync face uses of grpcio beneath its public names, in one place.
+
+What a caller holds is an object of grpcio's own classes (`grpc._channel`), and so behaves as its own do; what stands
+beneath it, in the place of a `cygrpc.IntegratedCall`, is ours. `tests/lifecycle/test_grpcio_sync.py` checks every name
+here, and what is relied on of it, against the installed version.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import grpc
+
+_CHANNEL: Any = import_module("grpc._channel")
+_COMMON: Any = import_module("grpc._common")
+_COMPRESSION: Any = import_module("grpc._compression")
+_C: Any = import_module("grpc._cython.cygrpc")
+
+InactiveRpcError: Any = _CHANNEL._InactiveRpcError
+MultiThreadedRendezvous: Any = _CHANNEL._MultiThreadedRendezvous
+SingleThreadedRendezvous: Any = _CHANNEL._SingleThreadedRendezvous
+RpcState: Any = _CHANNEL._RPCState
+# What metadata that were received consist of.
+Metadatum: Any = _C._Metadatum
+
+# Takes an event of C-core into the state of a call and runs the caller's callbacks.
+event_handler: Callable[[Any, Any], Callable[[Any], bool]] = _CHANNEL._event_handler
+handle_event: Callable[[Any, Any, Any], Sequence[Callable[[], object]]] = _CHANNEL._handle_event
+# Reads the caller's iterator in a thread of its own.
+consume_requests: Callable[[Any, Any, Any, Any, Any], None] = _CHANNEL._consume_request_iterator
+
+deadline_of: Callable[[Any], float | None] = _CHANNEL._deadline
+with_parents_deadline: Callable[[float | None], float | None] = _CHANNEL._determine_deadline
+augment_metadata: Callable[[Any, Any], Any] = _COMPRESSION.augment_metadata
+serialize: Callable[[Any, Any], Any] = _COMMON.serialize
+encode: Callable[[Any], bytes] = _COMMON.encode
+decode: Callable[[Any], str] = _COMMON.decode
+CODES: dict[int, grpc.StatusCode] = _COMMON.CYGRPC_STATUS_CODE_TO_STATUS_CODE
+NUMBERS: dict[grpc.StatusCode, int] = _COMMON.STATUS_CODE_TO_CYGRPC_STATUS_CODE
+
+IS_SINGLE_THREADED_BY_DEFAULT: bool = _CHANNEL._DEFAULT_SINGLE_THREADED_UNARY_STREAM
+
+_SEND_INITIAL_METADATA: int = _C.OperationType.send_initial_metadata
+SEND_MESSAGE: int = _C.OperationType.send_message
+SEND_CLOSE: int = _C.OperationType.send_close_from_client
+RECEIVE_INITIAL_METADATA: int = _C.OperationType.receive_initial_metadata
+RECEIVE_MESSAGE: int = _C.OperationType.receive_message
+RECEIVE_STATUS: int = _C.OperationType.receive_status_on_client
+# Those of a client's call. Before 1.83, the type cannot be iterated over.
+ALL = frozenset(
+    (_SEND_INITIAL_METADATA, SEND_MESSAGE, SEND_CLOSE, RECEIVE_INITIAL_METADATA, RECEIVE_MESSAGE, RECEIVE_STATUS)
+)
+
+send_message = _C.SendMessageOperation
+_send_initial_metadata = _C.SendInitialMetadataOperation
+_send_close = _C.SendCloseFromClientOperation
+_receive_initial_metadata = _C.ReceiveInitialMetadataOperation
+_receive_message = _C.ReceiveMessageOperation
+_receive_status = _C.ReceiveStatusOnClientOperation
+
+_PROPAGATE: int = _C.PropagationConstants.GRPC_PROPAGATE_DEFAULTS
+# wait_for_ready is not among them: beneath, the call would wait for this one subchannel.
+_NO_FLAGS = 0
+
+Batches = tuple[tuple[Any, ...], ...]
+
+
+def send_close() -> Any:
+    """Return the operation that ends a stream of requests."""
+    return _send_close(_NO_FLAGS)
+
+
+def receive_message() -> Any:
+    """Return the operation that waits for a response."""
+    return _receive_message(_NO_FLAGS)
+
+
+# --- the operations that a call begins with, in the batches in which grpcio starts them; the status is a batch's last
+
+
+def _unary_unary(metadata: Any, body: Any) -> Batches:
+    return (
+        (
+            _send_initial_metadata(metadata, _NO_FLAGS),
+            send_message(body, _NO_FLAGS),
+            _send_close(_NO_FLAGS),
+            _receive_initial_metadata(_NO_FLAGS),
+            _receive_message(_NO_FLAGS),
+            _receive_status(_NO_FLAGS),
+        ),
+    )
+
+
+def _unary_stream(metadata: Any, body: Any) -> Batches:
+    return (
+        (
+            _send_initial_metadata(metadata, _NO_FLAGS),
+            send_message(body, _NO_FLAGS),
+            _send_close(_NO_FLAGS),
+            _receive_status(_NO_FLAGS),
+        ),
+        (_receive_initial_metadata(_NO_FLAGS),),
+    )
+
+
+def _stream_unary(metadata: Any, body: Any) -> Batches:
+    return (
+        (_send_initial_metadata(metadata, _NO_FLAGS), _receive_message(_NO_FLAGS), _receive_status(_NO_FLAGS)),
+        (_receive_initial_metadata(_NO_FLAGS),),
+    )
+
+
+def _stream_stream(metadata: Any, body: Any) -> Batches:
+    return (
+        (_send_initial_metadata(metadata, _NO_FLAGS), _receive_status(_NO_FLAGS)),
+        (_receive_initial_metadata(_NO_FLAGS),),
+    )
+
+
+OPERATIONS: dict[str, Callable[[Any, Any], Batches]] = {
+    "unary_unary": _unary_unary,
+    "unary_stream": _unary_stream,
+    "stream_unary": _stream_unary,
+    "stream_stream": _stream_stream,
+}
+_DUE: dict[str, Any] = {
+    "unary_unary": _CHANNEL._UNARY_UNARY_INITIAL_DUE,
+    "unary_stream": _CHANNEL._UNARY_STREAM_INITIAL_DUE,
+    "stream_unary": _CHANNEL._STREAM_UNARY_INITIAL_DUE,
+    "stream_stream": _CHANNEL._STREAM_STREAM_INITIAL_DUE,
+}
+
+
+def new_state(arity: str, method: str) -> Any:
+    """Return the state of a call that has begun."""
+    state = RpcState(_DUE[arity], None, None, None, None)
+    # For grpcio's own observability, which looks at all three at the end of each call.
+    state.rpc_start_time = time.perf_counter()
+    state.method = method
+    state.target = ""
+    return state
+
+
+def ended_state(code: grpc.StatusCode, details: str, debug_error_string: str | None = None) -> Any:
+    """Return the state of a call that has ended, and of which nothing came."""
+    state = RpcState((), (), (), code, details)
+    state.debug_error_string = debug_error_string
+    return state
+
+
+def start_call(
+    opened: Any, deadline: float | None, metadata: Any, credentials: Any, batches: Batches, tag: Callable[[Any], bool]
+) -> Any:
+    """Start a call of C-core on the channel of a plain multi-callable; its events go to `tag` on grpcio's own thread.
+
+    Args:
+        opened: the multi-callable.
+        deadline: seconds of time.time(), None for none.
+        metadata: for the text of an error.
+        credentials: the caller's for this call, None for none.
+        batches: what it begins with.
+        tag: takes each event, and returns True at the last one.
+    """
+    return opened._managed_call(
+        _PROPAGATE,
+        opened._method,
+        None,
+        deadline,
+        metadata,
+        None if credentials is None else credentials._credentials,
+        batches,
+        tag,
+        opened._context,
+        opened._registered_call_handle,
+    )
+
+
+def start_segregated_call(
+    opened: Any, deadline: float | None, metadata: Any, credentials: Any, batches: Batches
+) -> Any:
+    """Start a call of C-core with a completion queue of its own: its events wait for whoever asks it for them.
+
+    Args:
+        opened: a plain multi-callable.
+        deadline: seconds of time.time(), None for none.
+        metadata: for the text of an error.
+        credentials: the caller's for this call, None for none.
+        batches: what it begins with.
+    """
+    return opened._channel.segregated_call(
+        _PROPAGATE,
+        opened._method,
+        None,
+        deadline,
+        metadata,
+        None if credentials is None else credentials._credentials,
+        tuple((batch, None) for batch in batches),
+        opened._context,
+        opened._registered_call_handle,
+    )
+
+
+def read_one(call: Any) -> None:
+    """Ask for the next message of a stream, and do not wait: it goes to the deserializer, on grpcio's own thread.
+
+    It is what `next` of a `MultiThreadedRendezvous` does before it waits; what was read before is let go of.
+    """
+    state = call._state
+    with state.condition:
+        state.response = None
+        if state.code is not None:
+            return
+        state.due.add(RECEIVE_MESSAGE)
+        if not call._call.operate((receive_message(),), event_handler(state, call._response_deserializer)):
+            state.due.remove(RECEIVE_MESSAGE)
+
+
+def call_blocking(
+    opened: Any, body: bytes, timeout: float | None, metadata: Any, credentials: Any, compression: Any
+) -> Any:
+    """Make a unary call in this thread with a plain multi-callable; return its state."""
+    return opened._blocking(body, timeout, metadata, credentials, None, compression)[0]
+
+
+def open_channel(target: str, credentials: Any, options: Any, compression: Any) -> Any:
+    """Open a plain channel, past whatever stands in the place of grpc's own functions for it.
+
+    Its streams take in their events on a thread, whatever the environment says.
+    """
+    channel = _CHANNEL.Channel(target, options, None if credentials is None else credentials._credentials, compression)
+    channel._single_threaded_unary_stream = False
+    return channel
+
+
+def check_terms(compression: Any, credentials: Any) -> None:
+    """Raise what grpcio raises of a call's terms before it asks C-core for a call.
+
+    Raises:
+        KeyError: no compression.
+        AttributeError: credentials of another type.
+    """
+    augment_metadata(None, compression)
+    if credentials is not None:
+        _ = credentials._credentials
+
+
+def check_metadata(metadata: Any) -> None:
+    """Raise what C-core's calls raise of metadata, for calls that find no connection to be made on.
+
+    Raises:
+        TypeError: a key or a value of another type.
+        ValueError: metadata that is not in pairs.
+    """
+    for pair in metadata or ():
+        if len(pair) < 2:
+            raise ValueError("need more than 1 value to unpack")
+        key, value = pair
+        name = _check_text(key)
+        if not name.endswith(b"-bin"):
+            _check_text(value)
+        elif not isinstance(value, bytes):
+            raise TypeError(f'Binary metadata key="{decode(name)}" expected bytes, got {type(value)}')
+
+
+def _check_text(text: Any) -> bytes:
+    if text is None:
+        return b""
+    if isinstance(text, str | bytes):
+        return encode(text)
+    raise TypeError(f"Expected str, not {type(text)}")

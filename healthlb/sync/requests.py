@@ -1,0 +1,96 @@
+"""A stream of requests, as it goes to one attempt and may have to go to another.
+
+grpcio's own thread reads the caller's iterator, one request after the other: the next only when it has heard that
+this one was sent. So each is read once, in one context, however many attempts there are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from healthlb.control.replay import RequestLog
+from healthlb.sync import grpcio
+from healthlb.sync.attempts import LiveAttempt
+
+
+class Requests:
+    """The requests of one call. All but `serialize` is called under the call's lock.
+
+    Args:
+        limit: bytes that are kept for another attempt.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._log: RequestLog | None = RequestLog(limit)
+        self._latest: Any = None
+        self._is_sending_told = self._is_closing_told = True
+        self._is_closed = False
+
+    def serialize(self, serializer: Any, request: Any) -> Any:
+        """Return a request's bytes, and keep them for the operation that follows: it does not give them away."""
+        body = request if serializer is None else serializer(request)
+        if self._log is not None:
+            self._latest = body
+        return body
+
+    @property
+    def are_whole(self) -> bool:
+        """Whether the stream can be sent again from its beginning."""
+        return self._log is not None and self._log.is_whole
+
+    @property
+    def have_begun(self) -> bool:
+        """Whether any were sent, or their end."""
+        return bool(self._log) or self._is_closed
+
+    def ask(self, kind: int) -> None:
+        """Take what grpcio wants sent: the latest request, or the end."""
+        if kind == grpcio.SEND_CLOSE:
+            self._is_closed, self._is_closing_told = True, False
+            return
+        self._is_sending_told = False
+        if self._log is not None:
+            self._log.append(self._latest)
+        self._latest = None
+
+    def send(self, attempt: LiveAttempt) -> None:
+        """Send the next request on an attempt, or the end."""
+        log = self._log
+        if log is None or attempt.real is None or attempt.is_sending:
+            return
+        if attempt.sent < len(log):
+            attempt.is_sending = True
+            attempt.sent += 1
+            attempt.operate((grpcio.send_message(log.get(attempt.sent - 1), 0),))
+        elif self._is_closed and not attempt.is_closing:
+            attempt.is_closing = True
+            attempt.operate((grpcio.send_close(),))
+
+    def sent(self, attempt: LiveAttempt, kind: int) -> bool:
+        """Take in that one was sent; return whether grpcio waits for it: it knows of none that was sent again."""
+        if kind == grpcio.SEND_CLOSE:
+            was_told, self._is_closing_told = self._is_closing_told, True
+            return not was_told
+        attempt.is_sending = False
+        was_told = self._is_sending_told or (self._log is not None and attempt.sent < len(self._log))
+        self._is_sending_told |= not was_told
+        self.send(attempt)
+        return not was_told
+
+    def orphans(self, attempt: LiveAttempt) -> set[int]:
+        """Return which operations grpcio waits for that were not started on an attempt."""
+        found = set()
+        if not (self._is_sending_told or attempt.is_sending):
+            found.add(grpcio.SEND_MESSAGE)
+        if not (self._is_closing_told or attempt.is_closing):
+            found.add(grpcio.SEND_CLOSE)
+        return found
+
+    def commit(self) -> None:
+        """Keep nothing but what is still to be sent."""
+        if self._log is not None:
+            self._log.commit()
+
+    def drop(self) -> None:
+        """Keep nothing."""
+        self._log = self._latest = None

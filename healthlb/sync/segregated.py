@@ -1,0 +1,160 @@
+"""Calls whose events their caller's thread takes in, as those of a `cygrpc.SegregatedCall`.
+
+The one rule: a call that blocks needs no thread on which users' code runs, neither grpcio's for the events of a channel
+nor that for callbacks. So it may be made in any callback, and ends at its deadline whatever callbacks do meanwhile.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from healthlb.control.runner import CANCELLED
+from healthlb.core.messages import Code, Fail
+from healthlb.sync import grpcio
+from healthlb.sync.attempts import End, LiveAttempt
+from healthlb.sync.balanced import BalancedCall
+from healthlb.sync.intake import Taken
+from healthlb.sync.pool import Pool
+
+
+class QueuedCall(BalancedCall):
+    """A call whose events wait for the thread that takes them in."""
+
+    _is_queued = True
+
+    def __init__(self, taken: Taken, arity: str, state: Any) -> None:
+        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        super().__init__(taken, arity, state, self._events.put)
+
+    def next_event(self) -> Any:
+        """Return the next event; block until it is there."""
+        return self._events.get()
+
+
+class SegregatedCall(QueuedCall):
+    """A call that its caller waits for to the end, in the thread that made it.
+
+    Each attempt has a completion queue of its own. The caller's thread waits in the queue of the attempt that it has
+    started itself; one that is started beside it, or after a pause, has a thread.
+    """
+
+    def __init__(self, taken: Taken, arity: str, state: Any) -> None:
+        super().__init__(taken, arity, state)
+        # The caller's thread, 0 once it has left.
+        self._thread = threading.get_ident()
+        self._own: deque[LiveAttempt] = deque()
+        self._lost: LiveAttempt | None = None
+
+    def next_event(self) -> Any:
+        """Return the next event; block until it is there."""
+        while True:
+            if self._own and self._events.empty():
+                self._take_in_own()
+                continue
+            event = self._events.get()
+            if type(event) is not _Once:
+                return event
+            event()
+
+    def leave(self) -> None:
+        """Have threads take in what is still to come: the caller does not wait any more."""
+        self._thread = 0
+        lost, self._lost = self._lost, None
+        if lost is not None and lost is self._current and self._state.due:
+            lost.headers_due = False
+            lost(End(self._state, Fail(Code.CANCELLED, CANCELLED)))
+        while self._own:
+            attempt = self._own.popleft()
+            self._take_in_beside(attempt, attempt.real)
+        self._empty()
+
+    def _empty(self) -> None:
+        # What is due holds the call.
+        while not self._events.empty():
+            self._events.get()
+
+    # --- attempts ----------------------------------------------------------------------------------------
+
+    def _start_call(
+        self,
+        opened: Any,
+        deadline: float | None,
+        metadata: Any,
+        credentials: Any,
+        batches: grpcio.Batches,
+        attempt: LiveAttempt,
+    ) -> Any:
+        real = grpcio.start_segregated_call(opened, deadline, metadata, credentials, batches)
+        if self._thread == threading.get_ident():
+            self._own.append(attempt)
+        else:
+            self._take_in_beside(attempt, real)
+        return real
+
+    def _take_in_own(self) -> None:
+        """Wait for an event of the attempt that the caller's thread has started, and take it in."""
+        attempt = self._own[0]
+        try:
+            is_last = attempt(attempt.real.next_event())
+        except BaseException:
+            # Ctrl-C: whether the event was taken out is not known, and C-core dies if it is asked for one too many.
+            self._lost = self._own.popleft()
+            raise
+        if is_last:
+            self._own.popleft()
+
+    def _take_in_beside(self, attempt: LiveAttempt, real: Any) -> None:
+        """Have a thread take in the events of an attempt."""
+        threading.Thread(target=_take_in, args=(attempt, real), name="healthlb-attempt", daemon=True).start()
+
+    # --- timers and snapshots ----------------------------------------------------------------------------
+
+    def _when_changed(self, generation: int, work: Callable[[], None]) -> int:
+        notify = partial(self._notify, _Once(work))
+        return self._method.pool.board.when_changed(generation, notify, _run_now)
+
+    def _call_later(self, delay: float, work: Callable[[], None]) -> Callable[[], object]:
+        return cast(Pool, self._method.pool).notify_later(delay, partial(self._notify, _Once(work)))
+
+    def _notify(self, work: _Once) -> None:
+        """Have `work` run in the caller's thread, or beside it where that may be waiting for an attempt."""
+        self._events.put(work)
+        if self._own:
+            self._method.pool.board.deliver(work)
+        if not self._thread:
+            self._empty()
+
+
+class _Once:
+    """Work that the first who calls it does.
+
+    Args:
+        work: what is done.
+    """
+
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = [work]
+
+    def __call__(self) -> None:
+        """Do it, if nobody has."""
+        try:
+            work = self._work.pop()
+        except IndexError:
+            return
+        work()
+
+
+def _run_now(notify: Callable[[], object]) -> None:
+    notify()
+
+
+def _take_in(attempt: LiveAttempt, real: Any) -> None:
+    while not attempt(real.next_event()):
+        pass
