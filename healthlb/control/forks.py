@@ -15,6 +15,7 @@ from typing import Protocol
 
 from healthlb.control.poller import has_poller
 from healthlb.control.thread import ControlThread
+from healthlb.control.wakeups import part_from_parent
 
 
 class Forked(Protocol):
@@ -53,6 +54,7 @@ class _Forks:
     def after_in_child(self) -> None:
         """Tell all channels."""
         self._lock = threading.RLock()
+        part_from_parent()
         self.has_lost_poller |= self._has_poller
         ControlThread.forget_after_fork()
         for pool in tuple(pools):

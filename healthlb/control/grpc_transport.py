@@ -324,8 +324,8 @@ async def suspend_connections(loop: asyncio.AbstractEventLoop) -> list[GrpcConne
 
 _closing: set[asyncio.Task[None]] = set()
 _FAREWELL = 0.05
-# Longer: nobody's call holds the channel here. Where C-core never tells, as after one in a thousand forks at a load of
-# 30 on 2 cores (1.85.3), grpcio blocks the thread that lets go of the last channel, so such a channel is kept.
+# Longer: nobody's call holds the channel here. Where C-core never tells, as where a child forked without Python's hooks
+# takes its wakeups (1.85.3), grpcio blocks the thread that lets go of the last channel, so such a channel is kept.
 _SUSPENSION = 5.0
 _untold: list[grpc.aio.Channel] = []
 _LAST_WORDS = 0.1
