@@ -15,10 +15,11 @@ from typing import Any
 from healthlb.aio.balanced import BalancedCall, outcome_of, start_attempt
 from healthlb.aio.grpcio import EOF, InternalError, check_message
 from healthlb.control.attempts import Outcome
+from healthlb.control.evidence import MADE_UP
 from healthlb.control.replay import RequestLog
 from healthlb.control.tasks import resolve
 from healthlb.core.load import Subchannel
-from healthlb.core.messages import Fail
+from healthlb.core.messages import Code, Fail
 
 # How often the loop may turn between an attempt's headers and the status that came with them.
 _TURNS = 3
@@ -35,6 +36,8 @@ class StreamAttempt:
         is_open: whether its metadata were sent, so that messages can be.
         position: how many requests were sent on it, or are being sent.
         is_half_closed: whether it was told that no request follows.
+        is_asked: whether it was asked for a response that nobody wants yet.
+        told: the server's status, where the call has ended with another one for its caller.
     """
 
     def __init__(self, number: int, real: Any) -> None:
@@ -44,6 +47,28 @@ class StreamAttempt:
         self.position = 0
         self.is_half_closed = False
         self.sending = asyncio.Lock()
+        self.is_asked = False
+        self.told: Any = None
+        self._receiving = asyncio.Lock()
+        self._ahead: list[Any] = []
+
+    async def receive(self) -> Any:
+        """Return the next response, or EOF."""
+        async with self._receiving:
+            return self._ahead.pop() if self._ahead else await self.real.receive_serialized_message()
+
+    async def has_response(self) -> bool:
+        """Whether a response is there, or comes before the end; it stays the next one."""
+        self.is_asked = True
+        async with self._receiving:
+            if not self._ahead:
+                self._ahead.append(await self.real.receive_serialized_message())
+            return self._ahead[0] is not EOF
+
+    @property
+    def reads(self) -> Callable[[], Awaitable[Any]]:
+        """What reads responses from now on, the shortest way."""
+        return self.receive if self._ahead else self.real.receive_serialized_message
 
     def is_ready_for(self, index: int) -> bool:
         """Whether request number `index` is the next one to be sent, and can be at once."""
@@ -64,6 +89,8 @@ class BalancedStream(BalancedCall):
     _is_unary_response = False
     _when_sent: Callable[[], None] | None = None
     _response: bytes | None = None
+    # The attempt that has ended for its caller alone, since it takes no more requests.
+    _unsendable: StreamAttempt | None = None
 
     # --- how grpcio begins each arity --------------------------------------------------------------------
 
@@ -156,6 +183,8 @@ class BalancedStream(BalancedCall):
         attempt.is_open = True
         self._tell_change()
         await real.status()
+        if attempt.is_asked and await attempt.has_response() and not self._is_over:
+            self._end_unread(attempt, MADE_UP)
         if real.is_ok() and attempt is self._current:
             self._response = response
         outcome = None if real.is_ok() else self._outcome(attempt)
@@ -214,14 +243,16 @@ class BalancedStream(BalancedCall):
         if self._log is not None:
             self._log.commit(attempt.position)
         # From here on grpcio reads from the attempt itself.
-        vars(self)["receive_serialized_message"] = attempt.real.receive_serialized_message
+        vars(self)["receive_serialized_message"] = attempt.reads
         return True
 
     def _over(self, inner: Any, fail: Fail | None) -> None:
         super()._over(inner, fail)
-        self._current = self._log = None
         vars(self).pop("_begin_attempt", None)
         vars(self).pop("receive_serialized_message", None)
+        if self._unsendable is not None:
+            vars(self)["receive_serialized_message"] = partial(self._receive_rest, self._unsendable)
+        self._current = self._log = self._unsendable = None
         self._let_send()
         self._tell_change()
 
@@ -252,7 +283,7 @@ class BalancedStream(BalancedCall):
             if attempt is None or not attempt.is_open:
                 await self._change()
                 continue
-            message = await attempt.real.receive_serialized_message()
+            message = await attempt.receive()
             if message is not EOF:
                 if self._commit(attempt):
                     return message
@@ -260,7 +291,32 @@ class BalancedStream(BalancedCall):
             await self._wait_for_the_next(attempt)
         return EOF
 
+    async def _receive_rest(self, attempt: StreamAttempt) -> Any:
+        message = await attempt.receive()
+        if message is EOF:
+            self._status = attempt.told or attempt.real._status
+            vars(self).pop("receive_serialized_message", None)
+        return message
+
     # --- requests ----------------------------------------------------------------------------------------
+
+    def set_internal_error(self, text: str) -> None:
+        """End the call as one of which a request could not be sent.
+
+        As with grpcio's own, what has been answered can still be read after that, and then the server's status.
+        """
+        attempt = self._current
+        if attempt is None or not self._is_committed or (attempt.real.done() and not attempt.is_asked):
+            super().set_internal_error(text)
+        else:
+            self._end_unread(attempt, text)
+
+    def _end_unread(self, attempt: StreamAttempt, text: str) -> None:
+        self._commit(attempt)
+        self._unsendable = attempt
+        attempt.told = attempt.real._status  # it may have come with the last response
+        attempt.real.set_internal_error(text)  # and so it is not cancelled
+        self._finish(None, Fail(Code.INTERNAL, MADE_UP))
 
     async def send_serialized_message(self, message: bytes) -> None:
         """Send one request, on whichever attempt is under way.
@@ -290,9 +346,20 @@ class BalancedStream(BalancedCall):
             try:
                 await attempt.real.send_serialized_message(message)
             except InternalError:
+                if await self._has_answered(attempt):
+                    raise
                 await self._wait_for_the_next(attempt)
                 return False
         return True
+
+    async def _has_answered(self, attempt: StreamAttempt) -> bool:
+        """Whether an attempt that takes no more requests is the call's last, for there are responses of it.
+
+        Its status is told to who has read them all, so one that only sends would wait for it until its deadline.
+        """
+        if attempt.real.done():
+            return False
+        return self._is_committed or (await attempt.has_response() and self._commit(attempt))
 
     async def _wait_for_the_next(self, attempt: StreamAttempt) -> None:
         """Return when it is known what becomes of a call whose attempt has failed."""
@@ -320,6 +387,8 @@ class BalancedStream(BalancedCall):
             try:
                 await send(attempt)
             except InternalError:
+                if await self._has_answered(attempt):
+                    raise
                 await self._wait_for_the_next(attempt)
             else:
                 return

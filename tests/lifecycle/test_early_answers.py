@@ -1,0 +1,103 @@
+"""A server that answers and is done before its client has said all: as with a plain asyncio channel, nothing hangs.
+
+C-core tells the status of a call once its responses are read, so a client that only writes must not wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import pytest
+
+import healthlb
+import healthlb.aio
+
+METHOD = "/test.Early/Talk"
+TIMEOUT = 30.0
+PATIENCE = 10.0  # much less than the deadline, which a call that hangs ends by
+
+CHANNELS: dict[str, Callable[[str], Any]] = {
+    "plain": grpc.aio.insecure_channel,
+    "no failover": lambda address: healthlb.aio.HealthAwareChannel([address], service=None, failover=None),
+    "defaults": lambda address: healthlb.aio.HealthAwareChannel([address], service=None),
+    "idempotent": lambda address: healthlb.aio.HealthAwareChannel(
+        [address], service=None, failover=healthlb.Failover(idempotent=True)
+    ),
+}
+
+
+async def start_server(responses: int, code: grpc.StatusCode | None) -> tuple[Any, str]:
+    async def talk(_requests: Any, context: Any) -> AsyncIterator[bytes]:
+        for number in range(responses):
+            yield b"response %d" % number
+        if code is not None:
+            await context.abort(code, "enough")
+
+    server = grpc.aio.server()
+    handler = grpc.stream_stream_rpc_method_handler(talk)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Early", {"Talk": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    return server, f"127.0.0.1:{port}"
+
+
+async def told(work: Any) -> str:
+    try:
+        return str(await asyncio.wait_for(work, PATIENCE))
+    except Exception as error:
+        return f"{type(error).__name__} {getattr(error, 'code', str)()}"
+
+
+async def write_then_read(call: Any) -> list[str]:
+    """Write until that fails, then read until that ends."""
+    seen = []
+    while len(seen) < 1:
+        await asyncio.sleep(0.1)
+        found = await told(call.write(b"request"))
+        seen += [found] if found != "None" else []
+    while not seen[-1].startswith(("<EOF", "AioRpcError", "EOF")) and len(seen) < 9:
+        seen.append(await told(call.read()))
+    return [*seen, await told(call.code())]
+
+
+async def iterate_late(call: Any) -> list[str]:
+    """Read only after the requests could not be sent."""
+    await asyncio.sleep(0.4)
+    seen = []
+    try:
+        async with asyncio.timeout(PATIENCE):
+            async for response in call:
+                seen.append(str(response))
+    except Exception as error:
+        seen.append(await told(asyncio.sleep(0, f"{type(error).__name__}")))
+    return [*seen, await told(call.code())]
+
+
+async def requests() -> AsyncIterator[bytes]:
+    for _ in range(3):
+        yield b"request"
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("code", [None, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND])
+@pytest.mark.parametrize("responses", [0, 1, 3])
+@pytest.mark.parametrize("form", ["write", "iterate"])
+async def test_as_plain(form: str, responses: int, code: grpc.StatusCode | None) -> None:
+    """The writer hears at once that its request could not be sent; what was answered can be read, if one iterates."""
+    server, address = await start_server(responses, code)
+    seen = {}
+    for name, make in CHANNELS.items():
+        async with make(address) as channel:
+            method = channel.stream_stream(METHOD)
+            if form == "write":
+                seen[name] = await write_then_read(method(timeout=TIMEOUT))
+            else:
+                seen[name] = await iterate_late(method(requests(), timeout=TIMEOUT))
+    await server.stop(None)
+
+    plain = seen.pop("plain")
+    assert "TimeoutError" not in str(plain)
+    assert seen == dict.fromkeys(seen, plain)
