@@ -14,6 +14,7 @@ from typing import Any
 
 from healthlb.aio.balanced import BalancedCall, outcome_of, start_attempt
 from healthlb.aio.grpcio import EOF, InternalError, check_message
+from healthlb.aio.stream_attempt import StreamAttempt
 from healthlb.control.attempts import Outcome
 from healthlb.control.evidence import MADE_UP
 from healthlb.control.replay import RequestLog
@@ -23,56 +24,6 @@ from healthlb.core.messages import Code, Fail
 
 # How often the loop may turn between an attempt's headers and the status that came with them.
 _TURNS = 3
-
-
-class StreamAttempt:
-    """One attempt of a call with a stream.
-
-    Args:
-        number: the attempt's.
-        real: C-core's call.
-
-    Attributes:
-        is_open: whether its metadata were sent, so that messages can be.
-        position: how many requests were sent on it, or are being sent.
-        is_half_closed: whether it was told that no request follows.
-        is_asked: whether it was asked for a response that nobody wants yet.
-        told: the server's status, where the call has ended with another one for its caller.
-    """
-
-    def __init__(self, number: int, real: Any) -> None:
-        self.number = number
-        self.real = real
-        self.is_open = False
-        self.position = 0
-        self.is_half_closed = False
-        self.sending = asyncio.Lock()
-        self.is_asked = False
-        self.told: Any = None
-        self._receiving = asyncio.Lock()
-        self._ahead: list[Any] = []
-
-    async def receive(self) -> Any:
-        """Return the next response, or EOF."""
-        async with self._receiving:
-            return self._ahead.pop() if self._ahead else await self.real.receive_serialized_message()
-
-    async def has_response(self) -> bool:
-        """Whether a response is there, or comes before the end; it stays the next one."""
-        self.is_asked = True
-        async with self._receiving:
-            if not self._ahead:
-                self._ahead.append(await self.real.receive_serialized_message())
-            return self._ahead[0] is not EOF
-
-    @property
-    def reads(self) -> Callable[[], Awaitable[Any]]:
-        """What reads responses from now on, the shortest way."""
-        return self.receive if self._ahead else self.real.receive_serialized_message
-
-    def is_ready_for(self, index: int) -> bool:
-        """Whether request number `index` is the next one to be sent, and can be at once."""
-        return self.is_open and self.position == index and not self.sending.locked()
 
 
 class BalancedStream(BalancedCall):

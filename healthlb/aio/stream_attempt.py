@@ -1,0 +1,59 @@
+"""One attempt of a call with a stream: how far its requests are sent, and responses that were read ahead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from healthlb.aio.grpcio import EOF
+
+
+class StreamAttempt:
+    """One attempt of a call with a stream.
+
+    Args:
+        number: the attempt's.
+        real: C-core's call.
+
+    Attributes:
+        is_open: whether its metadata were sent, so that messages can be.
+        position: how many requests were sent on it, or are being sent.
+        is_half_closed: whether it was told that no request follows.
+        is_asked: whether it was asked for a response that nobody wants yet.
+        told: the server's status, where the call has ended with another one for its caller.
+    """
+
+    def __init__(self, number: int, real: Any) -> None:
+        self.number = number
+        self.real = real
+        self.is_open = False
+        self.position = 0
+        self.is_half_closed = False
+        self.sending = asyncio.Lock()
+        self.is_asked = False
+        self.told: Any = None
+        self._receiving = asyncio.Lock()
+        self._ahead: list[Any] = []
+
+    async def receive(self) -> Any:
+        """Return the next response, or EOF."""
+        async with self._receiving:
+            return self._ahead.pop() if self._ahead else await self.real.receive_serialized_message()
+
+    async def has_response(self) -> bool:
+        """Whether a response is there, or comes before the end; it stays the next one."""
+        self.is_asked = True
+        async with self._receiving:
+            if not self._ahead:
+                self._ahead.append(await self.real.receive_serialized_message())
+            return self._ahead[0] is not EOF
+
+    @property
+    def reads(self) -> Callable[[], Awaitable[Any]]:
+        """What reads responses from now on, the shortest way."""
+        return self.receive if self._ahead else self.real.receive_serialized_message
+
+    def is_ready_for(self, index: int) -> bool:
+        """Whether request number `index` is the next one to be sent, and can be at once."""
+        return self.is_open and self.position == index and not self.sending.locked()
