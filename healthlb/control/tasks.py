@@ -85,8 +85,12 @@ class _HiddenWork(Coroutine[Any, Any, Any]):
 
     def throw(self, *error: Any) -> Any:
         """Raise an exception where it waits."""
-        with hidden_tasks(self._loop):
-            return self._work.throw(*error)
+        try:
+            with hidden_tasks(self._loop):
+                return self._work.throw(*error)
+        finally:
+            # This frame stands in the exception's traceback: they would keep each other, and with them the channel.
+            del error
 
     def close(self) -> None:
         """End it where it waits."""

@@ -116,6 +116,14 @@ ENDS = {
         runner.run(call(channel))
     print("done")
     """,
+    "closed while others connect, in one loop after the other": """
+    async def main():
+        async with make() as channel:
+            await call(channel)
+    for _ in range(30):
+        asyncio.run(main())
+    print("done")
+    """,
     "the loop is closed": """
     loop = asyncio.new_event_loop()
     channel = loop.run_until_complete(make_and_use())
