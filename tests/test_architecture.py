@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "healthlb.errors": ("healthlb.errors",),
     "healthlb.text": (),
+    "healthlb.files": ("healthlb.errors", "healthlb.text"),
     "healthlb.config": (
         "healthlb.config", "healthlb.config_bounds", "healthlb.config_metadata", "healthlb.config_stability",
         "healthlb.errors",
@@ -40,7 +41,7 @@ MAY_IMPORT = {
     "healthlb.presets": ("healthlb.config", "healthlb.config_outliers"),
     "healthlb.simulation": (
         "healthlb.simulation", "healthlb.core", "healthlb.config", "healthlb.config_bounds", "healthlb.config_outliers",
-        "healthlb.config_overload", "healthlb.config_stability", "healthlb.errors", "healthlb.presets",
+        "healthlb.config_overload", "healthlb.config_stability", "healthlb.errors", "healthlb.files", "healthlb.presets",
         "healthlb.text",
     ),
 }

@@ -9,6 +9,7 @@ from importlib import metadata
 
 import click
 
+from healthlb.cli.checked import CheckedGroup
 from healthlb.cli.demo.command import demo
 from healthlb.cli.listing import list_services
 from healthlb.cli.simulate.command import simulate
@@ -22,7 +23,7 @@ def _version() -> str:
         return "(not installed)"
 
 
-@click.group()
+@click.group(cls=CheckedGroup)
 @click.version_option(_version(), prog_name="healthlb")
 def cli() -> None:
     """Client-side load balancing for gRPC that follows the health of every backend."""

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import click
 import grpc
 
+from healthlb.cli.arguments import read_tls_files
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -38,6 +40,7 @@ def client_arguments(tls: bool, **files: Any) -> dict[str, Any]:
 
     Raises:
         click.UsageError: an option of TLS without --tls, or a certificate without its key.
+        ConfigError: a file cannot be read, or used for TLS.
     """
     given = [name for name, value in files.items() if value]
     if not tls:
@@ -46,10 +49,7 @@ def client_arguments(tls: bool, **files: Any) -> dict[str, Any]:
         return {}
     if bool(files["tls_client_cert"]) != bool(files["tls_client_key"]):
         raise click.UsageError("--tls-client-cert and --tls-client-key need each other")
-    roots, key, certificate = (
-        files[name].read_bytes() if files[name] else None
-        for name in ("tls_ca_cert", "tls_client_key", "tls_client_cert")
-    )
+    roots, key, certificate = read_tls_files(files["tls_ca_cert"], files["tls_client_key"], files["tls_client_cert"])
     name = files["tls_server_name"]
     options = (("grpc.ssl_target_name_override", name),) if name else ()
     return {"credentials": grpc.ssl_channel_credentials(roots, key, certificate), "options": options}

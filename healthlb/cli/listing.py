@@ -8,17 +8,19 @@ from typing import Any
 import click
 import grpc
 
+from healthlb.cli.arguments import shown
 from healthlb.cli.asking import client_arguments, tls_options
+from healthlb.cli.checked import Number
 from healthlb.cli.plain import accepts_plain
 from healthlb.control.health_answer import failed_with
-from healthlb.errors import ConfigError, InvalidResponse
+from healthlb.errors import InvalidResponse
 from healthlb.sync.health_client import HealthClient
 from healthlb.text import printable
 
 
 @click.command("list")
 @click.argument("address", metavar="ADDR")
-@click.option("--timeout", default=5.0, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Seconds.")
+@click.option("--timeout", default=5.0, show_default=True, type=Number(0, 86_400, min_open=True), help="Seconds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @accepts_plain
 @tls_options
@@ -36,15 +38,11 @@ def list_services(address: str, timeout: float, as_json: bool, **tls: Any) -> No
 
 
 def _ask(address: str, timeout: float, tls: dict[str, Any]) -> dict[str, str]:
-    try:
-        client = HealthClient(address, **client_arguments(**tls))
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
-    with client:
+    with HealthClient(address, **client_arguments(**tls)) as client:
         try:
             statuses = client.list(timeout)
         except (grpc.RpcError, InvalidResponse) as error:
             text = error if isinstance(error, InvalidResponse) else failed_with("", error)
-            click.echo(f"{address}: {text}", err=True)
+            click.echo(shown(f"{address}: {text}"), err=True)
             raise SystemExit(3) from error
     return {name: statuses[name].name for name in sorted(statuses)}

@@ -13,10 +13,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from healthlb.cli.arguments import parse_text, read_tls_files, shown
 from healthlb.cli.flags import Flag, FlagError, HelpWanted, describe, format_duration, parse_duration, parse_flags
 from healthlb.control.health_answer import failed_with
 from healthlb.control.patched import check_threads
 from healthlb.control.proxies import without_proxy
+from healthlb.errors import ConfigError
 from healthlb.sync.health_client import HealthClient
 from healthlb.text import printable
 
@@ -37,18 +39,20 @@ def _header(text: str) -> tuple[str, str]:
 
 
 FLAGS = {
-    "addr": Flag(default="", usage="(required) host:port to connect to; also unix:PATH"),
+    "addr": Flag(default="", usage="(required) host:port to connect to; also unix:PATH", parse=parse_text),
     "service": Flag(default="", usage='service to ask for (default "", the whole server)'),
     "connect-timeout": Flag(default=1.0, usage="time to connect in (default 1s)", parse=parse_duration),
     "rpc-timeout": Flag(default=1.0, usage="time for the answer (default 1s)", parse=parse_duration),
     "rpc-header": Flag(default=[], usage="metadata, 'name: value'; may be repeated", parse=_header, is_repeated=True),
-    "user-agent": Flag(default="healthlb_probe", usage='user agent (default "healthlb_probe")'),
+    "user-agent": Flag(default="healthlb_probe", usage='user agent (default "healthlb_probe")', parse=parse_text),
     "tls": Flag(default=False, usage="use TLS (default plaintext)", parse=None),
-    "tls-ca-cert": Flag(default="", usage="(with -tls) file of certificates to trust"),
-    "tls-client-cert": Flag(default="", usage="(with -tls) file of the client's certificate"),
-    "tls-client-key": Flag(default="", usage="(with -tls) file of the client's key"),
+    "tls-ca-cert": Flag(default="", usage="(with -tls) file of certificates to trust", parse=parse_text),
+    "tls-client-cert": Flag(default="", usage="(with -tls) file of the client's certificate", parse=parse_text),
+    "tls-client-key": Flag(default="", usage="(with -tls) file of the client's key", parse=parse_text),
     "tls-no-verify": Flag(default=False, usage="(with -tls) trust whatever the server shows", parse=None),
-    "tls-server-name": Flag(default="", usage="(with -tls) the name that the server's certificate must have"),
+    "tls-server-name": Flag(
+        default="", usage="(with -tls) the name that the server's certificate must have", parse=parse_text
+    ),
     "gzip": Flag(default=False, usage="compress the request with gzip", parse=None),
     "v": Flag(default=False, usage="say more", parse=None),
     "version": Flag(default=False, usage="say the version and end", parse=None),
@@ -162,7 +166,7 @@ def _opened(options: dict[str, Any]) -> Iterator[grpc.Channel]:
         if not options["tls"]:
             yield stack.enter_context(grpc.insecure_channel(address, arguments, compression))
             return
-        roots, key, certificate = _read_tls_files(options)
+        roots, key, certificate = _tls_files(options)
         if options["tls-no-verify"]:
             from healthlb.cli.unverified import unverified
 
@@ -181,18 +185,10 @@ def _client_files(options: dict[str, Any]) -> tuple[str, str] | None:
     return (options["tls-client-cert"], options["tls-client-key"]) if options["tls-client-cert"] else None
 
 
-def _read_tls_files(options: dict[str, Any]) -> tuple[bytes | None, ...]:
-    import ssl
-
-    # gRPC takes whatever is in them, and then only does not connect.
-    context, client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), _client_files(options)
+def _tls_files(options: dict[str, Any]) -> tuple[bytes | None, bytes | None, bytes | None]:
     try:
-        if client:
-            context.load_cert_chain(*client, password=bytes)
-        if options["tls-ca-cert"]:
-            context.load_verify_locations(options["tls-ca-cert"])
-        return tuple(_read(options[name]) for name in ("tls-ca-cert", "tls-client-key", "tls-client-cert"))
-    except (OSError, ValueError) as error:
+        return read_tls_files(options["tls-ca-cert"], options["tls-client-key"], options["tls-client-cert"])
+    except ConfigError as error:
         raise Failure(BAD_ARGUMENTS, f"failed to initialize tls credentials. error={error}") from error
 
 
@@ -231,13 +227,6 @@ def _describe(error: Any, timeout: float) -> str:
     return f"error: health rpc failed: {failed_with('', error)}"
 
 
-def _read(path: str) -> bytes | None:
-    if not path:
-        return None
-    with open(path, "rb") as file:
-        return file.read()
-
-
 def _version() -> str:
     from importlib import metadata
 
@@ -249,4 +238,4 @@ def _version() -> str:
 
 def _say(text: str) -> None:
     # grpc_health_probe says everything on stderr.
-    print(text, file=sys.stderr)
+    print(shown(text), file=sys.stderr)

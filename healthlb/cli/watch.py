@@ -15,9 +15,9 @@ import click
 import grpc
 
 from healthlb.aio.health_client import HealthClient
+from healthlb.cli.arguments import shown
 from healthlb.cli.asking import client_arguments, tls_options
 from healthlb.control.health_target import request_for
-from healthlb.errors import ConfigError
 
 
 @click.command("watch")
@@ -34,11 +34,8 @@ def watch(addresses: tuple[str, ...], service: str, as_json: bool, **tls: Any) -
 async def _watch_all(addresses: tuple[str, ...], service: str, as_json: bool, tls: dict[str, Any]) -> None:
     width = max(map(len, addresses))
     arguments = client_arguments(**tls)
-    try:
-        clients = [HealthClient(address, **arguments) for address in addresses]
-        request_for(service)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
+    clients = [HealthClient(address, **arguments) for address in addresses]
+    request_for(service)
     async with asyncio.TaskGroup() as group:
         for address, client in zip(addresses, clients, strict=True):
             group.create_task(_Lines(address, service, as_json, width).follow(client))
@@ -70,4 +67,4 @@ class _Lines:
             click.echo(json.dumps(record | ({"details": details} if details else {})))
         else:
             line = f"{now:%H:%M:%S} {self._address:<{self._width}} {status}"
-            click.echo(f"{line}  {details}" if details else line)
+            click.echo(shown(f"{line}  {details}" if details else line))

@@ -5,10 +5,13 @@ The one rule: a number is seconds, a text has its unit, and an error names the k
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+from pathlib import Path
 
 from healthlb.errors import ConfigError
+from healthlb.files import read_text
 
 UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000}
 # A year: beyond it a float of nanoseconds is no longer whole.
@@ -34,6 +37,28 @@ def parse_duration(key: str, value: object, *, low: int = 0) -> int:
         least = f"at least {low} ns" if low != 1 else "above 0"
         raise ConfigError(f"{key} must be {least} and at most a year, not {value!r}")
     return round(nanoseconds)
+
+
+def read_durations(path: Path) -> list[float | str]:
+    """Return what a file says, one duration a line: text with a unit, or a number of seconds; `#` begins a comment.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is no duration. The text does not show the line: whoever writes
+            a scenario may name any file.
+    """
+    lines = (line.partition("#")[0].strip() for line in read_text(path).splitlines())
+    return [_read_line(line, f"{path}, line {place}") for place, line in enumerate(lines, 1) if line]
+
+
+def _read_line(line: str, where: str) -> float | str:
+    value: float | str = line
+    with contextlib.suppress(ValueError):
+        value = float(line)
+    try:
+        parse_duration(where, value)
+    except ConfigError:
+        raise ConfigError(f"{where}, must be a duration like '10ms', '1.5s' or a number of seconds") from None
+    return value
 
 
 def _nanoseconds(value: object) -> float | None:

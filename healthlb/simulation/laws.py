@@ -26,7 +26,7 @@ from typing import Protocol
 
 from healthlb.config import check_number
 from healthlb.errors import ConfigError
-from healthlb.simulation.durations import parse_duration
+from healthlb.simulation.durations import parse_duration, read_durations
 
 _NORMAL = NormalDist()
 _Z99 = _NORMAL.inv_cdf(0.99)
@@ -353,15 +353,13 @@ def _empirical(key: str, table: _Table, folder: Path | None) -> Law:
     return Empirical(tuple(parse_duration(f"{key}.values[{place}]", value) for place, value in enumerate(values)))
 
 
-def _lines(key: str, name: object, folder: Path | None) -> list[str]:
+def _lines(key: str, name: object, folder: Path | None) -> list[float | str]:
     if not isinstance(name, str):
         raise ConfigError(f"{key}.file must be a file's name, not {name!r}")
     try:
-        text = ((folder or Path()) / name).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{key}.file cannot be read: {error}") from error
-    lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    return [line for line in lines if line]
+        return read_durations((folder or Path()) / name)
+    except ConfigError as error:
+        raise ConfigError(f"{key}.file: {error}") from error
 
 
 _Parse = Callable[[str, _Table, Path | None], Law]

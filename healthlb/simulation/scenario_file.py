@@ -7,21 +7,23 @@ content alone says what a scenario is, wherever it is run.
 
 from __future__ import annotations
 
+import os.path
 import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from healthlb.errors import ConfigError
+from healthlb.files import read_text
 from healthlb.simulation.checks import check_expectation
-from healthlb.simulation.durations import parse_duration
+from healthlb.simulation.durations import parse_duration, read_durations
 from healthlb.simulation.scenario import SECOND, BackendGroup, ClientGroup, Expectation, Policy, Scenario
 from healthlb.simulation.scenario_policy import default_policy, read_policy
 from healthlb.simulation.scenario_table import ScenarioError, Table
 from healthlb.simulation.scenario_world import read_addresses, read_backends, read_clients, read_faults, zones_of
 
 SCHEMA = 1
-MOST_BYTES = 4_000_000
 LONGEST_RUN = 24 * 3600 * SECOND
 # In a checkout the catalogue is the folder at the top; an installed wheel has it beside this module.
 CATALOGUES = (Path(__file__).parent / "catalogue", Path(__file__).parents[2] / "simulations")
@@ -60,7 +62,7 @@ def find_file(name: str, kind: str, find_shipped: Callable[[], Mapping[str, Path
         ScenarioError: there is neither.
     """
     path = Path(name)
-    if path.suffix == ".toml" or path.is_file():
+    if path.suffix == ".toml" or os.path.isfile(path):
         return path
     shipped = find_shipped()
     if name not in shipped:
@@ -99,11 +101,16 @@ def _read_toml(path: Path, source: str) -> dict[str, Any]:
 
 def _read_text(path: Path, source: str) -> str:
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ScenarioError(f"{source}: {path} must have at most {MOST_BYTES} bytes")
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ScenarioError(f"{source}: {path} cannot be read: {error}") from error
+        return read_text(path)
+    except ConfigError as error:
+        raise ScenarioError(str(error) if str(path) == source else f"{source}: {error}") from error
+
+
+def _durations(path: Path, source: str) -> list[float | str]:
+    try:
+        return read_durations(path)
+    except ConfigError as error:
+        raise ScenarioError(f"{source}: {error}") from error
 
 
 def _include(content: dict[str, Any], folder: Path, source: str) -> None:
@@ -114,9 +121,9 @@ def _include(content: dict[str, Any], folder: Path, source: str) -> None:
             policy |= {**inner, **policy}
     for value in _tables(content):
         if value.get("dist") == "empirical" and isinstance(value.get("file"), str):
-            value["values"] = _lines(folder / value.pop("file"), source)
+            value["values"] = _durations(folder / value.pop("file"), source)
         if isinstance(value.get("trace"), str):
-            value["trace"] = _lines(folder / value["trace"], source)
+            value["trace"] = _durations(folder / value["trace"], source)
 
 
 def _tables(value: object) -> list[dict[str, Any]]:
@@ -130,19 +137,6 @@ def _tables(value: object) -> list[dict[str, Any]]:
         elif isinstance(part, list):
             waiting += part
     return found
-
-
-def _lines(path: Path, source: str) -> list[Any]:
-    """Return one duration a line: text with a unit, or a number of seconds; `#` begins a comment."""
-    lines = (line.partition("#")[0].strip() for line in _read_text(path, source).splitlines())
-    return [_number(line) for line in lines if line]
-
-
-def _number(line: str) -> Any:
-    try:
-        return float(line)
-    except ValueError:
-        return line
 
 
 def parse_scenario(content: Mapping[str, Any], source: str = "scenario") -> Scenario:

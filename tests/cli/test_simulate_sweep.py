@@ -225,7 +225,7 @@ def test_a_malformed_file_is_refused_before_anything_runs(tmp_path: Path, old: s
 
 def test_an_unknown_executor_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     assert "must be inline, pool, dask://local or" in ran(write(tmp_path), "--executor", "ray://x", "--out", tmp_path / "o").stderr
-    assert "no.toml: No such file or directory" in ran(tmp_path / "no.toml").stderr
+    assert "no.toml cannot be read: No such file or directory" in ran(tmp_path / "no.toml").stderr
     assert "there is no sweep 'nothing': neither a file nor one of" in ran("nothing").stderr
 
 
@@ -242,7 +242,7 @@ def test_results_that_cannot_be_kept_are_told_of(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     result = ran(write(tmp_path), "--out", tmp_path / "taken" / "out")
 
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "results cannot be kept: " in result.stderr
 
 

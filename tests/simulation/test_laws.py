@@ -106,7 +106,7 @@ def test_what_is_no_law_is_refused(value: object, text: str) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"service\.file cannot be read: .*no-such"):
+    with pytest.raises(ConfigError, match=r"service\.file: .*no-such.* cannot be read"):
         parse_law("service", {"dist": "empirical", "file": "no-such.txt"}, tmp_path)
 
 

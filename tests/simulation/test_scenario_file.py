@@ -403,9 +403,9 @@ def test_files_that_a_file_names(tmp_path: Path) -> None:
     [
         (b"name = ", "mine.toml: Invalid value (at end of document)"),
         (b"a = 1\na = 2", "Cannot overwrite a value"),
-        (b"\xff\xfe", "cannot be read: 'utf-8' codec"),
+        (b"\xff\xfe", "must be text in UTF-8"),
         (b"a = " + b"[" * 9000, "mine.toml: "),
-        (b"# " + b"x" * 4_000_001, "must have at most 4000000 bytes"),
+        (b"# " + b"x" * 4_000_001, "must have at most 4,000,000 bytes"),
     ],
 )
 def test_what_is_no_toml(tmp_path: Path, content: bytes, wanted: str) -> None:

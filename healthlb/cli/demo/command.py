@@ -13,6 +13,7 @@ from types import FrameType
 import click
 from rich.console import Console
 
+from healthlb.cli.checked import SEED, Number
 from healthlb.cli.demo import live, report
 from healthlb.cli.demo.fleet import BackendError
 from healthlb.cli.demo.picture import View
@@ -26,10 +27,10 @@ _PLAIN_WIDTH = 100
 
 
 @click.command()
-@click.option("--duration", type=click.FloatRange(min=5), default=20.0, show_default=True, help="Seconds of traffic.")
+@click.option("--duration", type=Number(5, 86_400), default=20.0, show_default=True, help="Seconds of traffic.")
 @click.option("--backends", type=click.IntRange(2, 20), default=3, show_default=True, help="Server processes.")
-@click.option("--rate", type=click.FloatRange(1, 2000), default=200.0, show_default=True, help="Calls per second.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the schedule of faults.")
+@click.option("--rate", type=Number(1, 2000), default=200.0, show_default=True, help="Calls per second.")
+@click.option("--seed", type=SEED, default=1, show_default=True, help="Of the schedule of faults.")
 @plain_option
 @click.option("--json", "is_json", is_flag=True, help="Nothing but one JSON document at the end.")
 def demo(duration: float, backends: int, rate: float, seed: int, plain: bool, is_json: bool) -> None:

@@ -16,6 +16,7 @@ import click
 from healthlb.cli.calibration.judgement import Judgement, Row, delays, judge
 from healthlb.cli.calibration.plan import BACKENDS, RATE, make_plan
 from healthlb.cli.calibration.real import Observed, observe
+from healthlb.cli.checked import SEED
 from healthlb.cli.demo.fleet import BackendError
 from healthlb.cli.plain import accepts_plain
 
@@ -26,7 +27,7 @@ _LATENCIES = frozenset({"mean", "p50", "p99"})
 
 @click.command("calibrate")
 @click.option("--seconds", type=click.IntRange(4, 3600), default=20, show_default=True, help="Of traffic.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of calls and their work.")
+@click.option("--seed", type=SEED, default=1, show_default=True, help="Of calls and their work.")
 @click.option("--picker", type=click.Choice(PICKERS), default=PICKERS[0], show_default=True,
               help="Those that look at the load are part luck: their shares take minutes to settle within a point.")
 @click.option("--json", "is_json", is_flag=True, help="Nothing but one JSON document.")

@@ -10,16 +10,17 @@ import time
 
 import click
 
+from healthlb.cli.checked import SEED
 from healthlb.simulation.fuzzing.campaign import Progress, hunt
 
 _EVERY = 10.0
 
 
 @click.command("fuzz")
-@click.option("--worlds", default=500, show_default=True, type=click.IntRange(min=1), help="How many.")
-@click.option("--seed", default=1, show_default=True, type=int, help="Another seed, other worlds.")
-@click.option("--first", default=0, show_default=True, type=click.IntRange(min=0), help="The number of the first one.")
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes.")
+@click.option("--worlds", default=500, show_default=True, type=click.IntRange(1, 10**9), help="How many.")
+@click.option("--seed", default=1, show_default=True, type=SEED, help="Another seed, other worlds.")
+@click.option("--first", default=0, show_default=True, type=click.IntRange(0, 10**12), help="Number of the first one.")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 1024), help="Processes.")
 def command(worlds: int, seed: int, first: int, jobs: int) -> None:
     """Run random worlds and check what must hold in every one; exit with 1 if something does not.
 

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from healthlb.cli.checked import SEED
 from healthlb.cli.plain import plain_option
 from healthlb.cli.simulate.watching import watched
 from healthlb.errors import ConfigError
+from healthlb.files import read_text
 from healthlb.simulation.durations import parse_duration
 from healthlb.simulation.results import write_results
 from healthlb.simulation.running import Outcome, changed, chosen, run_all
@@ -41,7 +43,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 
 _OPTIONS = (
     click.argument("scenario", metavar="NAME|FILE"),
-    click.option("--seed", type=int, help="Another seed than the file's."),
+    click.option("--seed", type=SEED, help="Another seed than the file's."),
     click.option("--reps", type=click.IntRange(1, 100_000), help="How often, each time with other random streams."),
     click.option("--until", type=Duration(), metavar="TIME", help="Let no calls arrive after this time, as 60s."),
     click.option("--trace", type=click.IntRange(0, 3), help="1 facts and faults, 2 every call too, 3 as text."),
@@ -130,7 +132,7 @@ def _write_report(file: Path, outcome: Outcome, scenario: Path) -> None:
     # Most runs want none.
     from healthlb.simulation.report import render_outcome
 
-    page = render_outcome(outcome, text=scenario.read_text(encoding="utf-8"))
+    page = render_outcome(outcome, text=read_text(scenario))
     try:
         file.write_text(page, encoding="utf-8")
     except OSError as error:

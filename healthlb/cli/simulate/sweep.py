@@ -22,6 +22,7 @@ from healthlb.cli.simulate import findings
 from healthlb.cli.simulate.progress import open_view
 from healthlb.cli.simulate.tally import Tally
 from healthlb.errors import ConfigError
+from healthlb.files import read_text
 from healthlb.simulation.sweep import simulating
 from healthlb.simulation.sweep.campaign import Campaign
 from healthlb.simulation.sweep.cells import Cell, engine_version
@@ -69,7 +70,7 @@ def command(file: str, jobs: int | None, executor: str, out: Path | None, resume
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
-        raise click.ClickException(f"results cannot be kept: {error}") from error
+        raise click.UsageError(f"results cannot be kept: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def _write(task: _Task, summary: Summary) -> None:
     if task.html:
         from healthlb.simulation.sweep.maps import page
 
-        task.html.write_text(page(summary, task.file.read_text(encoding="utf-8")), encoding="utf-8")
+        task.html.write_text(page(summary, read_text(task.file)), encoding="utf-8")
         click.echo(f"maps: {task.html}")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from healthlb.errors import ConfigError
+from healthlb.files import read_text
 from healthlb.simulation.expression import Expression, ExpressionError
 from healthlb.simulation.scenario_table import ScenarioError, Table
 from healthlb.simulation.sweep.designs import DESIGNS, Axis
@@ -34,13 +35,11 @@ def read(path: Path, find: FindScenario) -> Sweep:
         find: returns the content of the scenario that the file names, given the folder of the file.
 
     Raises:
-        ScenarioError: the file cannot be read, or what it says cannot work.
+        ConfigError: the file cannot be read, or what it says cannot work.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ScenarioError(f"{path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        data = tomllib.loads(read_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ScenarioError(f"{path}: {error or 'too deeply nested'}") from error
     return parse(data, path.name, lambda name: find(name, path.parent))
 
