@@ -279,7 +279,9 @@ class BalancedUnaryCall(BalancedCall):
             return None  # it was cancelled before it began
         first, self._first = self._first, None
         if first is None:
-            self._check(request)
+            await self._check(request)
+            if self._is_over:
+                return None  # cancelled meanwhile
         self._request, self._context = request, context
         self._decided = asyncio.get_running_loop().create_future()
         if first is None:
@@ -303,11 +305,11 @@ class BalancedUnaryCall(BalancedCall):
         if decided is not None and not decided.done():
             decided.set_exception(error)
 
-    def _check(self, request: bytes) -> None:
+    async def _check(self, request: bytes) -> None:
         # C-core looks at them when a call is made, and this one waits for a subchannel.
         try:
             check_message(request)
-            check_metadata(self._metadata)
+            await check_metadata(self._metadata)
         except Exception as error:
             self._end_unsent(error)
             raise

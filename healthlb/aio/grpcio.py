@@ -6,12 +6,13 @@ is ours. `tests/lifecycle/test_grpcio_aio.py` checks every name here against the
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import Any
 
-from healthlb.config import is_metadata
+from healthlb.control.call_metadata import check_types, illegal_keys
 
 # By module, not by grpc.aio's names: instrumentation replaces those with plain functions (seen with OpenTelemetry).
 _CALL: Any = import_module("grpc.aio._call")
@@ -47,6 +48,9 @@ make_error: Any = _CALL._create_rpc_error
 serialize: Any = _COMMON.serialize
 deserialize: Any = _COMMON.deserialize
 
+# How often the loop turns until it has what C-core says of a batch of operations: the least that was seen.
+_TURNS = 3
+
 # Makes a call of C-core: by its deadline (seconds of time.time(), None for none), its call credentials, and None.
 MakeCall = Callable[[float | None, Any, None], Any]
 
@@ -66,18 +70,24 @@ def census_context() -> Any:
     return None if _OBSERVABILITY._OBSERVABILITY_PLUGIN is None else _CYGRPC.build_census_context()
 
 
-def check_metadata(metadata: tuple[tuple[str, str | bytes], ...]) -> None:
-    """Raise what C-core's calls raise of metadata that cannot be sent.
+async def check_metadata(metadata: tuple[tuple[str, str | bytes], ...]) -> None:
+    """Raise what C-core's calls of one request and one response raise of metadata that cannot be sent.
 
     Raises:
         TypeError: a key or a value of another type.
         grpc.aio.InternalError: a text that HTTP/2 does not allow.
     """
-    for key, value in metadata:
-        if not isinstance(value, str | bytes | None):
-            raise TypeError(f"Expected str, not {type(value)}")
-        if not is_metadata(key, value):
-            raise ExecuteBatchError(f"Metadata key or value is invalid: {key!r}")
+    check_types(metadata)
+    illegal = illegal_keys(metadata)
+    if illegal:
+        await turns()
+        raise ExecuteBatchError(f"Metadata key or value is invalid: {illegal[0]!r}")
+
+
+async def turns() -> None:
+    """Wait for as long as C-core takes at least to tell how operations have failed: it does on a thread of its own."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
 
 
 def check_message(message: object, name: str = "request") -> None:

@@ -130,16 +130,16 @@ class Pool(PoolBase):
             return
         if grace is not None and grace < 0:
             raise ValueError(f"grace must be non-negative, got {grace}.")
-        if self._driver is None:
-            self.is_closed = True
+        if self._driver is not None:
+            self.check_caller()
+        else:
             self.board.publish(Snapshot(0, ConnectivityState.SHUTDOWN, service=self.settings.service))
-            self._cancel_calls()  # whose interceptors have not begun
-            return
-        self.check_caller()
         self.is_closed = self._is_closing = True
         if grace and self.calls:
             await self._wait_for_calls(grace)
         readers = self._cancel_calls()
+        if self._driver is None:  # no call got past its interceptors
+            return
         self._driver.close()
         self._finalizer()
         if readers:

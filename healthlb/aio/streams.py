@@ -13,9 +13,10 @@ from functools import partial
 from typing import Any
 
 from healthlb.aio.balanced import BalancedCall, outcome_of, start_attempt
-from healthlb.aio.grpcio import EOF, InternalError, check_message
+from healthlb.aio.grpcio import EOF, InternalError, check_message, turns
 from healthlb.aio.stream_attempt import StreamAttempt
 from healthlb.control.attempts import Outcome
+from healthlb.control.call_metadata import check_types, illegal_keys
 from healthlb.control.evidence import MADE_UP
 from healthlb.control.replay import RequestLog
 from healthlb.control.tasks import resolve
@@ -48,16 +49,10 @@ class BalancedStream(BalancedCall):
     async def initiate_unary_stream(self, request: bytes, metadata: tuple[Any, ...], context: Any = None) -> None:
         """Begin a call with one request; return when its headers are there, or an attempt has failed."""
 
-        try:
-            check_message(request)
-        except TypeError as error:
-            self._end_unsent(error)
-            raise
-
         def begin(attempt: StreamAttempt, metadata: tuple[Any, ...]) -> Awaitable[Any]:
             return attempt.real.initiate_unary_stream(request, metadata, context)  # type: ignore[no-any-return]
 
-        await self._initiate(begin, metadata)
+        await self._initiate(begin, metadata, request)
 
     async def initiate_stream_stream(
         self, metadata: tuple[Any, ...], when_sent: Callable[[], None], context: Any = None
@@ -92,8 +87,13 @@ class BalancedStream(BalancedCall):
         self._tell_change()
 
     async def _initiate(
-        self, begin: Callable[[StreamAttempt, tuple[Any, ...]], Awaitable[Any]], metadata: tuple[Any, ...]
+        self,
+        begin: Callable[[StreamAttempt, tuple[Any, ...]], Awaitable[Any]],
+        metadata: tuple[Any, ...],
+        request: bytes | None = None,
     ) -> None:
+        if not self._is_over:
+            await self._check(request, metadata)
         if self._is_over:  # it was cancelled before it began
             self._let_send()
             return
@@ -108,6 +108,22 @@ class BalancedStream(BalancedCall):
                 raise refusal
             finally:
                 del refusal  # its traceback holds this frame
+
+    async def _check(self, request: bytes | None, metadata: tuple[Any, ...]) -> None:
+        # C-core looks at them when a call is made, and this one may wait for a subchannel.
+        try:
+            check_message(request)
+            check_types(metadata)
+        except (TypeError, ValueError) as error:
+            start_attempt(self._end_unsent_later(error))
+            raise
+        if illegal_keys(metadata):
+            await turns()
+
+    async def _end_unsent_later(self, error: Exception) -> None:
+        # Who reads is to hear of the error itself, as from grpcio, and not that the call is over.
+        await turns()
+        self._end_unsent(error)
 
     # --- attempts ----------------------------------------------------------------------------------------
 

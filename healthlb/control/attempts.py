@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from healthlb.config import is_metadata
+from healthlb.control.call_metadata import illegal_keys
 from healthlb.control.evidence import names_refusal, names_the_client
 from healthlb.control.grpc_transport import to_code
 from healthlb.control.policy import Policies
@@ -267,7 +267,7 @@ class Attempts(CallAttempts):
     def failure(self, snapshot: Snapshot) -> Fail | None:
         """Return how the call ends that `try_pick` had nothing for, or None if it waits."""
         # Of metadata that no server will see; on a subchannel grpcio sees to that itself.
-        if not all(is_metadata(key, value) for key, value in self.metadata or ()):
+        if illegal_keys(self.metadata):
             return Fail(Code.INTERNAL, "Invalid metadata")
         fail = super().failure(snapshot)
         # A wait that was over before it began ends the call with DEADLINE_EXCEEDED, as in C-core.

@@ -22,6 +22,8 @@ from healthlb.core.snapshot import Snapshot
 
 FIRST = Start(1, frozenset(), 0)
 FINISH_FIRST = (Finish(FIRST.attempt),)
+# How a call ends that waited when its channel was closed.
+CHANNEL_CLOSED = Fail(Code.CANCELLED, "Channel closed!")
 
 # What the core wants to hear of, whether or not outliers count it: it may mean that a connection is dead.
 _TELLING = (Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE)
@@ -133,7 +135,7 @@ def parse_pushback(values: Sequence[Any]) -> int | None:
 def failure(snapshot: Snapshot, *, wait_for_ready: bool) -> Fail | None:
     """Return how a call ends that found nothing to pick, or None if it waits."""
     if snapshot.state is ConnectivityState.SHUTDOWN:
-        return Fail(Code.CANCELLED, "Channel closed!")
+        return CHANNEL_CLOSED
     return None if wait_for_ready else snapshot.failure
 
 

@@ -53,6 +53,7 @@ class BalancedCall(Runner):
     # Whether its events are not taken in at once, so that attempts count their own to the end.
     _is_queued = False
     _start_call: Callable[..., Any] = staticmethod(grpcio.start_call)
+    _lock: Any
     # Class-level defaults: they save stores per call.
     _current: LiveAttempt | None = None
     _is_run = False
@@ -283,7 +284,7 @@ class BalancedCall(Runner):
                 is_wanted = self._wants_headers or not self._has_stream
                 is_begun = is_wanted and (attempt.says_headers or self._wants_empty_headers)
                 # Who waits for them decides what becomes of empty ones.
-                self._state.condition.notify_all()
+                self._lock.notify_all()
             if is_begun and not attempt.passes:
                 self._commit(attempt)
 

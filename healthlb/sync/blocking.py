@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from healthlb.control.attempts import Attempt, Attempts
-from healthlb.core.attempts import FIRST, count_out
+from healthlb.core.attempts import CHANNEL_CLOSED, FIRST, count_out
 from healthlb.core.failover import Action, Start, WakeAt
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code
@@ -114,8 +114,9 @@ def _next(attempts: Attempts, actions: Sequence[Action]) -> Start | None:
             return start
         case [WakeAt(at)]:
             pause(attempts.method.pool, at)
-            if not attempts.method.pool.is_closed:
-                return _next(attempts, attempts.woke(time.monotonic_ns()))
+            if attempts.method.pool.is_closed:
+                raise failed(CHANNEL_CLOSED, attempts.history)
+            return _next(attempts, attempts.woke(time.monotonic_ns()))
     return None
 
 

@@ -245,29 +245,3 @@ def check_terms(compression: Any, credentials: Any) -> None:
     augment_metadata(None, compression)
     if credentials is not None:
         _ = credentials._credentials
-
-
-def check_metadata(metadata: Any) -> None:
-    """Raise what C-core's calls raise of metadata, for calls that find no connection to be made on.
-
-    Raises:
-        TypeError: a key or a value of another type.
-        ValueError: metadata that is not in pairs.
-    """
-    for pair in metadata or ():
-        if len(pair) < 2:
-            raise ValueError("need more than 1 value to unpack")
-        key, value = pair
-        name = _check_text(key)
-        if not name.endswith(b"-bin"):
-            _check_text(value)
-        elif not isinstance(value, bytes):
-            raise TypeError(f'Binary metadata key="{decode(name)}" expected bytes, got {type(value)}')
-
-
-def _check_text(text: Any) -> bytes:
-    if text is None:
-        return b""
-    if isinstance(text, str | bytes):
-        return encode(text)
-    raise TypeError(f"Expected str, not {type(text)}")

@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 
-from healthlb.config import is_metadata
 from healthlb.control.attempts import Attempts, Method
+from healthlb.control.call_metadata import check_types, illegal_keys
 from healthlb.core.messages import Code, Fail
 from healthlb.sync import grpcio
 from healthlb.sync.errors import not_serialized
@@ -78,7 +78,7 @@ class Taken:
             TypeError: a wrong type.
             ValueError: a wrong value.
         """
-        grpcio.check_metadata(self.metadata)
+        check_types(self.metadata)
 
     @property
     def attempt_deadline(self) -> float | None:
@@ -98,7 +98,7 @@ class Taken:
         """How C-core ends the call before it looks for a connection, None where it does not."""
         if self.timeout is not None and not self.timeout > 0:
             return Fail(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
-        if not all(is_metadata(key, value) for key, value in self.metadata or ()):
+        if illegal_keys(self.metadata):
             return Fail(Code.INTERNAL, "Invalid metadata")
         return None
 

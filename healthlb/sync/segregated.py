@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +30,9 @@ class QueuedCall(BalancedCall):
 
     def __init__(self, taken: Taken, arity: str, state: Any) -> None:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        super().__init__(taken, arity, state, self._events.put)
+        # grpcio holds the call until it is over, and a caller's callback the caller's object, which is to be collected
+        # when its caller drops it: as with a plain channel, whose thread has no part in such a call.
+        super().__init__(taken, arity, weakref.proxy(state), self._events.put)
 
     def next_event(self) -> Any:
         """Return the next event; block until it is there."""

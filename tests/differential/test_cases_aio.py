@@ -199,6 +199,26 @@ async def metadata_is_invalid(open, see, peer):  # C15
         await see.wait(lambda: asyncio.wait_for(awaited(c), 0.5))
 
 
+async def calls_with_metadata_that_are_invalid_are_cancelled(open, see, peer):
+    channel = await open(fresh=True)
+    for metadata in ([("Upper", "x")], [("k", "a\nb")]):
+        uu = channel.unary_unary(peer("uu"), request_serializer=joined)([b"a"], timeout=20, metadata=metadata)
+        us = channel.unary_stream(peer("us"), request_serializer=joined)([b"a"], timeout=20, metadata=metadata)
+        su = channel.stream_unary(peer("su"), request_serializer=joined)([[b"a"]], timeout=20, metadata=metadata)
+        ss = channel.stream_stream(peer("ss"), request_serializer=joined)([[b"a"]], timeout=20, metadata=metadata)
+        await asyncio.sleep(0)
+        for c in (uu, us, su, ss):
+            see(lambda: [c.done(), c.cancel(), c.done(), c.cancelled()])
+            await see.wait(lambda: c.code())
+
+
+async def the_channel_is_closed_before_an_interceptor_begins(open, see, peer):
+    channel = await open(fresh=True, interceptors=for_all(AsyncPairs()))
+    c = channel.unary_stream(peer("us"), request_serializer=joined)([b"a"], timeout=20)
+    await see.wait(lambda: channel.close(0.05))
+    await see.wait(lambda: alist(c))
+
+
 async def timeouts_of_every_kind(open, see, peer):  # C17
     channel = await open()
     held = channel.unary_unary(peer("uu", "hold"), request_serializer=joined)
@@ -313,6 +333,8 @@ CASES: tuple[Callable[..., Any], ...] = (
     the_channel_is_closed_while_a_generator_sleeps,
     a_call_cannot_be_serialized,
     metadata_is_invalid,
+    calls_with_metadata_that_are_invalid_are_cancelled,
+    the_channel_is_closed_before_an_interceptor_begins,
     timeouts_of_every_kind,
     a_deadline_that_was_over_ends_calls_of_a_dead_channel,
     a_method_is_named_by_bytes,

@@ -160,6 +160,17 @@ def errors_are_copied(open, see, peer):  # C12
     see(lambda: deepcopied(see.error))
 
 
+def a_single_threaded_stream_with_a_callback_is_dropped(open, see, peer):
+    channel = open(options=[SINGLE])
+    c = channel.unary_stream(peer("us", "n=1", "hold"), request_serializer=joined)([b"a"], timeout=20)
+    c.add_done_callback(see.callback("a"))
+    see(lambda: next(c))
+    peer.held()
+    c = see.error = None
+    collect()
+    see(lambda: peer.over(1, 5.0))
+
+
 def a_cancelled_call_is_over_at_once(open, see, peer):  # C13
     channel = open(fresh=True)
     c = channel.unary_unary(peer("uu", "hold"), request_serializer=joined).future([b"a"], timeout=20)
@@ -296,6 +307,7 @@ CASES: tuple[Callable[..., Any], ...] = (
     an_error_carries_nothing_of_the_call,
     calls_that_cannot_begin_hold_no_place,
     a_single_threaded_stream_is_cancelled,
+    a_single_threaded_stream_with_a_callback_is_dropped,
     errors_are_copied,
     a_cancelled_call_is_over_at_once,
     a_call_cannot_be_serialized,

@@ -12,6 +12,7 @@ import pytest
 import healthlb
 from healthlb import Failover
 from tests.failover.local import Local
+from tests.parity.face import ARITIES, METHODS
 
 PATIENCE = 20.0
 UNARY, STREAM = "/test.Echo/Unary", "/test.Echo/ClientStream"
@@ -47,7 +48,12 @@ HEDGED = Failover(idempotent=True, hedging_delay=5.0)
 @pytest.fixture(scope="module")
 def server() -> Iterator[Local]:
     """Start one that answers at once."""
-    with Local(unary_unary=lambda _, __: b"", stream_unary=lambda requests, _: b"".join(requests)) as started:
+    with Local(
+        unary_unary=lambda _, __: b"",
+        unary_stream=lambda _, __: iter([b""]),
+        stream_unary=lambda requests, _: b"".join(requests),
+        stream_stream=lambda requests, _: requests,
+    ) as started:
         yield started
 
 
@@ -87,14 +93,24 @@ def test_sync(form: str, failover: Failover | None, server: Local) -> None:
             assert [outcome(call, server) for call in forms(channel, make)] == expected
 
 
-async def aio_outcomes(channel: Any, make: Callable[[], Any], server: Local) -> list[Any]:
+async def ended(call: Any) -> None:
+    """Wait for the end of a call of any arity."""
+    if hasattr(call, "__aiter__"):
+        async for _ in call:
+            pass
+    else:
+        await call
+
+
+async def aio_outcomes(channel: Any, arity: str, make: Callable[[], Any], server: Local) -> list[Any]:
     """Return what comes of a call that waits, and of one that does not."""
     found: list[Any] = []
+    request: Any = [b""] if arity.startswith("stream") else b""
     async with channel:
         for _ in range(2):
             seen = len(server.metadata)
             try:
-                await channel.unary_unary(UNARY)(b"", timeout=PATIENCE, metadata=make())
+                await ended(getattr(channel, arity)(METHODS[arity])(request, timeout=PATIENCE, metadata=make()))
             except grpc.RpcError as error:
                 found.append(error.code())
             except Exception as error:
@@ -110,12 +126,26 @@ async def aio_outcomes(channel: Any, make: Callable[[], Any], server: Local) -> 
 def test_asyncio(form: str, failover: Failover | None, server: Local) -> None:
     make = METADATA[form]
 
-    async def both() -> tuple[list[Any], list[Any]]:
+    async def both(arity: str) -> tuple[list[Any], list[Any]]:
         ours = healthlb.aio.HealthAwareChannel([server.address], None, failover=failover)
-        return await aio_outcomes(ours, make, server), await aio_outcomes(
-            grpc.aio.insecure_channel(server.address), make, server
+        return await aio_outcomes(ours, arity, make, server), await aio_outcomes(
+            grpc.aio.insecure_channel(server.address), arity, make, server
         )
 
-    found, expected = asyncio.run(both())
+    for arity in ARITIES:
+        found, expected = asyncio.run(both(arity))
 
-    assert found == expected
+        assert found == expected, arity
+
+
+@pytest.mark.parametrize("arity", ARITIES)
+async def test_a_call_whose_metadata_cannot_be_sent_is_over(arity: str, server: Local) -> None:
+    """Whether or not there is a connection; grpcio's own goes on, to its deadline or for ever."""
+    request: Any = [b""] if arity.startswith("stream") else b""
+    async with healthlb.aio.HealthAwareChannel([server.address], None) as channel:
+        for _ in range(2):
+            call = getattr(channel, arity)(METHODS[arity])(request, metadata=[("x-key", 1)])
+
+            assert await asyncio.wait_for(call.code(), PATIENCE) is grpc.StatusCode.INTERNAL
+            assert "Expected str" in await call.details()
+            await channel.channel_ready()

@@ -157,6 +157,6 @@ async def test_metadata_that_cannot_be_sent(metadata: Any, targets: list[str]) -
         with pytest.raises((TypeError, grpc.aio.InternalError)) as theirs:
             await channel.unary_unary(UNARY)(b"", metadata=metadata)
     with pytest.raises((TypeError, grpc.aio.InternalError)) as ours:
-        grpcio.check_metadata(metadata)
+        await grpcio.check_metadata(metadata)
 
     assert ours.type is theirs.type

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from healthlb.control.call_metadata import check_types
 from healthlb.core.messages import Code, Fail
 from healthlb.sync import grpcio
 from healthlb.sync.attempts import End
@@ -212,4 +213,4 @@ def test_what_is_refused_without_a_connection_is_what_c_core_refuses(
     method: Any = channel.unary_unary(METHODS["unary_unary"])
     plain = raised(lambda: method(b"", PATIENCE, metadata))
 
-    assert raised(lambda: grpcio.check_metadata(metadata)) == plain
+    assert raised(lambda: check_types(metadata)) == plain
