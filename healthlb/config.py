@@ -296,6 +296,7 @@ class Failover:
         hedging_delay: seconds after which an idempotent unary call is sent to another subchannel as well,
             None for never; at least 0 (gRFC A6).
         buffer_limit: bytes of a stream of requests that are kept to be sent again; at least 0.
+        rescue: whether idempotent calls go elsewhere at once that are in flight on a backend that is found hung.
 
     Raises:
         ConfigError: a value is out of its bounds.
@@ -310,6 +311,7 @@ class Failover:
     attempt_timeout: float | None = None
     hedging_delay: float | None = None
     buffer_limit: int = 262144
+    rescue: bool = True
 
     def __post_init__(self) -> None:
         check_count("Failover.max_attempts", self.max_attempts, low=1, high=20)

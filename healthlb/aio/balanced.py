@@ -16,12 +16,12 @@ from typing import Any
 import grpc
 
 from healthlb.aio.grpcio import Status, check_message, check_metadata
-from healthlb.control.attempts import Attempts, Method, Outcome, is_closed_error
+from healthlb.control.attempts import RESCUED, Attempts, Method, Outcome, is_closed_error
 from healthlb.control.delivery import run_callback
 from healthlb.control.grpc_transport import code_of
 from healthlb.control.runner import Runner
 from healthlb.control.tasks import resolve, start_call
-from healthlb.core.attempts import count_out
+from healthlb.core.attempts import FIRST, count_out
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, Fail
 from healthlb.core.pickers import ANY_CALL
@@ -220,6 +220,7 @@ class BalancedUnaryCall(BalancedCall):
     _decided: asyncio.Future[None] | None = None
     # The first attempt, as long as nothing but it is known of the call.
     _first: tuple[Subchannel, Any] | None = None
+    _is_rescued = False
     _started_at = 0.0
 
     def begin(self, metadata: tuple[Any, ...]) -> Any:
@@ -287,10 +288,24 @@ class BalancedUnaryCall(BalancedCall):
         if first is None:
             self.run()
         else:
-            self.first_failed(first[0], self._started_at, outcome_of(first[1]), first[1])
+            outcome = RESCUED if self._is_rescued else outcome_of(first[1])
+            self.first_failed(first[0], self._started_at, outcome, first[1])
         if self._status is None:
             await self._decided
         return self._response
+
+    def rescue(self, sub: Subchannel) -> bool:
+        """Go elsewhere where an attempt is under way on this backend, which was found hung, if the call may."""
+        first = self._first
+        if first is None:
+            return super().rescue(sub)
+        if first[0] is not sub or first[1].done() or self._is_rescued:
+            return False
+        # It is awaited by the call itself, which goes on with its end.
+        self._is_rescued = self._attempts.rescue(FIRST, sub, time.monotonic_ns())
+        if self._is_rescued:
+            first[1].cancel(RESCUED.details)
+        return self._is_rescued
 
     def _over(self, inner: Any, fail: Fail | None) -> None:
         super()._over(inner, fail)

@@ -221,7 +221,7 @@ class _MultiCallable:
         wait_for_ready: bool | None,
     ) -> Any:
         """Return the call that no interceptor stands before any more."""
-        return self._call_class(
+        call = self._call_class(
             request,
             None if timeout is None else deadline_of(timeout),
             metadata,
@@ -233,6 +233,8 @@ class _MultiCallable:
             self._response_deserializer,
             self._pool.loop,
         )
+        self._pool.inner_calls.add(call)
+        return call
 
 
 class _UnaryRequest(_MultiCallable):

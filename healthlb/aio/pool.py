@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from healthlb.aio.balanced import BalancedCall
 from healthlb.aio.data import AioData
 from healthlb.aio.errors import AioChannelClosed
 from healthlb.control.delivery import run_callback
@@ -49,6 +50,7 @@ class Pool(PoolBase):
 
     Attributes:
         calls: those that are under way: whether or not their callers keep them, they are made, and closing ends them.
+        inner_calls: those of interceptors.
     """
 
     channels: AioData
@@ -61,6 +63,7 @@ class Pool(PoolBase):
         self._driver: Driver | None = None
         self._finalizer: Callable[[], object] = lambda: None
         self.calls: set[Any] = set()
+        self.inner_calls: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_closing = False
 
     def start(self) -> None:
@@ -113,6 +116,7 @@ class Pool(PoolBase):
             publish=self.board.publish,
             report=partial(_report, self.loop, self.listeners),
             clock=time.monotonic_ns,
+            rescue=partial(_rescue, self.calls, self.inner_calls),
         )
         end = LoopEnd(partial(_close_with_loop, self.loop, driver))
         finalizer = weakref.finalize(self, _close_later, self.loop, driver, end)
@@ -183,6 +187,11 @@ class Pool(PoolBase):
         """Tell the core that a cap has kept a call out."""
         if self._driver is not None:
             self._driver.calls_refused(cap)
+
+
+def _rescue(calls: set[Any], inner: Iterable[Any], sub: Subchannel, tell: Callable[[int], None]) -> None:
+    beneath = [getattr(call, "_cython_call", None) for call in (*calls, *inner)]
+    tell(sum(call.rescue(sub) for call in beneath if isinstance(call, BalancedCall)))
 
 
 def _report(loop: asyncio.AbstractEventLoop, listeners: list[Listener], fact: Fact) -> None:

@@ -150,7 +150,7 @@ class BalancedStream(BalancedCall):
         attempt.is_open = True
         self._tell_change()
         await real.status()
-        if attempt.is_asked and await attempt.has_response() and not self._is_over:
+        if attempt.is_asked and await attempt.has_response() and attempt is self._current:
             self._end_unread(attempt, MADE_UP)
         if real.is_ok() and attempt is self._current:
             self._response = response
@@ -159,6 +159,17 @@ class BalancedStream(BalancedCall):
             self._current = None
         self.attempt_ended(attempt.number, outcome, real)
         self._tell_change()
+
+    def rescue(self, sub: Subchannel) -> bool:
+        """Go elsewhere where the attempt under way is on this backend, which was found hung, if the call may."""
+        if self._log is not None and not self._log.is_whole:
+            return False
+        return super().rescue(sub)
+
+    def _drop(self, inner: Any) -> None:
+        if self._current is not None and self._current.real is inner:
+            self._current = None
+        super()._drop(inner)
 
     def _outcome(self, attempt: StreamAttempt) -> Outcome:
         if self._log is not None and not self._log.is_whole:

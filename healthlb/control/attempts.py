@@ -96,6 +96,10 @@ class Outcome:
         return parse_pushback([value for key, value in self.trailers if key == _PUSHBACK])
 
 
+# How an attempt ends whose backend was found hung, where the call goes elsewhere.
+RESCUED = Outcome(grpc.StatusCode.UNAVAILABLE, "rescued: the backend was found hung", False, ())
+
+
 class Method:
     """One method of one channel: how it is called on whichever subchannel was picked.
 
@@ -108,6 +112,7 @@ class Method:
         arguments: what the factory takes after it.
 
     Attributes:
+        is_rescued: whether its calls are sent elsewhere that are in flight on a hung backend.
         attempt_timeout: the most that one attempt may take, in seconds, None for no limit.
         told: which ends of attempts the picker hears of.
         judge: says what a failure means for the backend.
@@ -127,6 +132,7 @@ class Method:
         self.has_request_stream = arity.startswith("stream")
         self.is_hedged = policy.call.is_hedged and arity == "unary_unary"
         limit = policy.call.attempt_timeout
+        self.is_rescued = policy.call.is_rescued
         self.attempt_timeout = None if limit is None else limit / SECOND
         self.told = told_of(pool.settings.factory)
         self.has_latency = arity == "unary_unary"
@@ -297,6 +303,7 @@ class Attempts(CallAttempts):
             is_cut_off=code is Code.DEADLINE_EXCEEDED and self._is_cut_off(seconds),
             is_local=not outcome.has_metadata and names_the_client(outcome.details),
             pushback=outcome.pushback,
+            is_rescued=outcome is RESCUED,
         )
 
     def tell_failed(self, sub: Subchannel, outcome: Outcome, started_at: float) -> None:

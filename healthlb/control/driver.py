@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from healthlb.control.port import Connection, DataDone, DataPlane, Transport
 from healthlb.control.tasks import start_task
@@ -16,6 +17,7 @@ from healthlb.control.user_code import LoggingGuard, is_interrupt, run_guarded
 from healthlb.control.watcher import SubchannelWatcher
 from healthlb.core.balancer import Balancer
 from healthlb.core.hosting import BalancerHost
+from healthlb.core.load import Subchannel
 from healthlb.core.messages import (
     SECOND,
     Closing,
@@ -76,6 +78,7 @@ class Driver(BalancerHost):
         publish: takes each new snapshot; called on the loop.
         report: takes each fact, after publication; called on the loop.
         clock: monotonic nanoseconds.
+        rescue: sends the calls elsewhere that are in flight on a hung backend, and tells how many; called on the loop.
 
     Attributes:
         is_closed: whether all is stopped.
@@ -92,6 +95,7 @@ class Driver(BalancerHost):
         publish: Callable[[Snapshot], None],
         report: Callable[[Fact], None],
         clock: Callable[[], int],
+        rescue: Callable[[Subchannel, Callable[[int], None]], None] = lambda sub, tell: None,
     ) -> None:
         super().__init__(balancer, Publisher(factory, balancer.snapshot, LoggingGuard()))
         self._transport = transport
@@ -100,6 +104,7 @@ class Driver(BalancerHost):
         self._publish = publish
         self._tell_fact = report
         self._clock = clock
+        self._rescue_calls = rescue
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._last_list: Resolved | None = None
@@ -247,6 +252,9 @@ class Driver(BalancerHost):
 
     def _close_data(self, sub: int, generation: int) -> None:
         self._data.close(sub, generation)
+
+    def _rescue(self, handle: Subchannel) -> None:
+        self._rescue_calls(handle, partial(self._rescued, handle.id))
 
     def _prepare_data(self, sub: int) -> None:
         watcher = self._watchers[sub]

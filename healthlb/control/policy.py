@@ -63,7 +63,8 @@ class Policies:
         if said.retry is None or self.is_explicit:
             return self.failover
         # The method's own retry or hedging policy, in the channel's frame.
-        return replace(said.retry, strict=self.failover.strict, buffer_limit=self.failover.buffer_limit)
+        frame = self.failover
+        return replace(said.retry, strict=frame.strict, buffer_limit=frame.buffer_limit, rescue=frame.rescue)
 
     def with_failover(self, failover: Failover | None) -> Policies:
         """Return the policies of a view with another failover."""

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-from healthlb.control.attempts import Attempt, Attempts, Method, Outcome, is_closed_error
+from healthlb.control.attempts import RESCUED, Attempt, Attempts, Method, Outcome, is_closed_error
 from healthlb.core.attempts import FIRST, failure, winner
 from healthlb.core.failover import Action, Cancel, Finish, Start, WakeAt
 from healthlb.core.load import Subchannel
@@ -32,18 +32,16 @@ class Live:
         start: what asked for it.
         sub: where it goes.
         started_at: when it began, in seconds on the monotonic clock.
-
-    Attributes:
         inner: the face's own object for it, None until it is open.
     """
 
     __slots__ = ("inner", "start", "started_at", "sub")
 
-    def __init__(self, start: Start, sub: Subchannel, started_at: float) -> None:
+    def __init__(self, start: Start, sub: Subchannel, started_at: float, inner: Any = None) -> None:
         self.start = start
         self.sub = sub
         self.started_at = started_at
-        self.inner: Any = None
+        self.inner = inner
 
 
 class Runner:
@@ -235,6 +233,21 @@ class Runner:
         with self._lock:
             actions = attempts.failed(live.start, live.sub, outcome, live.started_at)
         self._perform(actions, inner)
+
+    def rescue(self, sub: Subchannel) -> bool:
+        """Go elsewhere where an attempt is under way on this backend, which was found hung, if the call may."""
+        with self._lock:
+            found = [live for live in (self._live or {}).values() if live.sub is sub]
+            if self._is_over or not found or not self._attempts.rescue(found[0].start, sub, time.monotonic_ns()):
+                return False
+            live = found[0]
+            self._take(live.start.attempt)
+            actions = self._attempts.failed(live.start, sub, RESCUED, live.started_at)
+        self._attempts.tell_failed(sub, RESCUED, live.started_at)
+        if live.inner is not None:
+            self._drop(live.inner)
+        self._safely(partial(self._perform, actions))
+        return True
 
     def commit(self, number: int) -> bool:
         """Let no other attempt take over; False where one has already, and what this one gave is to be dropped."""

@@ -297,6 +297,7 @@ class CallAttempts:
         is_cut_off: bool = False,
         is_local: bool = False,
         pushback: int | None = None,
+        is_rescued: bool = False,
     ) -> Sequence[Action]:
         """Take in how an attempt failed, count it out, and return what is to be done.
 
@@ -309,9 +310,10 @@ class CallAttempts:
             is_cut_off: whether its own timeout ended it, neither the call's deadline nor the server's word.
             is_local: whether the client itself made it fail, which says nothing of the backend.
             pushback: the server's wish in nanoseconds, as `parse_pushback` has it.
+            is_rescued: whether it was given up, as `rescue` has allowed, since its backend was found hung.
         """
         method = self.method
-        if self.is_cancelled or is_local:
+        if self.is_cancelled or is_local or is_rescued:
             sub.load.abandon()
         elif method.judge.failed(sub, code, is_refused=is_refused):
             method.pool.call_failed(sub, code, is_refused=is_refused)
@@ -321,8 +323,20 @@ class CallAttempts:
             snapshot = method.pool.board.snapshot
             self.refused_in = snapshot.generation if sub in snapshot.ready else -1
         is_unsent = is_refused and not method.policy.is_strict
-        ended = AttemptEnded(start.attempt, sub.id, code, is_unsent, is_cut_off, pushback)
+        ended = AttemptEnded(start.attempt, sub.id, code, is_unsent, is_cut_off, pushback, is_rescued)
         return self.make_plan().step(ended, now)
+
+    def rescue(self, start: Start, sub: Subchannel, now: int) -> bool:
+        """Whether an attempt whose backend was found hung is to be given up, as others can take the call.
+
+        Who has it cancels it, and says how it ended by `attempt_failed` with `is_rescued`.
+        """
+        method = self.method
+        if self.is_committed or self.is_cancelled or not method.policy.call.is_rescued or method.pool.is_closed:
+            return False
+        if all(other.id == sub.id for other in method.pool.board.snapshot.ready):
+            return False
+        return self.make_plan().rescue(start.attempt, now)
 
     def lost(self, start: Start, sub: Subchannel, now: int) -> Sequence[Action]:
         """Take in that an attempt made no call, as its subchannel had closed."""

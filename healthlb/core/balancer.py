@@ -19,6 +19,7 @@ from healthlb.core.messages import (
     Addition,
     CallFailed,
     CallsRefused,
+    CallsRescued,
     ChannelStateChange,
     CheckEnded,
     CloseConnection,
@@ -39,6 +40,8 @@ from healthlb.core.messages import (
     ProbeEnded,
     Removal,
     Report,
+    Rescue,
+    RescueCalls,
     Resolved,
     ResolveFailed,
     ResolveNow,
@@ -154,6 +157,8 @@ class Balancer:
                 self._with(sub, lambda machine: self._outliers.probe_ended(machine, generation, turn))
             case CallsRefused():
                 self._overflows.refused(event, turn)
+            case CallsRescued(sub, calls):
+                self._with(sub, lambda machine: self._rescued(machine, calls, turn))
             case DataReady(sub, generation):
                 self._data_ready(sub, generation, turn)
             case DataFailed(sub, reason):
@@ -262,6 +267,11 @@ class Balancer:
     def _settle(self, is_silent: bool, machine: SubchannelMachine, turn: Turn) -> None:
         if is_silent and self._heartbeats.silence(machine, self._machines.values(), turn):
             self._resolution.ask_soon(turn)
+            handles = machine.draining.values()
+            turn.effects += [RescueCalls(handle) for handle in handles if handle.load.in_flight]
+
+    def _rescued(self, machine: SubchannelMachine, calls: int, turn: Turn) -> None:
+        turn.effects.append(Report(Rescue(turn.now, machine.id, machine.endpoint.address, calls)))
 
     def _close_drained(self, sub: int, generation: int, turn: Turn) -> None:
         machine = self._machines.get(sub) or self._leaving.get(sub)

@@ -128,6 +128,20 @@ class BusyBackend:
 
 
 @dataclass(frozen=True, slots=True)
+class Rescue:
+    """Idempotent calls that were in flight on a backend that was found hung have been sent elsewhere.
+
+    Attributes:
+        calls: how many.
+    """
+
+    at: int
+    sub: int
+    address: str
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ejection:
     """Passive health has taken a subchannel out, or would have (gRFC A50).
 
@@ -230,6 +244,7 @@ Fact = (
     | WatchUnavailable
     | HeartbeatLoss
     | BusyBackend
+    | Rescue
     | Ejection
     | Return
     | Suppression

@@ -30,6 +30,7 @@ class CallPolicy:
         backoff: between attempts, None for at once.
         attempt_timeout: nanoseconds for each attempt, None for the deadline only.
         hedging_delay: nanoseconds until the next hedge, None for no hedging.
+        may_rescue: whether its calls are sent elsewhere that are in flight on a hung backend, where they may be.
     """
 
     max_attempts: int = 1
@@ -38,6 +39,12 @@ class CallPolicy:
     backoff: Backoff | None = None
     attempt_timeout: int | None = None
     hedging_delay: int | None = None
+    may_rescue: bool = False
+
+    @property
+    def is_rescued(self) -> bool:
+        """Whether calls that are in flight on a hung backend are sent elsewhere."""
+        return self.may_rescue and self.is_idempotent and self.max_attempts > 1
 
     @property
     def is_hedged(self) -> bool:
@@ -54,6 +61,7 @@ def call_policy(failover: Failover, is_idempotent: bool) -> CallPolicy:
         backoff=failover.backoff,
         attempt_timeout=_ns(failover.attempt_timeout),
         hedging_delay=_ns(failover.hedging_delay),
+        may_rescue=failover.rescue,
     )
 
 
@@ -75,6 +83,7 @@ class AttemptEnded:
         is_unsent: whether it certainly never left.
         is_cut_off: whether its own timeout ended it, before the call's deadline.
         pushback: the server's wish in nanoseconds, negative for "never", None for none (gRFC A6).
+        is_rescued: whether it was given up, as `rescue` has allowed, since its backend was found hung.
     """
 
     attempt: int
@@ -83,6 +92,7 @@ class AttemptEnded:
     is_unsent: bool = False
     is_cut_off: bool = False
     pushback: int | None = None
+    is_rescued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +187,7 @@ class CallPlan:
         self._is_waiting = False
         self._wakes_at = 0
         self._is_told_to_stop = False
+        self._rescues: frozenset[int] = frozenset()
 
     def begin(self, now: int) -> list[Action]:
         """Return what is to be done beside the first attempt, number 1."""
@@ -199,6 +210,24 @@ class CallPlan:
             case _:
                 return self._ended(event, now)
 
+    def rescue(self, attempt: int, now: int) -> bool:
+        """Whether an attempt on a backend that was found hung is to be given up; the one in its place is paid for.
+
+        Where others are under way, none takes its place.
+        """
+        if self._is_over or attempt not in self._live:
+            return False
+        if len(self._live) > 1 or self._is_waiting:
+            return True
+        is_late = self._deadline is not None and now >= self._deadline
+        if is_late or self._is_told_to_stop or self._counted >= self._policy.max_attempts:
+            return False
+        if not (self._policy.is_rescued and self._budget.withdraw(now)):
+            return False
+        self._counted += 1
+        self._rescues |= {attempt}
+        return True
+
     def _skipped(self, attempt: int) -> list[Action]:
         self._live.discard(attempt)
         if not (self._live or self._is_waiting):
@@ -216,7 +245,10 @@ class CallPlan:
             return self._finish(event.attempt)
         if event.is_unsent:
             return [self._start()]
-        is_retryable = event.is_cut_off or event.code in self._policy.codes
+        if event.attempt in self._rescues:
+            self._budget.attempt_failed()
+            return [self._start()]
+        is_retryable = event.is_cut_off or event.is_rescued or event.code in self._policy.codes
         if is_retryable or (event.pushback is not None and event.pushback < 0):
             self._budget.attempt_failed()
         if not is_retryable or not self._policy.is_idempotent:

@@ -14,10 +14,12 @@ from functools import partial
 from typing import Any, Protocol
 
 from healthlb.core.balancer import Balancer
+from healthlb.core.load import Subchannel
 from healthlb.core.messages import (
     SECOND,
     CallFailed,
     CallsRefused,
+    CallsRescued,
     Challenge,
     CloseConnection,
     CloseSubchannel,
@@ -34,6 +36,7 @@ from healthlb.core.messages import (
     ProbeEnded,
     RefreshData,
     Replace,
+    RescueCalls,
     ResolveNow,
     SendCheck,
     SendPing,
@@ -216,6 +219,14 @@ class BalancerHost(ABC):
     def _close_data(self, sub: int, generation: int) -> None:
         """Close a connection for calls."""
 
+    @abstractmethod
+    def _rescue(self, handle: Subchannel) -> None:
+        """Send the calls elsewhere that are in flight on a hung backend and may be; `_rescued` takes how many."""
+
+    def _rescued(self, sub: int, calls: int) -> None:
+        if calls:
+            self._post_from_call(CallsRescued(sub, calls))
+
     def _post_from_call(self, event: Event) -> None:
         """Take in an event, from wherever a call ends."""
         self.post(event)
@@ -304,6 +315,8 @@ class BalancerHost(ABC):
                 self._close_data(sub, generation)
             case Drain(handle):
                 handle.load.retire(partial(self._drained, handle.id, handle.generation))
+            case RescueCalls(handle):
+                self._rescue(handle)
             case Probe(handle):
                 handle.load.offer_probe(partial(self._post_from_call, ProbeEnded(handle.id, handle.generation)))
             case ResolveNow():

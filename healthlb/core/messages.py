@@ -23,6 +23,7 @@ from healthlb.core.facts import Overflow as Overflow
 from healthlb.core.facts import Panic as Panic
 from healthlb.core.facts import Release as Release
 from healthlb.core.facts import Removal as Removal
+from healthlb.core.facts import Rescue as Rescue
 from healthlb.core.facts import ResolutionFailure as ResolutionFailure
 from healthlb.core.facts import Return as Return
 from healthlb.core.facts import StateChange as StateChange
@@ -207,6 +208,14 @@ class CallsRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class CallsRescued:
+    """Calls that were in flight on a hung backend have been sent elsewhere."""
+
+    sub: int
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed; the driver sends it when `deadline` is due."""
 
@@ -230,6 +239,7 @@ Event = (
     | Drained
     | ProbeEnded
     | CallsRefused
+    | CallsRescued
     | Tick
     | Closing
 )
@@ -284,6 +294,13 @@ class Probe:
 @dataclass(frozen=True, slots=True)
 class Drain:
     """Say `Drained` once no call is in flight on this retired connection."""
+
+    subchannel: Subchannel
+
+
+@dataclass(frozen=True, slots=True)
+class RescueCalls:
+    """Send the calls elsewhere that are in flight on this retired connection and may be; say `CallsRescued`."""
 
     subchannel: Subchannel
 
@@ -366,6 +383,7 @@ Effect = (
     | Replace
     | Probe
     | Drain
+    | RescueCalls
     | CloseConnection
     | CloseSubchannel
     | StartWatch

@@ -16,6 +16,7 @@ from healthlb.core.messages import (
     Endpoint,
     Fact,
     Report,
+    RescueCalls,
     StopWatch,
 )
 from healthlb.core.pickers import Picker, PickerFactory, is_shipped
@@ -25,7 +26,7 @@ from healthlb.core.probing import with_probes
 from healthlb.core.snapshot import NOTHING, Snapshot
 from healthlb.core.user_code import Guard, name_of, shown, words
 
-_CLOSING = (StopWatch, Drain, CloseConnection, CloseSubchannel)
+_CLOSING = (StopWatch, Drain, RescueCalls, CloseConnection, CloseSubchannel)
 
 
 def in_order(effects: Iterable[Effect]) -> tuple[list[Effect], list[Effect], list[Fact]]:

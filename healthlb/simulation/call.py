@@ -219,7 +219,7 @@ class Call(CallAttempts):
         """An attempt has ended well."""
         self._take(attempt, self.succeeded(attempt.start, attempt.sub, now), Code.OK)
 
-    def failed(self, attempt: Attempt, code: Code, now: int, *, is_refused: bool) -> None:
+    def failed(self, attempt: Attempt, code: Code, now: int, *, is_refused: bool, is_rescued: bool) -> None:
         """An attempt has ended otherwise."""
         limit = self.client.policy.call.attempt_timeout
         is_cut_off = (
@@ -231,7 +231,10 @@ class Call(CallAttempts):
         if is_refused and not self.method.policy.is_strict:
             self.client.tally.unsent += 1
         actions = self.attempt_failed(
-            attempt.start, attempt.sub, code, now, is_refused=is_refused, is_cut_off=is_cut_off
+            *(attempt.start, attempt.sub, code, now),
+            is_refused=is_refused,
+            is_cut_off=is_cut_off,
+            is_rescued=is_rescued,
         )
         self._take(attempt, actions, code)
 

@@ -258,11 +258,13 @@ class Client:
         if attempt.user is not None:
             self.on_user(attempt.user, attempt.arrived_at)
 
-    def _failed(self, attempt: Attempt, code: Code, now: int, *, is_refused: bool = False) -> None:
+    def _failed(
+        self, attempt: Attempt, code: Code, now: int, *, is_refused: bool = False, is_rescued: bool = False
+    ) -> None:
         call = attempt.call or self._make_call(attempt)
         if self.told.of_failures:
             self._tell(attempt, Code.CANCELLED if call.is_cancelled else code, now)
-        call.failed(attempt, code, now, is_refused=is_refused)
+        call.failed(attempt, code, now, is_refused=is_refused, is_rescued=is_rescued)
         self.tally.attempt_failed(self.budget, now)
 
     def _make_call(self, attempt: Attempt) -> Call:
@@ -341,6 +343,17 @@ class Client:
             attempt.sub.load.abandon()
             if self.told.of_all:
                 self._tell(attempt, Code.CANCELLED, self.engine.now)
+
+    def rescue(self, attempt: Attempt) -> bool:
+        """Go elsewhere with an attempt whose backend was found hung, if its call may."""
+        if attempt.is_over or not self.policy.call.is_rescued:
+            return False
+        call = attempt.call or self._make_call(attempt)
+        if not call.rescue(attempt.start, attempt.sub, self.engine.now):
+            return False
+        self._end(attempt)
+        self._failed(attempt, Code.UNAVAILABLE, self.engine.now, is_rescued=True)
+        return True
 
     # --- timers --------------------------------------------------------------------------------------
 

@@ -191,6 +191,11 @@ class CoreHost(BalancerHost):
             self._connections[sub, self._last_generation] = connection
         self.post(DataReady(sub, connection.generation))
 
+    def _rescue(self, handle: Subchannel) -> None:
+        connection = self._connections.get((handle.id, handle.generation))
+        if connection is not None:
+            self._rescued(handle.id, connection.rescue())
+
     def connection(self, sub: Subchannel) -> Connection | None:
         """Return the connection of what was picked, None where it is closed already."""
         return self._connections.get((sub.id, sub.generation))

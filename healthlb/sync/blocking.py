@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
-from healthlb.control.attempts import Attempt, Attempts
+from healthlb.control.attempts import RESCUED, Attempt, Attempts
 from healthlb.core.attempts import CHANNEL_CLOSED, FIRST, count_out
 from healthlb.core.failover import Action, Start, WakeAt
 from healthlb.core.load import Subchannel
@@ -20,6 +20,7 @@ from healthlb.sync.attempts import outcome_of, pause, wait_for_pick
 from healthlb.sync.errors import InactiveRpcError, failed
 from healthlb.sync.intake import Taken
 from healthlb.sync.ongoing import MultiThreadedRendezvous
+from healthlb.sync.pool import Pool
 from healthlb.sync.segregated import SegregatedCall
 
 _OK = grpc.StatusCode.OK
@@ -40,14 +41,14 @@ def call_unary(taken: Taken) -> Ended:
     if sub is None or not sub.load.start():
         return _go_on(taken, taken.attempts(), FIRST, None)
     started_at = time.monotonic()
-    state = _attempt(taken, sub, taken.remaining, taken.metadata)
+    state = _attempt(taken, FIRST, sub, taken.remaining, taken.metadata)
     if state is not None and state.code is _OK:
         count_out(sub, method.budget, time.monotonic_ns())
         if method.told.of_all:
             method.tell(sub, Code.OK, started_at, state.trailing_metadata or ())
         return state, (), sub.address
     attempts = taken.attempts()
-    return _go_on(taken, attempts, *_after(attempts, FIRST, sub, started_at, state))
+    return _go_on(taken, attempts, *_after(taken, FIRST, sub, started_at, state))
 
 
 def _go_on(taken: Taken, attempts: Attempts, start: Start | None, state: Any) -> Ended:
@@ -59,13 +60,13 @@ def _go_on(taken: Taken, attempts: Attempts, start: Start | None, state: Any) ->
                 _check(taken)
             sub = wait_for_pick(attempts, start)
         started_at = time.monotonic()
-        state = _attempt(taken, sub, *attempts.terms(start, has_waited=True))
+        state = _attempt(taken, start, sub, *attempts.terms(start, has_waited=True))
         if state is not None and state.code is _OK:
             attempts.succeeded(start, sub, time.monotonic_ns())
             if taken.method.told.of_all:
                 taken.method.tell(sub, Code.OK, started_at, state.trailing_metadata or ())
             return state, attempts.history, sub.address
-        start, state = _after(attempts, start, sub, started_at, state)
+        start, state = _after(taken, start, sub, started_at, state)
     raise InactiveRpcError(state, attempts.history)
 
 
@@ -78,12 +79,14 @@ def _check(taken: Taken) -> None:
         raise failed(refusal)
 
 
-def _attempt(taken: Taken, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
+def _attempt(taken: Taken, start: Start, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
     """Make an attempt that was counted in; return grpcio's state, None where its subchannel had closed."""
     method = taken.method
     assert taken.body is not None
     try:
         opened = method.opened.get(sub) or method.open(sub)
+        if method.is_rescued:
+            return cast(Pool, method.pool).ongoing.call_blocking(taken, opened, sub, start, timeout, metadata)
         return grpcio.call_blocking(opened, taken.body, timeout, metadata, taken.credentials, taken.compression)
     except ValueError:
         if method.pool.is_closed or method.pool.channels.channel(sub) is not None:
@@ -95,14 +98,14 @@ def _attempt(taken: Taken, sub: Subchannel, timeout: float | None, metadata: Any
         raise
 
 
-def _after(
-    attempts: Attempts, start: Start, sub: Subchannel, started_at: float, state: Any
-) -> tuple[Start | None, Any]:
+def _after(taken: Taken, start: Start, sub: Subchannel, started_at: float, state: Any) -> tuple[Start | None, Any]:
     """Take in how an attempt failed; return the next one, None for none, after the wait that the plan asks for."""
+    attempts = taken.attempts()
     if state is None:
         actions = attempts.made_no_call(start, sub)
     else:
-        outcome = outcome_of(state)
+        was_rescued = taken.method.is_rescued and cast(Pool, taken.method.pool).ongoing.was_rescued(taken)
+        outcome = RESCUED if was_rescued else outcome_of(state)
         attempts.tell_failed(sub, outcome, started_at)
         actions = attempts.failed(start, sub, outcome, started_at)
     return _next(attempts, actions), state

@@ -225,6 +225,20 @@ def call_blocking(
     return opened._blocking(body, timeout, metadata, credentials, None, compression)[0]
 
 
+def start_blocking(
+    opened: Any, name: str, body: bytes, timeout: float | None, metadata: Any, credentials: Any, compression: Any
+) -> tuple[Any, Any]:
+    """Start what `call_blocking` makes; return its state, and C-core's call, which others may cancel.
+
+    Its one event is for `handle_event`.
+    """
+    state = new_state("unary_unary", name)
+    state.target = decode(opened._target)
+    batches = _unary_unary(augment_metadata(metadata, compression), body)
+    deadline = with_parents_deadline(deadline_of(timeout))
+    return state, start_segregated_call(opened, deadline, metadata, credentials, batches)
+
+
 def open_channel(target: str, credentials: Any, options: Any, compression: Any) -> Any:
     """Open a plain channel, past whatever stands in the place of grpc's own functions for it.
 

@@ -32,9 +32,12 @@ class Taken:
 
     Attributes:
         begun_at: nanoseconds on the monotonic clock.
+        tried: the call's way through the subchannels, None while it is one attempt.
+        is_rescued: whether its present attempt was given up, since the backend was found hung.
     """
 
-    __slots__ = ("begun_at", "body", "compression", "credentials", "deadline", "metadata", "method", "timeout", "wait")
+    __slots__ = ("begun_at", "body", "compression", "credentials", "deadline", "is_rescued", "metadata", "method",
+                 "timeout", "tried", "wait")  # fmt: skip
 
     def __init__(
         self,
@@ -61,6 +64,8 @@ class Taken:
         self.credentials = credentials
         self.wait = wait_for_ready
         self.compression = compression
+        self.tried: Attempts | None = None
+        self.is_rescued = False
 
     def check_terms(self) -> None:
         """Raise what grpcio raises of a call's terms before it looks whether the channel is closed.
@@ -103,11 +108,14 @@ class Taken:
         return None
 
     def attempts(self) -> Attempts:
-        """Return the call's way through the subchannels."""
+        """Return the call's way through the subchannels; the same one each time."""
+        if self.tried is not None:
+            return self.tried
         timeout = self.timeout
         if timeout is not None and not timeout > 0:
             timeout = 0.0  # NaN and minus infinity are past for C-core, too
-        return Attempts(self.method, timeout, self.metadata, self.wait, self.begun_at)
+        self.tried = Attempts(self.method, timeout, self.metadata, self.wait, self.begun_at)
+        return self.tried
 
 
 def take_metadata(metadata: Any) -> Any:

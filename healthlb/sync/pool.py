@@ -35,6 +35,7 @@ from healthlb.errors import ChannelClosed
 from healthlb.resolvers import Resolver
 from healthlb.sync.data import SyncData
 from healthlb.sync.grpcio import IS_SINGLE_THREADED_BY_DEFAULT
+from healthlb.sync.rescue import AGAIN_AFTER, Ongoing
 from healthlb.telemetry.logs import is_logged, log_fact
 
 _CLOSE_TIMEOUT = 5.0
@@ -55,9 +56,11 @@ class Control:
         board: Board,
         listeners: list[Listener],
         admission: Admission,
+        ongoing: Ongoing,
     ) -> None:
         self._settings = settings
         self._admission = admission
+        self._ongoing = ongoing
         self._data = data
         self._names = names
         self._board = board
@@ -89,6 +92,7 @@ class Control:
             publish=self._publish,
             report=self._report,
             clock=time.monotonic_ns,
+            rescue=self._rescue,
         )
         self._driver.start()
 
@@ -137,6 +141,11 @@ class Control:
             self._deliverer.submit(partial(log_fact, fact))
         for listener in tuple(self._listeners):
             self._deliverer.submit(partial(listener, fact))
+
+    def _rescue(self, sub: Subchannel, tell: Callable[[int], None]) -> None:
+        rescue = partial(self._ongoing.rescue, sub, self._board.deliver, tell)
+        rescue()
+        self.call_later(AGAIN_AFTER, rescue)
 
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
         """Tell the core of a failed call."""
@@ -189,6 +198,7 @@ class Pool(PoolBase):
 
     Attributes:
         is_single_threaded: whether streams of responses take in their events in their reader's thread.
+        ongoing: the calls that are sent elsewhere where their backend is found hung.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -201,6 +211,7 @@ class Pool(PoolBase):
         self.board.deliver = self._data.deliverer.submit
         self._lock = threading.Lock()
         self._control: Control | None = None
+        self.ongoing = Ongoing()
         self._finalizer: Any = None
 
     def start(self) -> None:
@@ -220,7 +231,7 @@ class Pool(PoolBase):
                     log_guarded(logging.WARNING, _IN_A_LOOP)
                 self._is_started = True
                 self._control = Control(
-                    self.settings, self._data, self.names, self.board, self.listeners, self.admission
+                    self.settings, self._data, self.names, self.board, self.listeners, self.admission, self.ongoing
                 )
                 # Whoever collects the garbage does not wait: what it holds may be waited for.
                 self._finalizer = weakref.finalize(self, self._control.close)

@@ -27,6 +27,7 @@ class QueuedCall(BalancedCall):
     """A call whose events wait for the thread that takes them in."""
 
     _is_queued = True
+    _goes_on = False
 
     def __init__(self, taken: Taken, arity: str, state: Any) -> None:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -45,6 +46,8 @@ class SegregatedCall(QueuedCall):
     Each attempt has a completion queue of its own. The caller's thread waits in the queue of the attempt that it has
     started itself; one that is started beside it, or after a pause, has a thread.
     """
+
+    _goes_on = True
 
     def __init__(self, taken: Taken, arity: str, state: Any) -> None:
         super().__init__(taken, arity, state)

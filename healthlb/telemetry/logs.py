@@ -19,6 +19,7 @@ from healthlb.core.messages import (
     Panic,
     Release,
     Removal,
+    Rescue,
     ResolutionFailure,
     Return,
     StateChange,
@@ -40,6 +41,7 @@ _LEVELS: dict[type[Fact], int] = {
     HealthCheckingUnavailable: logging.ERROR,
     WatchUnavailable: logging.INFO,
     HeartbeatLoss: logging.WARNING,
+    Rescue: logging.WARNING,
     BusyBackend: logging.INFO,
     Ejection: logging.WARNING,
     Return: logging.INFO,
@@ -86,6 +88,8 @@ def describe(fact: Fact) -> str:
             return f"{address}: no longer busy, it answers heartbeats again"
         case BusyBackend(_, _, address):
             return f"{address}: busy: it answers no heartbeat, but a ping, and stays in"
+        case Rescue(_, _, address, calls):
+            return f"{address}: hung: calls in flight that were sent elsewhere: {calls}"
         case Ejection(_, _, address, cause, duration, times, is_enforced):
             what = f"ejected for {duration / SECOND:.1f} s" if is_enforced else "would be ejected, but is kept in"
             return f"{address}: {what} ({cause}; {times} of late)"

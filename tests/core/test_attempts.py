@@ -364,6 +364,28 @@ def test_a_refused_attempt_never_left_unless_only_proof_counts(pool: Pool, is_st
     assert actions == [Start(2, frozenset({1}), previous)]
 
 
+def test_an_attempt_on_a_hung_backend_is_given_up_where_others_are_ready(pool: Pool) -> None:
+    attempts = Attempts(pool)
+    hung = pick(attempts)
+
+    assert attempts.rescue(FIRST, hung, 0)
+    assert attempts.attempt_failed(FIRST, hung, Code.UNAVAILABLE, 0, is_rescued=True) == [SECOND_TRY]
+    assert (hung.load.in_flight, hung.load.abandoned, pool.told) == (0, 1, [])
+
+
+@pytest.mark.parametrize("why", ["committed", "cancelled", "closed", "off", "alone"])
+def test_a_call_stays_on_a_hung_backend_where_it_must(pool: Pool, why: str) -> None:
+    attempts = Attempts(pool, rescue=why != "off")
+    hung = pick(attempts)
+    attempts.is_committed = why == "committed"
+    attempts.is_cancelled = why == "cancelled"
+    pool.is_closed = why == "closed"
+    if why == "alone":
+        pool.board.snapshot = Snapshot(2, READY, (hung,), First((hung,)))
+
+    assert not attempts.rescue(FIRST, hung, 0)
+
+
 def test_an_attempt_whose_subchannel_had_closed_is_free(pool: Pool) -> None:
     attempts = Attempts(pool)
 

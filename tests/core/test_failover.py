@@ -449,3 +449,83 @@ class PlanMachine(RuleBasedStateMachine):
 
 TestPlanMachine = PlanMachine.TestCase
 TestPlanMachine.settings = settings(max_examples=150, stateful_step_count=25)
+
+
+# --- rescue ----------------------------------------------------------------------------------------
+
+
+RESCUABLE = CallPolicy(max_attempts=3, codes=frozenset(), is_idempotent=True, may_rescue=True)
+
+
+def given_up(attempt: int) -> AttemptEnded:
+    return AttemptEnded(attempt, sub=attempt, code=Code.UNAVAILABLE, is_rescued=True)
+
+
+def test_an_attempt_on_a_hung_backend_is_given_up_for_another_one() -> None:
+    plan = make_plan(RESCUABLE)
+
+    assert plan.rescue(1, T)
+    assert play(plan, given_up(1)) == [[Start(2, frozenset({1}), 1)]]
+    # The attempts count, whatever their statuses are.
+    assert plan.rescue(2, T)
+    assert play(plan, given_up(2)) == [[Start(3, frozenset({1, 2}), 2)]]
+    assert not plan.rescue(3, T)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        CallPolicy(max_attempts=3, is_idempotent=False, may_rescue=True),
+        CallPolicy(max_attempts=3, is_idempotent=True, may_rescue=False),
+        CallPolicy(max_attempts=1, is_idempotent=True, may_rescue=True),
+    ],
+)
+def test_calls_that_may_not_be_made_again_stay_where_they_are(rules: CallPolicy) -> None:
+    assert not make_plan(rules).rescue(1, T)
+
+
+def test_a_rescue_is_paid_for_and_only_before_the_deadline() -> None:
+    budget = make_budget(RetryBudget(ratio=0.0, min_per_second=0.1, ttl=10.0))
+
+    assert not make_plan(RESCUABLE, budget, deadline=T).rescue(1, T)
+    assert make_plan(RESCUABLE, budget, deadline=T + 1).rescue(1, T)
+    assert not make_plan(RESCUABLE, budget).rescue(1, T)
+
+
+def test_a_rescue_takes_a_token_of_the_throttle() -> None:
+    throttle = make_budget(RetryThrottle(max_tokens=4, token_ratio=0.1))
+    plan = make_plan(RESCUABLE, throttle)
+
+    assert plan.rescue(1, T)
+    play(plan, given_up(1))
+    assert throttle.left(T) == 0.75
+
+
+def test_what_has_ended_is_not_rescued() -> None:
+    plan = make_plan(RESCUABLE)
+    play(plan, AttemptEnded(1, 1, Code.OK))
+
+    assert not plan.rescue(1, T)
+    assert not make_plan(RESCUABLE).rescue(2, T)
+
+
+def test_a_server_that_wants_no_other_attempt_is_obeyed() -> None:
+    rules = CallPolicy(max_attempts=5, codes=CODES, is_idempotent=True, hedging_delay=SECOND, may_rescue=True)
+    plan = make_plan(rules)
+    plan.begin(T)
+    play(plan, Woke(), now=T + SECOND)
+    play(plan, failed(1, pushback=-1), now=T + SECOND)
+
+    assert not plan.rescue(2, T + SECOND)
+
+
+def test_beside_another_attempt_a_rescue_costs_nothing() -> None:
+    rules = CallPolicy(max_attempts=2, codes=CODES, is_idempotent=True, hedging_delay=SECOND, may_rescue=True)
+    plan = make_plan(rules)
+    plan.begin(T)
+    play(plan, Woke(), now=T + SECOND)
+
+    assert plan.rescue(1, T + SECOND)
+    assert play(plan, given_up(1)) == [[]]
+    assert not plan.rescue(2, T + SECOND)  # two attempts are all it has
+    assert play(plan, given_up(2)) == [[Finish(2)]]

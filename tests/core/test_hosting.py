@@ -10,6 +10,7 @@ import pytest
 from healthlb.config import HealthCheck, Heartbeat
 from healthlb.core.balancer import Balancer
 from healthlb.core.hosting import BalancerHost, ConnectionWatcher
+from healthlb.core.load import Subchannel
 from healthlb.core.messages import (
     SECOND,
     CallFailed,
@@ -30,6 +31,7 @@ from healthlb.core.messages import (
     ProbeEnded,
     RefreshData,
     Replace,
+    RescueCalls,
     Resolved,
     ResolveNow,
     StopWatch,
@@ -109,6 +111,7 @@ class Host(BalancerHost):
         self.snapshot: Snapshot = balancer.snapshot
         self.generation = 0
         self.timer: int | None = None
+        self.rescued = 0
 
     def turn(self, now: int | None = None) -> list[Any]:
         """Let the loop come round; return what was done."""
@@ -152,6 +155,10 @@ class Host(BalancerHost):
 
     def _close_data(self, sub: int, generation: int) -> None:
         self.log.append(("close", sub, generation))
+
+    def _rescue(self, handle: Subchannel) -> None:
+        self.log.append(("rescue", handle.id))
+        self._rescued(handle.id, self.rescued)
 
     def _drain(self) -> None:
         self._is_scheduled = False
@@ -279,6 +286,17 @@ def test_the_other_effects() -> None:
         "stop", ("cancel", "watch 1"), ("release", "connection 1"), ("connect", 2), ("follow", "connection 2"),
         ("connect", 3), ("race", "connection 3"),
     ]  # fmt: skip
+
+
+def test_what_was_rescued_is_told() -> None:
+    host = serving(ONE)
+    sub = host.snapshot.ready[0]
+
+    host._perform(RescueCalls(sub))
+    assert host.turn() == [("rescue", 1)]
+    host.rescued = 3
+    host._perform(RescueCalls(sub))
+    assert host.turn() == [("rescue", 1), "Rescue"]
 
 
 # --- one connection --------------------------------------------------------------------------------------

@@ -160,6 +160,7 @@ class DriverHost:
                 publish=self._publish,
                 report=self._around.reported,
                 clock=loop.clock,
+                rescue=self._rescue,
             )
 
     def connect(self, endpoint: Endpoint) -> MemoryConnection:
@@ -170,6 +171,11 @@ class DriverHost:
 
     def resume(self) -> None:
         self.loop.resume()
+
+    def _rescue(self, sub: Subchannel, tell: Callable[[int], None]) -> None:
+        connection = self.connection(sub)
+        if connection is not None:
+            tell(connection.rescue())
 
     def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot

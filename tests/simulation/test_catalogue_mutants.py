@@ -15,6 +15,7 @@ from healthlb.core import backoff, damping, ejection, resolution, warmup
 from healthlb.core.backoff import BackoffDelays
 from healthlb.core.budget import RatioBudget, Throttle
 from healthlb.core.damping import Damping
+from healthlb.core.failover import CallPlan, CallPolicy
 from healthlb.core.heartbeat import HeartbeatMachine
 from healthlb.core.load import CappedLoad, Load
 from healthlb.core.messages import Code, Endpoint
@@ -128,6 +129,9 @@ MUTANTS: list[tuple[Any, str, Callable[..., Any], str, tuple[str, ...], str]] = 
     (ejection, "excess", lambda tally, percent: -1, "o6-false-ejections", ("touchy",), "cap"),
     (Throttle, "withdraw", always, "m2-retry-budget", ("throttle",), "throttle-bound"),
     (RatioBudget, "withdraw", always, "m2-retry-budget", ("share",), "share-bound"),
+    (RatioBudget, "withdraw", always, "o7-rescue", ("small", "none"), "a-small-budget-holds"),
+    (CallPlan, "rescue", lambda self, attempt, now: False, "o7-rescue", ("rescue",), "nothing-is-lost"),
+    (CallPolicy, "is_rescued", True, "o7-rescue", ("careful", "none"), "who-may-not-be-made-again-stays"),
     (Throttle, "attempt_failed", nothing, "m3-budget-starvation", ("small-throttle",), "starves"),
     (CappedLoad, "start", Load.start, "m4-overload", ("per-subchannel",), "capacity"),
     (CappedLoad, "_count_out", nothing, "m4-overload", ("per-channel",), "capacity"),

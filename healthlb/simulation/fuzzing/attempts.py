@@ -22,7 +22,8 @@ class _Attempts:
         live: those under way.
         ended: how many have ended; counted: those of them that may have reached a server.
         is_worth_another: whether the end of the last one was.
-        last: the status with which the last one ended, None where it never left or was cut off.
+        last: the status with which the last one ended, None where it never left, was cut off or
+            rescued.
         last_at: when that was.
     """
 
@@ -54,9 +55,11 @@ class AttemptOracle:
         """Hear how a client's attempts end."""
         failed = client._failed
 
-        def heard(attempt: Attempt, code: Code, now: int, *, is_refused: bool = False) -> None:
-            self._failed(client, attempt, code, now, is_refused)
-            failed(attempt, code, now, is_refused=is_refused)
+        def heard(
+            attempt: Attempt, code: Code, now: int, *, is_refused: bool = False, is_rescued: bool = False
+        ) -> None:
+            self._failed(client, attempt, code, now, is_refused, is_rescued)
+            failed(attempt, code, now, is_refused=is_refused, is_rescued=is_rescued)
 
         client._failed = heard  # type: ignore[method-assign]
 
@@ -112,7 +115,9 @@ class AttemptOracle:
             if waited < backoff.initial_ns * (1 - backoff.jitter) - 2:
                 self._scene.fail("U18", f"{what} after {waited} ns, sooner than its backoff")
 
-    def _failed(self, client: Client, attempt: Attempt, code: Code, now: int, is_refused: bool) -> None:
+    def _failed(
+        self, client: Client, attempt: Attempt, code: Code, now: int, is_refused: bool, is_rescued: bool
+    ) -> None:
         self._scene.books.has_failed = True
         call = self._calls.get((client.id, attempt.number))
         if call is None:
@@ -121,6 +126,6 @@ class AttemptOracle:
         is_cut_off = code is Code.DEADLINE_EXCEEDED and limit is not None and now - attempt.started_at >= limit
         call.ended += 1
         call.counted += not is_refused
-        call.is_worth_another = not is_refused and (is_cut_off or code in self._codes)
-        call.last = None if is_refused or is_cut_off else code
+        call.is_worth_another = not is_refused and (is_cut_off or is_rescued or code in self._codes)
+        call.last = None if is_refused or is_cut_off or is_rescued else code
         call.last_at = now

@@ -1,0 +1,97 @@
+"""The calls under way that may be sent elsewhere where their backend is found hung.
+
+The one rule: only calls that may be rescued are known here, so that others pay nothing. Where one blocks, its
+attempt is cancelled from outside, and its own thread makes the next one; any other goes on by itself (`BalancedCall`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import grpc
+
+from healthlb.control.attempts import RESCUED
+from healthlb.core.failover import Start
+from healthlb.core.load import Subchannel
+from healthlb.sync import grpcio
+from healthlb.sync.intake import Taken
+
+_UNAVAILABLE = grpcio.NUMBERS[grpc.StatusCode.UNAVAILABLE]
+# A call that was picked before its backend was taken out may begin a moment later.
+AGAIN_AFTER = 0.05
+
+Tell = Callable[[int], None]
+
+
+class Rescued(Protocol):
+    """A call that goes on by itself."""
+
+    def rescue(self, sub: Subchannel) -> bool:
+        """Go elsewhere where an attempt is under way on this backend, if the call may."""
+
+
+class Ongoing:
+    """The calls of a channel that may be rescued.
+
+    Attributes:
+        calls: those that go on by themselves.
+    """
+
+    def __init__(self) -> None:
+        self.calls: dict[Rescued, None] = {}
+        self._blocked: dict[Taken, tuple[Subchannel, Any, Start]] = {}
+        # Guards the plans of calls that block, from outside and at their ends.
+        self._lock = threading.Lock()
+
+    def call_blocking(
+        self, taken: Taken, opened: Any, sub: Subchannel, start: Start, timeout: float | None, metadata: Any
+    ) -> Any:
+        """Make an attempt that blocks, as `grpcio.call_blocking` does; it can be cancelled meanwhile."""
+        body, name = taken.body, taken.method.name
+        assert body is not None
+        state, real = grpcio.start_blocking(
+            opened, name, body, timeout, metadata, taken.credentials, taken.compression
+        )
+        self._blocked[taken] = (sub, real, start)
+        try:
+            event = real.next_event()
+        finally:
+            del self._blocked[taken]
+        grpcio.handle_event(event, state, opened._response_deserializer)
+        return state
+
+    def was_rescued(self, taken: Taken) -> bool:
+        """Whether the attempt of a call that blocks was given up; asked once, when it has ended otherwise than well."""
+        with self._lock:
+            was, taken.is_rescued = taken.is_rescued, False
+        return was
+
+    def rescue(self, sub: Subchannel, deliver: Callable[[Callable[[], None]], object], tell: Tell) -> None:
+        """Send what is in flight on a hung backend elsewhere, and tell how many calls that were.
+
+        Args:
+            sub: the backend.
+            deliver: runs what may call users' code.
+            tell: takes the numbers, from any thread; more than one where they come to be known in turn.
+        """
+        blocked = list(self._blocked.items())
+        tell(sum(self._rescue_blocked(taken, entry) for taken, entry in blocked if entry[0] is sub))
+        if self.calls:
+            deliver(partial(self._rescue_calls, sub, tell))
+
+    def _rescue_blocked(self, taken: Taken, entry: tuple[Subchannel, Any, Start]) -> bool:
+        sub, real, start = entry
+        with self._lock:
+            if self._blocked.get(taken) is not entry or taken.is_rescued:
+                return False
+            taken.is_rescued = taken.attempts().rescue(start, sub, time.monotonic_ns())
+        if taken.is_rescued:
+            real.cancel(_UNAVAILABLE, RESCUED.details)
+        return taken.is_rescued
+
+    def _rescue_calls(self, sub: Subchannel, tell: Tell) -> None:
+        tell(sum(call.rescue(sub) for call in list(self.calls)))
