@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from heapq import heappush
 
+from healthlb.core.states import Code
 from healthlb.core.streams import Streams
 from healthlb.errors import ConfigError
 from healthlb.simulation.client import Client
+from healthlb.simulation.fan_out import FanOut
 from healthlb.simulation.scenario import SECOND, Load
 from healthlb.simulation.work import Work, Works, WorkSource
 
@@ -29,7 +32,7 @@ class Arrivals:
     Args:
         client: who calls.
         load: how.
-        rate: calls per second, where `load` is "poisson" or "steady".
+        rate: calls, or user requests, per second, where `load` is "poisson" or "steady".
         work: where the work of calls comes from.
         streams: where all is drawn from.
         until: no call begins then or later.
@@ -50,7 +53,11 @@ class Arrivals:
         self._random = streams.stream("arrivals", client.id).random
         self._work = work.of("work", client.id)
         self._next_work = self._work.next
-        self._call = client.call
+        self._call: Callable[[Works, int | None], object] = client.call
+        self._on_user: Callable[[int, int, Code], object] = self._user_done
+        if load.fanout > 1:
+            fan_out = FanOut(load.fanout, client.call, self._next_work, client.tally, self._user_done, client.engine)
+            self._call, self._on_user = fan_out.call, fan_out.over
         self._again = self._arrive
         self._is_poisson = load.kind == "poisson"
         self._made = 0
@@ -61,8 +68,9 @@ class Arrivals:
         """Begin."""
         load, engine = self._load, self._engine
         self._started_at = engine.now
+        if load.kind == "closed" or load.fanout > 1:
+            self._client.on_user = self._on_user
         if load.kind == "closed":
-            self._client.on_user = self._user_done
             for user in range(load.users):
                 self._users[user] = (
                     self._source.of("work", self._client.id, "user", user),
@@ -94,9 +102,9 @@ class Arrivals:
         heappush(engine.heap, (now + gap, sequence, self._again, ()))
         works = self._next_work()
         if self._client.is_stalled:
-            self._client.defer(self._call, works)
+            self._client.defer(self._call, works, None)
         else:
-            self._call(works)
+            self._call(works, None)
 
     def _burst(self) -> None:
         if self._engine.now >= self._until:
@@ -131,7 +139,7 @@ class Arrivals:
         if self._engine.now < self._until:
             self._make_call(self._users[user][0].next(), user)
 
-    def _user_done(self, user: int, arrived_at: int) -> None:
+    def _user_done(self, user: int, arrived_at: int, code: Code) -> None:
         # Who thinks of nothing and whose calls fail at once would stop the time.
         least = _PATIENCE if self._engine.now == arrived_at else 1
         self._engine.after(max(least, self._think(user)), self._user_calls, user)

@@ -121,6 +121,10 @@ class Backend:
         else:
             self._enter(job)
 
+    def admit(self, job: Job) -> None:
+        """Take work that no bound refuses and no error spoils, as that of a handshake."""
+        self._admit(job)
+
     def cancel(self, job: Job) -> None:
         """Hear that the caller of a submitted job has given up; `finish` will not be called."""
         if self.is_paused and job.state != GONE:
@@ -229,6 +233,12 @@ class Backend:
     def _draw(self) -> float:
         # A rate of 1 needs no stream.
         return self._random() if self._random is not None and self._error_rate < 1 else 0.0
+
+    def _admit(self, job: Job, code: Code = Code.OK) -> None:
+        if self.is_paused:
+            self._held.append((self._admit, job, code))
+        else:
+            self._enter(job)
 
     def _failed(self, job: Job, code: Code) -> None:
         if job.state != FAILING:

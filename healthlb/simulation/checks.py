@@ -59,6 +59,10 @@ METRICS: Mapping[str, str] = {
     "seconds": "of these, those after the warm-up",
     "lam": "calls per second that are offered by all clients",
     "rho": "the load of all backends at their full speed, if each call is sent once",
+    "user_requests": "user requests of several calls (`fanout`) that began after the warm-up and are over",
+    "user_errors": "of these, those of which a call failed",
+    "user_p50": "the median latency of the others, in seconds: a request is as slow as its slowest call",
+    "user_p99": "their 99th percentile, in seconds",
     "tokens_min": "the least that was left of any retry budget, as a share",
     "replications": "how many runs there are; a check that names it looks at all of them",
 }

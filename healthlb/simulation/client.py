@@ -83,7 +83,7 @@ class Client:
         self.is_stalled = False
         self._stalls = 0
         self.called = 0
-        self.on_user: Callable[[int, int], object] = lambda user, arrived_at: None
+        self.on_user: Callable[[int, int, Code], object] = lambda user, arrived_at, code: None
         self._hedging_delay = self.policy.call.hedging_delay or -1
         caps = policy.overload
         is_capped = caps is not None and not caps.max_in_flight is caps.max_in_flight_per_subchannel is None
@@ -103,15 +103,17 @@ class Client:
 
     # --- calls ---------------------------------------------------------------------------------------
 
-    def call(self, works: Works, user: int | None = None) -> None:
+    def call(self, works: Works, user: int | None = None, arrived_at: int | None = None) -> None:
         """Make a call.
 
         Args:
             works: what it asks of a server, by the law of work.
-            user: of a closed loop, who is told through `on_user` when it is over.
+            user: who is told through `on_user` when it is over.
+            arrived_at: when it was made, if not now.
         """
         engine = self.engine
         now = engine.now
+        arrived_at = now if arrived_at is None else arrived_at
         self.called = number = self.called + 1
         tally = self.tally
         tally.arrivals[tally.bin] += 1
@@ -125,8 +127,8 @@ class Client:
                 attempt.number = number
                 attempt.works = works
                 attempt.user = user
-                attempt.arrived_at = now
-                attempt.deadline = now + length if length else 0
+                attempt.arrived_at = arrived_at
+                attempt.deadline = arrived_at + length if length else 0
                 attempt.call = None
                 if self.is_hedged:
                     self._hedges.add(attempt, now + self._hedging_delay)
@@ -137,7 +139,7 @@ class Client:
                         deadlines.arm(attempt.deadline)
                 self._launch(attempt, FIRST, sub, now)
                 return
-        call = Call(self, number, now, now + length if length else 0, works, user)
+        call = Call(self, number, arrived_at, arrived_at + length if length else 0, works, user)
         if length:
             self._call_deadlines.add(call, call.deadline)
         call.launch(FIRST, has_picked=self._is_plain and self.is_hedged)
@@ -256,7 +258,7 @@ class Client:
             self._trace.ended(now, self, attempt.number, code)
         self.tally.succeeded(attempt.arrived_at, now)
         if attempt.user is not None:
-            self.on_user(attempt.user, attempt.arrived_at)
+            self.on_user(attempt.user, attempt.arrived_at, code)
 
     def _failed(
         self, attempt: Attempt, code: Code, now: int, *, is_refused: bool = False, is_rescued: bool = False
@@ -300,7 +302,7 @@ class Client:
         else:
             self.tally.failed(call.arrived_at, code)
         if call.user is not None:
-            self.on_user(call.user, call.arrived_at)
+            self.on_user(call.user, call.arrived_at, code)
 
     def _end(self, attempt: Attempt) -> bool:
         """Take an attempt out of the books that ends at the client; False where it has ended already."""

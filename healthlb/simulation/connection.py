@@ -49,8 +49,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_delays", "_next_at", "_old", "_on_connect", "_token", "_users", "failure", "generation", "is_closed", "link",
-        "on_change", "path", "queue", "server", "state",
+        "_accepted", "_delays", "_next_at", "_old", "_on_connect", "_token", "_users", "failure", "generation",
+        "is_closed", "link", "on_change", "path", "queue", "server", "state",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +75,7 @@ class Connection:
         self._delays = BackoffDelays(reconnect, jitter)
         self._next_at = 0
         self._token = 0
+        self._accepted = 0
         self._users = 1
         self._old: dict[Link, None] = {}
 
@@ -97,14 +98,18 @@ class Connection:
         self._knock(self._token, _FIRST_SYN_AGAIN)
 
     def _knock(self, token: int, again: int) -> None:
-        if token == self._token:
+        if token == self._token != self._accepted:
             path = self.path
             if not path.cuts:
                 path.up(self.server.knocked, self, token)
             path.engine.after(again, self._knock, token, 2 * again)
 
+    def accepted(self, token: int) -> None:
+        """The server's kernel has accepted: nothing is asked again, and a handshake follows."""
+        self._accepted = token
+
     def established(self, token: int, link: Link) -> None:
-        """The server has accepted."""
+        """The connection can be used."""
         if token != self._token:
             self.path.up(self.server.closed, link, ())
             return

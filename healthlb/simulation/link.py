@@ -98,8 +98,11 @@ class LinkOwner(Protocol):
     server: ServerPort
     queue: dict[Attempt, None]
 
+    def accepted(self, token: int) -> None:
+        """Hear that the server's kernel has accepted, and that a handshake follows."""
+
     def established(self, token: int, link: Link) -> None:
-        """Hear that the server has accepted."""
+        """Hear that the connection can be used."""
 
     def refused(self, token: int) -> None:
         """Hear that the server's host has refused."""

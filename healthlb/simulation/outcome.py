@@ -31,12 +31,12 @@ def offered_load(scenario: Scenario, group: ClientGroup) -> float:
     """Return the calls per second that one client of a group makes by itself; 0 where that is not a rate."""
     load = group.load
     if load.kind == "burst":
-        return load.size * SECOND / load.period
+        return load.fanout * load.size * SECOND / load.period
     if load.kind not in ("poisson", "steady"):
         return 0.0
     if load.rho is not None:
         return load.rho * capacity(scenario, group) / group.count
-    return load.rate or 0.0
+    return load.fanout * (load.rate or 0.0)
 
 
 def make_record(world: World, cpu_seconds: float) -> RunRecord:
@@ -129,6 +129,10 @@ def _metrics(world: World, latency: Histogram, bins: Bins) -> dict[str, float]:
         "backends": len(world.servers),
         "duration": scenario.duration / SECOND,
         "seconds": seconds,
+        "user_requests": tally.users.count + tally.user_errors,
+        "user_errors": tally.user_errors,
+        "user_p50": tally.users.quantile(0.5) / SECOND,
+        "user_p99": tally.users.quantile(0.99) / SECOND,
         "tokens_min": min(bins.tokens[first:], default=1.0),
     }
     metrics |= {name: latency.quantile(share) / SECOND for name, share in _PERCENTILES.items()}

@@ -16,6 +16,28 @@ Answer = tuple[Endpoint, ...] | str
 Told = Callable[[Answer], object]
 
 
+class _Cache:
+    """What a client keeps of the answers: it looks again when its own time is over.
+
+    Args:
+        told: the client.
+        length: nanoseconds for which it keeps an answer, 0 for not at all.
+        phase: when its time is over first.
+    """
+
+    __slots__ = ("is_due", "length", "phase", "told")
+
+    def __init__(self, told: Told, length: int, phase: int) -> None:
+        self.told = told
+        self.length = length
+        self.phase = phase
+        self.is_due = False
+
+    def looks_at(self, now: int) -> int:
+        """Return when it looks again: now or later."""
+        return now + (self.phase - now) % self.length if self.length else now
+
+
 class Resolver:
     """Gives out addresses.
 
@@ -31,7 +53,7 @@ class Resolver:
     def __init__(self, engine: Engine, servers: Sequence[Server], first: Sequence[str] | None) -> None:
         self._engine = engine
         self._servers = {server.name: server for server in servers}
-        self._told: list[Told] = []
+        self._caches: list[_Cache] = []
         names = tuple(self._servers) if first is None else tuple(first)
         self._answers: list[tuple[str, ...] | str] = [names]
         self._answer: Answer = self._make(names)
@@ -54,9 +76,15 @@ class Resolver:
         for server in self._servers.values():
             server.set_listed(server.name in names)
 
-    def subscribe(self, told: Told) -> None:
-        """Tell someone the present answer, and each that follows."""
-        self._told.append(told)
+    def subscribe(self, told: Told, cache: int = 0, phase: int = 0) -> None:
+        """Tell someone the present answer, and each that follows.
+
+        Args:
+            told: is called with answers.
+            cache: nanoseconds for which it keeps one; it hears of another at `phase`, or as often later.
+            phase: see there.
+        """
+        self._caches.append(_Cache(told, cache, phase))
         self._engine.after(0, self._tell, told)
 
     def _tell(self, told: Told) -> None:
@@ -80,5 +108,15 @@ class Resolver:
     def _changed(self) -> None:
         self._answer = self._make(self._answers[-1])
         self._list()
-        for told in self._told:
-            told(self._answer)
+        now = self._engine.now
+        for cache in self._caches:
+            at = cache.looks_at(now)
+            if at == now:
+                cache.told(self._answer)
+            elif not cache.is_due:
+                cache.is_due = True
+                self._engine.at(at, self._look, cache)
+
+    def _look(self, cache: _Cache) -> None:
+        cache.is_due = False
+        cache.told(self._answer)

@@ -48,6 +48,8 @@ class BackendGroup:
             "beside", always at once; "loop", an event loop that calls block, which needs one slot and "fifo".
         max_age: nanoseconds after which a connection gets a GOAWAY, None for never; each lives up to a tenth more
             or less.
+        accept, tls: nanoseconds of work for each new connection and for its handshake: it takes a slot, for which it
+            waits as a call does, but no bound refuses it.
         watch_lag: nanoseconds until a Watch says what has become of the health.
         cold: nanoseconds in which its speed grows from `cold_speed` to full after a start; 0 for at once.
         cold_speed: the speed just after a start, as a share.
@@ -69,6 +71,8 @@ class BackendGroup:
     health: str = "honest"
     checks: str = "pool"
     max_age: int | None = None
+    accept: int = 0
+    tls: int = 0
     watch_lag: int = 0
     cold: int = 0
     cold_speed: float = 0.1
@@ -87,6 +91,7 @@ class Load:
         size: of "burst": calls that arrive together.
         period: of "burst": nanoseconds from one to the next.
         times: of "trace": when the calls of one client arrive, in nanoseconds.
+        fanout: how many calls a user request makes at once; it is over when all of them are.
     """
 
     kind: str = "poisson"
@@ -97,6 +102,7 @@ class Load:
     size: int = 1
     period: int = SECOND
     times: tuple[int, ...] = ()
+    fanout: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +120,9 @@ class ClientGroup:
         zone: a name, or "".
         work: the law of a call's work, which all of its attempts have in common; None for each attempt its own, by the
             law of the backend that it goes to.
+        cpu: nanoseconds of the client's one thread for each call: half before it leaves, half of them for each reply.
+        dns_cache: nanoseconds for which each keeps the resolver's answer; it hears of another one when its own time is
+            over. 0 for at once.
     """
 
     name: str = "c"
@@ -125,6 +134,8 @@ class ClientGroup:
     idempotent: bool = True
     zone: str = ""
     work: Law | None = None
+    cpu: int = 0
+    dns_cache: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ from healthlb.simulation.scenario_config import SECONDS
 from healthlb.simulation.scenario_world import matching, zones_of
 
 _TIMES = frozenset({
-    *("wire", "jitter", "max_age", "watch_lag", "cold", "deadline", "start", "period"),
-    *("until", "phase", "latency", "drain", "stagger", "duration", "warmup"),
+    *("wire", "jitter", "max_age", "accept", "tls", "watch_lag", "cold", "deadline", "start"),
+    *("period", "cpu", "dns_cache", "until", "phase", "latency", "drain", "stagger", "duration", "warmup"),
 })  # fmt: skip
 _DISTS: Mapping[type[Any], tuple[str, tuple[str, ...]]] = {
     Exponential: ("exponential", ("mean",)),

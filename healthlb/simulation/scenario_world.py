@@ -76,6 +76,8 @@ def _read_backend(table: Table) -> BackendGroup:
         health=table.text("health", "honest", among=HEALTHS),
         checks=table.text("checks", "pool", among=CHECKS),
         max_age=table.duration("max_age", None, low=1_000_000),
+        accept=table.duration("accept", 0),
+        tls=table.duration("tls", 0),
         watch_lag=table.duration("watch_lag", 0),
         cold=table.duration("cold", 0),
         cold_speed=table.number("cold_speed", 0.1, above=0, high=1),
@@ -110,6 +112,8 @@ def _read_client(table: Table) -> ClientGroup:
         idempotent=table.flag("idempotent", True),
         zone=table.text("zone", ""),
         work=table.law("work", None),
+        cpu=table.duration("cpu", 0),
+        dns_cache=table.duration("dns_cache", 0),
     )
     table.done()
     return group
@@ -119,19 +123,21 @@ def _read_load(table: Table) -> Load:
     kind = table.text("kind", _kind_of(table), among=LOADS)
     # `closed = { users = 50 }` is the same as `kind = "closed", users = 50`; `burst` likewise.
     inner = table.table(kind) if kind in ("closed", "burst") and kind in table else table
+    fanout = table.count("fanout", 1, low=1, high=100_000)
     match kind:
         case "poisson" | "steady":
-            load = Load(kind=kind, rate=_rate(table), rho=table.number("rho", None, above=0, high=100))
+            rho = table.number("rho", None, above=0, high=100)
+            load = Load(kind=kind, rate=_rate(table), rho=rho, fanout=fanout)
             if (load.rate is None) == (load.rho is None):
                 raise table.error(f"{table.key('rate')} or {table.key('rho')} must be given, and not both")
         case "closed":
             users = inner.count("users", low=1, high=1_000_000)
-            load = Load(kind=kind, users=users, think=inner.law("think", None))
+            load = Load(kind=kind, users=users, think=inner.law("think", None), fanout=fanout)
         case "burst":
             size = inner.count("size", low=1, high=1_000_000)
-            load = Load(kind=kind, size=size, period=inner.duration("period", low=1_000))
+            load = Load(kind=kind, size=size, period=inner.duration("period", low=1_000), fanout=fanout)
         case _:
-            load = Load(kind=kind, times=_times(table))
+            load = Load(kind=kind, times=_times(table), fanout=fanout)
     inner.done()
     table.done()
     return load

@@ -23,6 +23,17 @@ _AGE_SPREAD = 0.1
 _REPORT_EVERY = SECOND
 
 
+class Handshake(Job):
+    """A server's work for a new connection, which the client waits for."""
+
+    __slots__ = ("link", "token")
+
+    def __init__(self, work: int, finish: Callable[[Any, Code], object], link: Link, token: int) -> None:
+        super().__init__(work, finish)
+        self.link = link
+        self.token = token
+
+
 class Server:
     """One backend.
 
@@ -80,6 +91,8 @@ class Server:
         self.finish: Callable[[Any, Code], object] = self._finish
         self._ages = ages
         self._on_truth = on_truth
+        self._handshake = group.accept + group.tls
+        self._handshakes: dict[Link, Handshake] = {}
         self._is_silent = False
         self._crashes: list[str] = []
         self._pauses = 0
@@ -131,10 +144,22 @@ class Server:
         # The kernel accepts, even for a process that stands still.
         link = Link(self, connection, self.group.max_streams)
         self.links[link] = None
+        if self._handshake:
+            connection.path.down(connection.accepted, token)
+            self._handshakes[link] = job = Handshake(self._handshake, self._shaken, link, token)
+            self.backend.admit(job)
+        else:
+            self._establish(link, token)
+
+    def _shaken(self, job: Handshake, _: Code) -> None:
+        if self._handshakes.pop(job.link, None) is not None and job.link.is_known:
+            self._establish(job.link, job.token)
+
+    def _establish(self, link: Link, token: int) -> None:
         if self.group.max_age is not None:
             age = self.group.max_age * (1 + _AGE_SPREAD * (2 * self._ages.random() - 1))
             self.engine.after(int(age), self.go_away, (link,))
-        connection.path.down(connection.established, token, link)
+        link.path.down(link.connection.established, token, link)
 
     def closed(self, link: Link, attempts: Iterable[Attempt]) -> None:
         """A client has closed a connection, and given up the attempts on it."""
@@ -202,6 +227,10 @@ class Server:
             self.backend.crash()
             self.health.forget()
             links, self.links = self.links, {}
+            handshakes, self._handshakes = self._handshakes, {}
+            for link, job in handshakes.items():
+                if mode == "rst":
+                    link.path.down(link.connection.refused, job.token)
             for link in links:
                 link.is_known = False
                 link.is_mute = mode == "half-open"

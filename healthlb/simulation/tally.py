@@ -28,6 +28,8 @@ class Tally:
         early: the same of those that began before.
         failures: calls that failed and that began after the warm-up, by the status's name.
         again: attempts after the first; hedges: those beside others; unsent: those that never left.
+        users: how long user requests took that made several calls and lost none, of those that began after the warm-up.
+        user_errors: how many of these lost one.
         published, facts: how many snapshots and facts there were, by name.
     """
 
@@ -49,6 +51,8 @@ class Tally:
         self._charged: dict[Budget, None] = {}
         self._latencies: list[int] = []
         self._early_latencies: list[int] = []
+        self.users = Histogram()
+        self.user_errors = 0
         self.again = self.hedges = self.unsent = 0
         self.facts: dict[str, int] = {}
 
@@ -78,6 +82,15 @@ class Tally:
         bins[self.bin] += 1
         if arrived_at >= self.warmup:
             self.failures[name] = self.failures.get(name, 0) + 1
+
+    def user_over(self, arrived_at: int, now: int, *, has_failed: bool) -> None:
+        """A user request of several calls is over."""
+        if arrived_at < self.warmup:
+            return
+        if has_failed:
+            self.user_errors += 1
+        else:
+            self.users.extend([now - arrived_at])
 
     def attempt_failed(self, budget: Budget, now: int) -> None:
         """An attempt has failed; follow what is left of what pays for others, until that is whole again."""

@@ -24,6 +24,7 @@ from healthlb.core.snapshot import Snapshot
 from healthlb.core.streams import Streams
 from healthlb.errors import ConfigError
 from healthlb.simulation.arrivals import Arrivals
+from healthlb.simulation.busy_client import BusyClient, unsent
 from healthlb.simulation.client import Client
 from healthlb.simulation.connection import Connection
 from healthlb.simulation.engine import Engine
@@ -81,7 +82,9 @@ class Around:
             self.world.resolver.ask(told)
         else:
             self._is_subscribed = True
-            self.world.resolver.subscribe(told)
+            cache = self.client.group.dns_cache
+            phase = self.world.streams.stream("dns", self.client.id).randrange(cache) if cache else 0
+            self.world.resolver.subscribe(told, cache, phase)
 
     def watch_started(self) -> None:
         """A Watch is opened."""
@@ -203,12 +206,14 @@ class World:
         factory = make_factory(self.policy.picker, streams.stream("pick", id))
         traced = self.trace if self.trace is not None and self.trace.level >= 2 else None
         work = WorkSource(self.laws, group.work, streams)
-        client = Client(
+        make = BusyClient if group.cpu else Client
+        client = make(
             self.engine, id, number, group, self.policy, factory, streams.stream("retry", id), work.again(id),
             self.tally, traced,
         )  # fmt: skip
         client.pool = make_host(self, client, streams.stream("core", id).getrandbits(63))
-        arrivals = Arrivals(client, group.load, offered_load(self.scenario, group), work, streams, self.arrivals_end)
+        rate = offered_load(self.scenario, group) / group.load.fanout
+        arrivals = Arrivals(client, group.load, rate, work, streams, self.arrivals_end)
         delay = int(streams.stream("start", id).random() * group.start)
         self.engine.at(delay, client.pool.start)
         self.engine.at(delay, arrivals.start)
@@ -265,7 +270,7 @@ class World:
         """Return what is only ever counted up: calls, attempts after the first, hedges, unsent ones, builds, waste."""
         tally = self.tally
         return (
-            sum(client.called for client in self.clients),
+            sum(client.called + unsent(client, 0) for client in self.clients),
             tally.again,
             tally.hedges,
             tally.unsent,
@@ -277,7 +282,7 @@ class World:
         """Return how many calls that began at `since` or later are not over."""
         count = 0
         for client in self.clients:
-            count += sum(call.arrived_at >= since for call in client.open_calls)
+            count += unsent(client, since) + sum(call.arrived_at >= since for call in client.open_calls)
             for connection in client.pool.connections():
                 alone = [attempt for attempt in connection.attempts() if attempt.call is None]
                 count += sum(attempt.arrived_at >= since and not attempt.is_over for attempt in alone)
