@@ -41,12 +41,17 @@ def _check_pair(name: str, pair: object) -> tuple[str, str | bytes]:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ConfigError(f"{name} must be pairs of a name and a value; one of them is a {type(pair).__name__}")
     key, value = pair
-    if not isinstance(key, str) or not isinstance(value, str | bytes) or not is_metadata(key, value):
+    if not isinstance(key, str) or not isinstance(value, str | bytes) or not _is_sent(key, value):
         raise ConfigError(
             f"{name} must be pairs of a lower-case name (letters, digits, '_', '.', '-') and a value (printable ASCII; "
             f"bytes of any kind where the name ends in '-bin'), which the pair of {key!r} is not"
         )
     return key, value
+
+
+def _is_sent(key: str, value: str | bytes) -> bool:
+    """Whether grpcio takes these types together, and C-core this pair."""
+    return is_metadata(key, value) and not (key.endswith("-bin") and isinstance(value, str))
 
 
 def is_metadata(key: str | bytes | None, value: str | bytes | None) -> bool:

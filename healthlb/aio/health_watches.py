@@ -71,11 +71,13 @@ class Reader:
         while True:
             self._following.started(time.monotonic_ns())
             answer, error = await self._read_one(tell)
-            if not self._follows or is_final(error):
+            if not (self._follows and self.is_wanted) or is_final(error):
                 return answer, error
             delay, is_told = self._following.ended(to_code(answer.code), time.monotonic_ns())
             if is_told:
                 await tell(answer)
+            if not self.is_wanted:
+                return answer, error
             del error
             await asyncio.sleep(delay / SECOND)
 
@@ -90,6 +92,8 @@ class Reader:
                 assert answer.number is not None
                 if self._following.is_news(answer.number):
                     await tell(answer)
+                if not self.is_wanted:
+                    break
                 await asyncio.sleep(READ_PAUSE)
         except asyncio.CancelledError:
             if is_task_cancelled():
@@ -135,6 +139,14 @@ class Ending:
         yield from asyncio.wait({task}).__await__()
 
 
+def _is_running(task: asyncio.Task[None] | None) -> bool:
+    """Whether this is the task that asks, as in a callback. It ends by itself; cancelled, it would end the callback."""
+    try:
+        return task is not None and task is asyncio.current_task()
+    except RuntimeError:  # no loop runs here
+        return False
+
+
 class HealthWatch:
     """What both kinds of Watch have.
 
@@ -153,10 +165,13 @@ class HealthWatch:
         self._task: asyncio.Task[None] | None = None
 
     def close(self) -> Awaitable[None]:
-        """End the Watch at once; a second time does nothing. Await it to have nothing of it pending afterwards."""
+        """End the Watch at once; a second time does nothing. Await it to have nothing of it pending afterwards.
+
+        A callback may close its own Watch, its client or its channel, and goes on to its end.
+        """
         self.is_closed = True
         self._reader.is_wanted = False
-        return Ending(self._task)
+        return Ending(None if _is_running(self._task) else self._task)
 
     async def __aenter__(self) -> Self:
         return self
@@ -282,7 +297,8 @@ class WatchSubscription(HealthWatch):
     async def _run(self) -> None:
         try:
             answer, _ = await self._reader.read(self._tell)
-            await self._tell(answer)
+            if self._reader.is_wanted:
+                await self._tell(answer)
         finally:
             self.is_closed = True
             self._task = None  # a task that was cancelled keeps the frames that hold this object

@@ -25,6 +25,7 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 _OPTIONS = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 1000}
 _LONGEST = 1e8  # Seconds: gRPC's deadlines do not reach much further.
 _OVER = -1.0
+_LAST_PORT = 65535
 
 CLOSED = "this HealthClient is closed"
 FORKED = "this was begun before the process forked, and its connection is the parent's: begin another in the child"
@@ -67,8 +68,7 @@ class HealthTarget:
         self._credentials = credentials
         self._options = _checked_options(options)
         if self.channel is None:
-            if not self._address or not self._address.isprintable():
-                raise ConfigError(f"target must be an address or a channel, not {target!r}")
+            _check_address(self._address)
             if credentials is not None and not isinstance(credentials, grpc.ChannelCredentials):
                 raise ConfigError(f"credentials must be grpc.ChannelCredentials or None, not {credentials!r}")
         elif credentials is not None or self._options:
@@ -89,6 +89,16 @@ class HealthTarget:
 
     def __str__(self) -> str:
         return self._address or repr(self.channel)
+
+
+def _check_address(address: str) -> None:
+    """Raise for what C-core would misread: the rest it refuses itself, in words, with the first call."""
+    if not address.strip() or not address.isprintable():
+        raise ConfigError(f"target must be an address or a channel, not {address!r}")
+    _, _, port = address.rpartition(":")
+    # It would take such a port modulo 65536, and ask another server (1.85.3).
+    if port.isdecimal() and int(port.lstrip("0")[:6] or 0) > _LAST_PORT and not address.startswith("unix"):
+        raise ConfigError(f"target must have a port from 0 to {_LAST_PORT}, not {address!r}")
 
 
 def _checked_channel(target: object, face: tuple[type, type, str]) -> Any:

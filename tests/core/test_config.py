@@ -162,6 +162,7 @@ def test_what_cannot_work_is_named(kind: Any, arguments: dict[str, Any], text: s
         [("a b", "c")],
         [("a", "new\nline")],
         [("a", b"\xff")],
+        [("a-bin", "b")],
     ],
 )
 def test_metadata_that_grpc_would_refuse_is_named(metadata: Any) -> None:

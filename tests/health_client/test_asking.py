@@ -167,10 +167,14 @@ def test_odd_names_are_sent_as_they_are(served: Served, face: str, name: str) ->
     [
         ("", {}, "target must be an address or a channel, not ''"),
         ("a\n:1", {}, "target must be an address or a channel"),
+        (" ", {}, "target must be an address or a channel, not ' '"),
+        ("127.0.0.1:65536", {}, "target must have a port from 0 to 65535, not '127.0.0.1:65536'"),
+        ("dns:///shop:100000000001", {}, "target must have a port from 0 to 65535"),
         (None, {}, "target must be an address or a grpc"),
         (7, {}, "target must be an address or a grpc"),
         ("a:1", {"metadata": "x"}, "metadata must be pairs"),
         ("a:1", {"metadata": [("Upper", "x")]}, "metadata must be pairs of a lower-case name"),
+        ("a:1", {"metadata": [("token-bin", "x")]}, "bytes of any kind where the name ends in '-bin'"),
         ("a:1", {"backoff": 1.0}, "backoff must be a Backoff"),
         ("127.0.0.1:1", {"credentials": "insecure"}, "credentials must be grpc.ChannelCredentials or None, not 'insecure'"),
     ],
@@ -178,6 +182,11 @@ def test_odd_names_are_sent_as_they_are(served: Served, face: str, name: str) ->
 def test_what_a_client_refuses(face: str, target: Any, named: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         ask(face, target, "check", make=named)
+
+
+@pytest.mark.parametrize("target", ["unix:/tmp/shop:70000", "::1", "shop", "shop:000065535"])
+def test_addresses_that_only_look_odd(target: str) -> None:
+    assert str(healthlb.HealthClient(target)) == f"<HealthClient {target}>"
 
 
 def test_channels_of_the_other_face() -> None:

@@ -435,10 +435,17 @@ def test_a_callback_may_close(served: Served, end: str) -> None:
                     await watch.close()
                 else:
                     await client.close()
+                await asyncio.sleep(0)  # the callback goes on: it is not cancelled
                 closed.set()
 
+            others = [client.watch("svc"), client.watch("svc", callback=lambda status: None)]
+            await anext(others[0])
+            link = client._opened
             watch = client.watch("svc", callback=once)
             await asyncio.wait_for(closed.wait(), PATIENCE)
+            is_over = end == "await client"
+            assert [other.is_closed for other in others] == [is_over, is_over]
+            assert (link.channel._channel.closed()) is is_over
             await watch.close()
             assert watch.is_closed
 
