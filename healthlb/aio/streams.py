@@ -162,9 +162,8 @@ class BalancedStream(BalancedCall):
 
     def rescue(self, sub: Subchannel) -> bool:
         """Go elsewhere where the attempt under way is on this backend, which was found hung, if the call may."""
-        if self._log is not None and not self._log.is_whole:
-            return False
-        return super().rescue(sub)
+        is_whole = self._log is None or self._log.is_whole
+        return is_whole and super().rescue(sub)
 
     def _drop(self, inner: Any) -> None:
         if self._current is not None and self._current.real is inner:

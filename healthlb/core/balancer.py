@@ -11,6 +11,7 @@ from typing import assert_never
 
 from healthlb.config import HealthCheck, SlowStart, Subset
 from healthlb.config_outliers import Outliers
+from healthlb.core import rescue
 from healthlb.core.advice import Adviser
 from healthlb.core.damping import Damping
 from healthlb.core.heartbeat import Heartbeats, Pace
@@ -40,8 +41,6 @@ from healthlb.core.messages import (
     ProbeEnded,
     Removal,
     Report,
-    Rescue,
-    RescueCalls,
     Resolved,
     ResolveFailed,
     ResolveNow,
@@ -157,8 +156,8 @@ class Balancer:
                 self._with(sub, lambda machine: self._outliers.probe_ended(machine, generation, turn))
             case CallsRefused():
                 self._overflows.refused(event, turn)
-            case CallsRescued(sub, calls):
-                self._with(sub, lambda machine: self._rescued(machine, calls, turn))
+            case CallsRescued():
+                self._with(event.sub, lambda machine: rescue.report(machine, event, turn))
             case DataReady(sub, generation):
                 self._data_ready(sub, generation, turn)
             case DataFailed(sub, reason):
@@ -200,13 +199,7 @@ class Balancer:
         sub = self._last_id
         self._ids[endpoint.address] = sub
         machine = SubchannelMachine(
-            sub,
-            endpoint,
-            self._policy,
-            self._service,
-            self._streams,
-            turn.now,
-            self._admission.crowd.make_load,
+            *(sub, endpoint, self._policy, self._service, self._streams, turn.now, self._admission.crowd.make_load),
             is_late=self._tally[_READY] > 0,
             is_secure=self._is_secure,
         )
@@ -267,11 +260,7 @@ class Balancer:
     def _settle(self, is_silent: bool, machine: SubchannelMachine, turn: Turn) -> None:
         if is_silent and self._heartbeats.silence(machine, self._machines.values(), turn):
             self._resolution.ask_soon(turn)
-            handles = machine.draining.values()
-            turn.effects += [RescueCalls(handle) for handle in handles if handle.load.in_flight]
-
-    def _rescued(self, machine: SubchannelMachine, calls: int, turn: Turn) -> None:
-        turn.effects.append(Report(Rescue(turn.now, machine.id, machine.endpoint.address, calls)))
+            rescue.rescue_calls(machine, turn)
 
     def _close_drained(self, sub: int, generation: int, turn: Turn) -> None:
         machine = self._machines.get(sub) or self._leaving.get(sub)

@@ -7,8 +7,8 @@ the plan says. A call whose first attempt succeeds is that attempt and nothing e
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, cast
 
 from healthlb.config import Failover
 from healthlb.core.attempts import CallAttempts, MethodPolicy, winner
@@ -52,8 +52,14 @@ class CallMaker(Protocol):
     def send(self, call: Call, start: Start, sub: Subchannel) -> None:
         """Send an attempt of a call to what was picked and counted in."""
 
+    def make_call(self, attempt: Attempt) -> Call:
+        """Return the call of an attempt that is all there was of it so far."""
+
     def abandon(self, attempt: Attempt) -> None:
         """Give an attempt up: another one has won."""
+
+    def attempt_lost(self, attempt: Attempt) -> None:
+        """End an attempt with UNAVAILABLE."""
 
     def time_out(self, attempt: Attempt) -> None:
         """End an attempt that has had all of its time."""
@@ -84,10 +90,11 @@ class Call(CallAttempts):
         wait: for a subchannel, with its place and its end, or None.
         waiting: the attempt for which there is no subchannel at present, or None.
         is_over: whether it has ended.
+        rescued: the attempt that was given up last since its backend was found hung, or None.
     """
 
-    __slots__ = ("_wakes_at", "arrived_at", "client", "deadline", "is_over", "live", "number", "user", "wait",
-                 "waiting", "works")  # fmt: skip
+    __slots__ = ("_wakes_at", "arrived_at", "client", "deadline", "is_over", "live", "number", "rescued", "user",
+                 "wait", "waiting", "works")  # fmt: skip
 
     def __init__(
         self, client: CallMaker, number: int, arrived_at: int, deadline: int, works: Works, user: int | None
@@ -106,6 +113,7 @@ class Call(CallAttempts):
         self.works = works
         self.user = user
         self.live: dict[int, Attempt] = {}
+        self.rescued: Attempt | None = None
         self.waiting: Start | None = None
         self._wakes_at = -1
         client.open_calls[self] = None
@@ -219,7 +227,7 @@ class Call(CallAttempts):
         """An attempt has ended well."""
         self._take(attempt, self.succeeded(attempt.start, attempt.sub, now), Code.OK)
 
-    def failed(self, attempt: Attempt, code: Code, now: int, *, is_refused: bool, is_rescued: bool) -> None:
+    def failed(self, attempt: Attempt, code: Code, now: int, *, is_refused: bool) -> None:
         """An attempt has ended otherwise."""
         limit = self.client.policy.call.attempt_timeout
         is_cut_off = (
@@ -234,7 +242,7 @@ class Call(CallAttempts):
             *(attempt.start, attempt.sub, code, now),
             is_refused=is_refused,
             is_cut_off=is_cut_off,
-            is_rescued=is_rescued,
+            is_rescued=attempt is self.rescued,
         )
         self._take(attempt, actions, code)
 
@@ -242,6 +250,14 @@ class Call(CallAttempts):
         if not (actions and isinstance(actions[-1], Finish)):
             self.live.pop(attempt.start.attempt, None)
         self.perform(actions, code)
+
+    def leave(self, attempt: Attempt) -> bool:
+        """Give up an attempt whose backend was found hung, and go elsewhere, if that may be."""
+        if attempt.is_over or not self.rescue(attempt.start, attempt.sub, self.client.engine.now):
+            return False
+        self.rescued = attempt
+        self.client.attempt_lost(attempt)
+        return True
 
     def expire(self) -> None:
         """Its time is over."""
@@ -259,6 +275,21 @@ class Call(CallAttempts):
             self.live.clear()
             self._end_wait()
             self.client.call_over(self, code)
+
+
+def rescue(attempts: Iterable[Attempt]) -> int:
+    """Send those of these attempts elsewhere whose calls may go there, since the backend was found hung.
+
+    Returns:
+        How many calls that were.
+    """
+    return sum(_rescue(attempt, cast(CallMaker, attempt.client)) for attempt in tuple(attempts))
+
+
+def _rescue(attempt: Attempt, client: CallMaker) -> bool:
+    if attempt.is_over or not client.policy.call.is_rescued:
+        return False
+    return (attempt.call or client.make_call(attempt)).leave(attempt)
 
 
 def method_policy(failover: Failover | None, group: ClientGroup) -> MethodPolicy:

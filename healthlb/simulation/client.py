@@ -217,7 +217,7 @@ class Client:
         attempt.is_over = True
         self._deadlines.live.pop(attempt, None)
         attempt.sub.load.abandon()
-        call = attempt.call or self._make_call(attempt)
+        call = attempt.call or self.make_call(attempt)
         del call.live[attempt.start.attempt]
         call.perform(call.lost(attempt.start, attempt.sub, now), Code.UNAVAILABLE)
 
@@ -260,16 +260,15 @@ class Client:
         if attempt.user is not None:
             self.on_user(attempt.user, attempt.arrived_at, code)
 
-    def _failed(
-        self, attempt: Attempt, code: Code, now: int, *, is_refused: bool = False, is_rescued: bool = False
-    ) -> None:
-        call = attempt.call or self._make_call(attempt)
+    def _failed(self, attempt: Attempt, code: Code, now: int, *, is_refused: bool = False) -> None:
+        call = attempt.call or self.make_call(attempt)
         if self.told.of_failures:
             self._tell(attempt, Code.CANCELLED if call.is_cancelled else code, now)
-        call.failed(attempt, code, now, is_refused=is_refused, is_rescued=is_rescued)
+        call.failed(attempt, code, now, is_refused=is_refused)
         self.tally.attempt_failed(self.budget, now)
 
-    def _make_call(self, attempt: Attempt) -> Call:
+    def make_call(self, attempt: Attempt) -> Call:
+        """Return the call of an attempt that is all there was of it so far."""
         call = Call(self, attempt.number, attempt.arrived_at, attempt.deadline, attempt.works, attempt.user)
         call.live[attempt.start.attempt] = attempt
         attempt.call = call
@@ -336,7 +335,7 @@ class Client:
     def _break_off(self, attempt: Attempt, code: Code, is_refused: bool = False) -> None:
         if self._end(attempt):
             if code is Code.CANCELLED:
-                (attempt.call or self._make_call(attempt)).is_cancelled = True
+                (attempt.call or self.make_call(attempt)).is_cancelled = True
             self._failed(attempt, code, self.engine.now, is_refused=is_refused)
 
     def abandon(self, attempt: Attempt) -> None:
@@ -345,17 +344,6 @@ class Client:
             attempt.sub.load.abandon()
             if self.told.of_all:
                 self._tell(attempt, Code.CANCELLED, self.engine.now)
-
-    def rescue(self, attempt: Attempt) -> bool:
-        """Go elsewhere with an attempt whose backend was found hung, if its call may."""
-        if attempt.is_over or not self.policy.call.is_rescued:
-            return False
-        call = attempt.call or self._make_call(attempt)
-        if not call.rescue(attempt.start, attempt.sub, self.engine.now):
-            return False
-        self._end(attempt)
-        self._failed(attempt, Code.UNAVAILABLE, self.engine.now, is_rescued=True)
-        return True
 
     # --- timers --------------------------------------------------------------------------------------
 
@@ -378,7 +366,7 @@ class Client:
             self.engine.at(at, self.awake, call.wake, at)
 
     def _hedge(self, one: Attempt | Call) -> None:
-        call = one if isinstance(one, Call) else self._make_call(one)
+        call = one if isinstance(one, Call) else self.make_call(one)
         self.awake(call.wake, self.engine.now)
 
     # --- the host's word -----------------------------------------------------------------------------

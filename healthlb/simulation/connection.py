@@ -200,10 +200,6 @@ class Connection:
             yield from (*link.attempts, *link.waiting)
         yield from self.queue
 
-    def rescue(self) -> int:
-        """Send the attempts elsewhere whose calls may go there, since the server was found hung; return how many."""
-        return sum(attempt.client.rescue(attempt) for attempt in tuple(self.attempts()))
-
     def hold(self) -> None:
         """Count a further user."""
         self._users += 1

@@ -18,6 +18,7 @@ from healthlb.core.overload import Admission
 from healthlb.core.pickers import PickerFactory
 from healthlb.core.publication import Publisher
 from healthlb.core.snapshot import Snapshot
+from healthlb.simulation.call import rescue
 from healthlb.simulation.connection import Connection
 from healthlb.simulation.engine import Engine
 from healthlb.simulation.protocols import Surroundings
@@ -194,7 +195,7 @@ class CoreHost(BalancerHost):
     def _rescue(self, handle: Subchannel) -> None:
         connection = self._connections.get((handle.id, handle.generation))
         if connection is not None:
-            self._rescued(handle.id, connection.rescue())
+            self._rescued(handle.id, rescue(connection.attempts()))
 
     def connection(self, sub: Subchannel) -> Connection | None:
         """Return the connection of what was picked, None where it is closed already."""

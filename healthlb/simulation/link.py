@@ -34,9 +34,6 @@ class Caller(Protocol):
     def attempt_refused(self, attempt: Attempt) -> None:
         """Hear that an attempt never left, since there is no connection."""
 
-    def rescue(self, attempt: Attempt) -> bool:
-        """Go elsewhere with an attempt whose backend was found hung, if its call may."""
-
     def attempt_closed(self, attempt: Attempt) -> None:
         """Hear that the client itself has closed the connection of an attempt."""
 

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import grpc
 
 from healthlb.control.attempts import Attempts, is_closed_error
 from healthlb.control.delivery import marked
-from healthlb.control.runner import CANCELLED, Live, Runner
+from healthlb.control.runner import CANCELLED, Runner
 from healthlb.control.user_code import log_guarded, run_guarded
 from healthlb.core.attempts import FIRST, count_out
 from healthlb.core.load import Subchannel
@@ -29,9 +29,6 @@ from healthlb.sync.attempts import End, LiveAttempt, outcome_of_batch
 from healthlb.sync.intake import Taken
 from healthlb.sync.ongoing import Reader
 from healthlb.sync.requests import Requests
-
-if TYPE_CHECKING:
-    from healthlb.sync.pool import Pool
 
 _CANCELLED_NUMBER = grpcio.NUMBERS[grpc.StatusCode.CANCELLED]
 # As C-core says it of a second receive_message.
@@ -55,8 +52,6 @@ class BalancedCall(Runner):
 
     # Whether its events are not taken in at once, so that attempts count their own to the end.
     _is_queued = False
-    # Whether it goes on by itself, whoever reads it or does not.
-    _goes_on = True
     _start_call: Callable[..., Any] = staticmethod(grpcio.start_call)
     _lock: Any
     # Class-level defaults: they save stores per call.
@@ -105,25 +100,17 @@ class BalancedCall(Runner):
         taken.check_metadata()
         self._is_run = True
         self._context = copy_context()
-        self._let_rescue()
         refusal = taken.refusal
         self.run() if refusal is None else self._finish(None, refusal)
 
-    def _let_rescue(self) -> None:
-        """Have the call sent elsewhere where its backend is found hung."""
-        if self._method.is_rescued and self._goes_on:
-            cast("Pool", self._method.pool).ongoing.calls[self] = None
-
     def _begin_first(self, sub: Subchannel) -> None:
         assert self._taken is not None
-        self._let_rescue()
         try:
             self._start_attempt(FIRST.attempt, sub, self._taken.deadline, self._taken.metadata)
         except BaseException as error:
             self._is_run = True
             actions = self._attempts.made_no_call(FIRST, sub)
             if not actions or not is_closed_error(error):
-                self._let_go()
                 raise
             self._perform(actions)
 
@@ -385,22 +372,6 @@ class BalancedCall(Runner):
     def _trailers(self, inner: LiveAttempt) -> Any:
         return inner.status[-1].trailing_metadata() or ()
 
-    def rescue(self, sub: Subchannel) -> bool:
-        """Go elsewhere where an attempt is under way on this backend, which was found hung, if the call may."""
-        with self._lock:
-            attempt = self._current
-            if attempt is None or attempt.sub is not sub or attempt.real is None or attempt.status is not None:
-                return False
-            if not self._is_run:
-                # The first attempt, of which no plan knows.
-                self._is_run = True
-                self._live = {FIRST.attempt: Live(FIRST, sub, attempt.started_at, attempt)}
-            attempts = self._attempts
-            is_whole = self.requests is None or self.requests.are_whole
-            attempts.is_committed |= self._is_committed or not is_whole
-            attempts.is_cancelled |= self._cancelled_with is not None
-        return super().rescue(sub)
-
     def _drop(self, inner: LiveAttempt) -> None:
         with self._lock:
             if inner.is_ended:  # before whoever began it had hold of it; what it means is decided there
@@ -427,8 +398,6 @@ class BalancedCall(Runner):
 
     def _let_go(self) -> None:
         """Keep nothing of the request: the caller may keep the call."""
-        if self._method.is_rescued:
-            cast("Pool", self._method.pool).ongoing.calls.pop(self, None)
         self._taken = None
         if self.requests is not None:
             self.requests.drop()

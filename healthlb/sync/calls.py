@@ -13,10 +13,10 @@ import grpc
 
 from healthlb.control.attempts import Method
 from healthlb.sync import grpcio
-from healthlb.sync.balanced import BalancedCall
 from healthlb.sync.blocking import Ended, call_queued, call_unary, with_call
 from healthlb.sync.intake import Taken, take_metadata, take_request
 from healthlb.sync.ongoing import MultiThreadedRendezvous, Reader, SingleThreadedRendezvous
+from healthlb.sync.rescuable import RescuableCall
 from healthlb.sync.segregated import QueuedCall
 
 
@@ -45,7 +45,7 @@ class _MultiCallable:
         deserializer = self._deserializer
         reader = Reader(deserializer) if deserializer is not None and self._arity.endswith("stream") else None
         handler = grpcio.event_handler(state, reader or deserializer)
-        call = BalancedCall(taken, self._arity, state, handler, reader)
+        call = RescuableCall(taken, self._arity, state, handler, reader)
         call.begin()
         if call.requests is not None:
             grpcio.consume_requests(requests, state, call, partial(call.requests.serialize, self._serializer), handler)

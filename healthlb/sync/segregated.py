@@ -21,13 +21,13 @@ from healthlb.sync.attempts import End, LiveAttempt
 from healthlb.sync.balanced import BalancedCall
 from healthlb.sync.intake import Taken
 from healthlb.sync.pool import Pool
+from healthlb.sync.rescuable import RescuableCall
 
 
 class QueuedCall(BalancedCall):
     """A call whose events wait for the thread that takes them in."""
 
     _is_queued = True
-    _goes_on = False
 
     def __init__(self, taken: Taken, arity: str, state: Any) -> None:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -40,14 +40,12 @@ class QueuedCall(BalancedCall):
         return self._events.get()
 
 
-class SegregatedCall(QueuedCall):
+class SegregatedCall(RescuableCall, QueuedCall):
     """A call that its caller waits for to the end, in the thread that made it.
 
     Each attempt has a completion queue of its own. The caller's thread waits in the queue of the attempt that it has
     started itself; one that is started beside it, or after a pause, has a thread.
     """
-
-    _goes_on = True
 
     def __init__(self, taken: Taken, arity: str, state: Any) -> None:
         super().__init__(taken, arity, state)

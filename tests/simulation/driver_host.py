@@ -12,6 +12,7 @@ from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Endpoint, Fail
 from healthlb.core.overload import Admission
 from healthlb.core.snapshot import Snapshot
+from healthlb.simulation.call import rescue
 from healthlb.simulation.client import Client
 from healthlb.simulation.connection import Connection
 from healthlb.simulation.record import RunRecord
@@ -175,7 +176,7 @@ class DriverHost:
     def _rescue(self, sub: Subchannel, tell: Callable[[int], None]) -> None:
         connection = self.connection(sub)
         if connection is not None:
-            tell(connection.rescue())
+            tell(rescue(connection.attempts()))
 
     def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot

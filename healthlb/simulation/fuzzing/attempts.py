@@ -55,11 +55,9 @@ class AttemptOracle:
         """Hear how a client's attempts end."""
         failed = client._failed
 
-        def heard(
-            attempt: Attempt, code: Code, now: int, *, is_refused: bool = False, is_rescued: bool = False
-        ) -> None:
-            self._failed(client, attempt, code, now, is_refused, is_rescued)
-            failed(attempt, code, now, is_refused=is_refused, is_rescued=is_rescued)
+        def heard(attempt: Attempt, code: Code, now: int, *, is_refused: bool = False) -> None:
+            self._failed(client, attempt, code, now, is_refused)
+            failed(attempt, code, now, is_refused=is_refused)
 
         client._failed = heard  # type: ignore[method-assign]
 
@@ -115,15 +113,14 @@ class AttemptOracle:
             if waited < backoff.initial_ns * (1 - backoff.jitter) - 2:
                 self._scene.fail("U18", f"{what} after {waited} ns, sooner than its backoff")
 
-    def _failed(
-        self, client: Client, attempt: Attempt, code: Code, now: int, is_refused: bool, is_rescued: bool
-    ) -> None:
+    def _failed(self, client: Client, attempt: Attempt, code: Code, now: int, is_refused: bool) -> None:
         self._scene.books.has_failed = True
         call = self._calls.get((client.id, attempt.number))
         if call is None:
             return
         limit = client.policy.call.attempt_timeout
         is_cut_off = code is Code.DEADLINE_EXCEEDED and limit is not None and now - attempt.started_at >= limit
+        is_rescued = attempt.call is not None and attempt.call.rescued is attempt
         call.ended += 1
         call.counted += not is_refused
         call.is_worth_another = not is_refused and (is_cut_off or is_rescued or code in self._codes)
