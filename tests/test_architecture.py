@@ -55,14 +55,7 @@ IMPURE = {
 }  # fmt: skip
 # These two are written by calls, from any thread, and each has one small lock.
 WRITTEN_BY_CALLS = ("healthlb.core.load", "healthlb.core.budget")
-# The balancer decides nothing itself, and stays short. The others are one class with one state each, and would be split
-# for the limit alone.
-MOST_LINES = {
-    "healthlb.core.balancer": 340,
-    "healthlb.aio.streams": 420,
-    "healthlb.simulation.client": 420,
-    "healthlb.sync.balanced": 440,
-}
+MOST_LINES = {"healthlb.core.balancer": 330}
 MOST_MODULE_LINES = 400
 MOST_FUNCTION_LINES = 60
 MACHINE_PATHS = re.compile("|".join(("/" + "work/", "/" + r"tmp/venv", "/" + r"root/", "/" + r"(home|Users)/\w+/")))
@@ -397,7 +390,7 @@ BAD = [
     (imports_point_down, "healthlb.simulation.world", "from healthlb.control.driver import Driver"),
     (simulation_needs_nothing, "healthlb.simulation.report.page", "import jinja2"),
     (modules_are_short, CORE, '"""Doc."""\n' + "x = 1\n" * 401),
-    (modules_are_short, "healthlb.core.balancer", "x = 1\n" * 341),
+    (modules_are_short, "healthlb.core.balancer", "x = 1\n" * 331),
     (functions_are_short, CORE, "def f():\n" + "    x = 1\n" * 60),
     (functions_are_short, CORE, 'class A:\n  async def f():\n    """Doc."""\n' + "    x = 1\n" * 60),
     (public_names_are_documented, CORE, "x = 1"),

@@ -283,9 +283,8 @@ class Client:
         return call
 
     def _tell(self, attempt: Attempt, code: Code, now: int) -> None:
-        seconds = (now - attempt.started_at) / SECOND
         report = attempt.connection.server.report() if self.told.needs_reports and code is _OK else None
-        self.told.hear(attempt.sub, CallEnd(code, now, seconds, report))
+        self.told.hear(attempt.sub, CallEnd(code, now, (now - attempt.started_at) / SECOND, report))
 
     def call_over(self, call: Call, code: Code) -> None:
         """A call has ended that was more than one good attempt."""
