@@ -1,4 +1,4 @@
-"""The option `--plain`, which every command that prints a table takes."""
+"""The option `--plain`, which every command but `probe` takes."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def plain_option(command: _Command) -> _Command:
 
 def accepts_plain(command: _Command) -> _Command:
     """Add `--plain` to a command whose output is lines of text on a terminal, too."""
-    help_text = "Lines of text, as always here: scripts may pass it to every command."
+    help_text = "Lines of text, as always here: scripts may pass it to every command but `probe`."
     return click.option("--plain", is_flag=True, expose_value=False, help=help_text)(command)

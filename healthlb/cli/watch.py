@@ -17,6 +17,7 @@ import grpc
 from healthlb.aio.health_client import HealthClient
 from healthlb.cli.arguments import shown
 from healthlb.cli.asking import client_arguments, tls_options
+from healthlb.cli.plain import accepts_plain
 from healthlb.control.health_target import request_for
 
 
@@ -24,6 +25,7 @@ from healthlb.control.health_target import request_for
 @click.argument("addresses", metavar="ADDR...", nargs=-1, required=True)
 @click.option("--service", default="", help='The service to follow; the default "" is the whole server.')
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@accepts_plain
 @tls_options
 def watch(addresses: tuple[str, ...], service: str, as_json: bool, **tls: Any) -> None:
     """Follow the serving status of each ADDR live, until Ctrl-C."""

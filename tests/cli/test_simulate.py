@@ -387,10 +387,10 @@ def test_run_prints_the_digest_of_its_trace(scenario: Path, tmp_path: Path) -> N
     "arguments",
     [
         "list", "demo", "simulate list", "simulate run", "simulate compare", "simulate sweep", "simulate validate",
-        "simulate calibrate",
+        "simulate calibrate", "simulate fuzz", "simulate replay", "watch",
     ],
 )  # fmt: skip
-def test_each_command_that_prints_a_table_takes_plain(arguments: str) -> None:
+def test_each_command_takes_plain(arguments: str) -> None:
     assert "--plain" in click.testing.CliRunner().invoke(cli, [*arguments.split(), "--help"]).output
 
 

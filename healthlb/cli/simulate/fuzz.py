@@ -11,6 +11,7 @@ import time
 import click
 
 from healthlb.cli.checked import SEED
+from healthlb.cli.plain import accepts_plain
 from healthlb.simulation.fuzzing.campaign import Progress, hunt
 
 _EVERY = 10.0
@@ -21,6 +22,7 @@ _EVERY = 10.0
 @click.option("--seed", default=1, show_default=True, type=SEED, help="Another seed, other worlds.")
 @click.option("--first", default=0, show_default=True, type=click.IntRange(0, 10**12), help="Number of the first one.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 1024), help="Processes.")
+@accepts_plain
 def command(worlds: int, seed: int, first: int, jobs: int) -> None:
     """Run random worlds and check what must hold in every one; exit with 1 if something does not.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from healthlb.cli.plain import accepts_plain
 from healthlb.errors import ConfigError
 from healthlb.simulation.fuzzing.campaign import parse_world, verdict
 from healthlb.simulation.fuzzing.shrinking import shrink
@@ -25,6 +26,7 @@ from healthlb.simulation.world import run
 @click.argument("world", metavar="SEED:NUMBER|FILE")
 @click.option("--lanes", is_flag=True, help="What each backend was, and what the first client took it for.")
 @click.option("--shrink", "is_shrunk", is_flag=True, help="Look for a smaller world in which the same goes wrong.")
+@accepts_plain
 def command(world: str, lanes: bool, is_shrunk: bool) -> None:
     """Run one random world of `fuzz` again, and print it as a scenario file; exit with 1 if something does not hold."""
     try:
