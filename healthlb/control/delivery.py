@@ -17,12 +17,16 @@ _here = threading.local()
 
 
 class Deliverer:
-    """One queue of callbacks."""
+    """One queue of callbacks.
 
-    def __init__(self) -> None:
+    Args:
+        most: how many may wait; the oldest give way. None for no bound, for callbacks that must all run.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
         # The garbage collector may come by at any moment, and cancel a call in a thread that holds this.
         self._lock = threading.RLock()
-        self._queue: deque[Callable[[], object]] = deque()
+        self._queue: deque[Callable[[], object]] = deque(maxlen=most)
         self._is_running = False
 
     def submit(self, callback: Callable[[], object]) -> None:

@@ -298,10 +298,12 @@ class Balancer:
 
     def _due(self, machine: SubchannelMachine, kind: str, number: int, turn: Turn) -> None:
         match kind:
-            case "response" | "renewal" | "retry" | "confirm":
+            case "response" | "renewal" | "retry" | "status" | "confirm":
                 machine.health_due(kind, turn)
             case "data":
                 machine.data_due(turn)
+            case "changes":
+                machine.changes_due(turn)
             case "damping":
                 self._damping.due(machine, turn)
             case "challenge":

@@ -12,7 +12,14 @@ from healthlb.core.states import ConnectivityState
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A subchannel's concluded state changed."""
+    """A subchannel's concluded state changed.
+
+    Attributes:
+        old: the state that was told of last.
+        new: the present one; the same as `old` where it has left that and is back.
+        reason: why it is in it.
+        changes: how many changes this stands for; more than 1 where there were too many to tell of each.
+    """
 
     at: int
     sub: int
@@ -20,6 +27,7 @@ class StateChange:
     old: ConnectivityState
     new: ConnectivityState
     reason: str
+    changes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +241,33 @@ class Overflow:
     calls: int
 
 
+@dataclass(frozen=True, slots=True)
+class StatusFlood:
+    """A server sends statuses faster than they are followed, so only the newest counts.
+
+    Attributes:
+        statuses: how many were passed over since this was last told of.
+    """
+
+    at: int
+    sub: int
+    address: str
+    statuses: int
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedFacts:
+    """Listeners were too slow: the oldest facts that waited for them were dropped (sync face).
+
+    Attributes:
+        at: of the next fact that is told.
+        facts: how many.
+    """
+
+    at: int
+    facts: int
+
+
 Fact = (
     StateChange
     | ChannelStateChange
@@ -251,4 +286,6 @@ Fact = (
     | Release
     | Panic
     | Overflow
+    | StatusFlood
+    | DroppedFacts
 )

@@ -66,6 +66,7 @@ class Signal(enum.Enum):
     UNSUPPORTED = enum.auto()
     ENDED = enum.auto()
     INTERRUPTED = enum.auto()
+    FLOODED = enum.auto()
     NO_RESPONSE = enum.auto()
     DUE = enum.auto()
 
@@ -79,8 +80,10 @@ class Action(enum.Enum):
     RETRY_LATER = enum.auto()
     RETRY_SOON = enum.auto()
     STOP_AND_RETRY_LATER = enum.auto()
+    STOP_AND_PAUSE = enum.auto()
 
 
+STOPPING = (Action.STOP_WATCH, Action.STOP_AND_RETRY_LATER, Action.STOP_AND_PAUSE)
 STREAMING = (
     Phase.WATCHING,
     Phase.ASKING,
@@ -118,6 +121,11 @@ TABLE: dict[tuple[Phase, Signal], tuple[Phase, Action]] = {
     (Phase.RENEWING, Signal.DUE): (Phase.REWATCHING, Action.START_WATCH),
     (Phase.RENEWING, Signal.NO_RESPONSE): (Phase.RETRYING, Action.NOTHING),
     (Phase.REWATCHING, Signal.NO_RESPONSE): (Phase.RETRYING, Action.STOP_AND_RETRY_LATER),
+    # Ours: a Watch that says more than can be read pauses; its last status stands meanwhile.
+    (Phase.SERVING, Signal.FLOODED): (Phase.RENEWING, Action.STOP_AND_PAUSE),
+    (Phase.FALLING, Signal.FLOODED): (Phase.RENEWING, Action.STOP_AND_PAUSE),
+    (Phase.UNHEALTHY, Signal.FLOODED): (Phase.RETRYING, Action.STOP_AND_PAUSE),
+    (Phase.RISING, Signal.FLOODED): (Phase.RETRYING, Action.STOP_AND_PAUSE),
     # Ours: A17 would wait for the first status for ever.
     (Phase.WATCHING, Signal.NO_RESPONSE): (Phase.RETRYING, Action.STOP_AND_RETRY_LATER),
     (Phase.RETRYING, Signal.DUE): (Phase.WATCHING, Action.START_WATCH),

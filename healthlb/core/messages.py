@@ -15,6 +15,7 @@ from healthlb.core.facts import Addition as Addition
 from healthlb.core.facts import Advice as Advice
 from healthlb.core.facts import BusyBackend as BusyBackend
 from healthlb.core.facts import ChannelStateChange as ChannelStateChange
+from healthlb.core.facts import DroppedFacts as DroppedFacts
 from healthlb.core.facts import Ejection as Ejection
 from healthlb.core.facts import Fact as Fact
 from healthlb.core.facts import HealthCheckingUnavailable as HealthCheckingUnavailable
@@ -27,6 +28,7 @@ from healthlb.core.facts import Rescue as Rescue
 from healthlb.core.facts import ResolutionFailure as ResolutionFailure
 from healthlb.core.facts import Return as Return
 from healthlb.core.facts import StateChange as StateChange
+from healthlb.core.facts import StatusFlood as StatusFlood
 from healthlb.core.facts import Suppression as Suppression
 from healthlb.core.facts import WatchUnavailable as WatchUnavailable
 from healthlb.core.states import Code as Code

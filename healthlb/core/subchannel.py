@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from healthlb.config import HealthCheck
 from healthlb.core.backoff import BackoffDelays, jittered
+from healthlb.core.changes import StateReports
 from healthlb.core.health import Phase
 from healthlb.core.holds import Holds
 from healthlb.core.load import Load, Subchannel
@@ -27,7 +28,6 @@ from healthlb.core.messages import (
     RefreshData,
     Replace,
     Report,
-    StateChange,
     WatchUnavailable,
 )
 from healthlb.core.refreshes import Refreshes
@@ -98,6 +98,7 @@ class SubchannelMachine:
         self.health = Watching(id, policy, service, self._jitter)
         self._data_backoff = BackoffDelays(policy.reconnect, self._jitter)
         self._refreshes = Refreshes(self._jitter)
+        self._reports = StateReports(id, _CONNECTING)
         self._is_data_ready = self._is_data_failed = False
         self._link_reason, self._data_reason = "connecting", ""
         self._serving: int | None = None
@@ -213,7 +214,7 @@ class SubchannelMachine:
     def retire(self, turn: Turn) -> None:
         """Stop everything but the calls in flight: the address is gone."""
         self._disconnected(turn)
-        for kind in ("challenge", "heartbeat", "check"):
+        for kind in ("challenge", "heartbeat", "check", "changes"):
             turn.timers.cancel((self.id, kind, 0))
         self._retire_handle(turn)
 
@@ -241,6 +242,7 @@ class SubchannelMachine:
         if self.health.is_present(watch):
             self.is_silent = False
             self.health.reported(status, turn)
+            self.health.flow.tell(self.endpoint.address, turn)
             self._conclude(turn)
 
     def watch_closed(self, watch: int, code: Code, details: str, turn: Turn) -> None:
@@ -265,7 +267,7 @@ class SubchannelMachine:
         self._conclude(turn)
 
     def health_due(self, kind: str, turn: Turn) -> None:
-        """A timer of its health is due: "response", "renewal", "retry" or "confirm"."""
+        """A timer of its health is due: "response", "renewal", "retry", "status" or "confirm"."""
         self.health.due(kind, turn)
         self._conclude(turn)
 
@@ -366,7 +368,11 @@ class SubchannelMachine:
             turn.tally[new] += 1
             self.concluded_state = new
             self.since = turn.now
-            turn.effects.append(Report(StateChange(turn.now, self.id, self.endpoint.address, old, new, reason)))
+            self._reports.changed(self.endpoint.address, new, reason, turn)
+
+    def changes_due(self, turn: Turn) -> None:
+        """Report the changes of state that were not told of one by one."""
+        self._reports.due(self.endpoint.address, self.concluded_state, self.reason, turn)
 
     def _changed(self, turn: Turn) -> None:
         self.made_view = None

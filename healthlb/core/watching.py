@@ -9,6 +9,7 @@ import random
 
 from healthlb.config import HealthCheck
 from healthlb.core import health
+from healthlb.core.flood import StatusFlow
 from healthlb.core.health import Action, Phase, Signal
 from healthlb.core.messages import SECOND, CheckEnded, Code, ServingStatus, StartWatch, StopWatch
 from healthlb.core.remedies import of_health, of_serving
@@ -40,6 +41,7 @@ class Watching:
         is_polling: whether Checks are asked for the health, since there is no Watch.
         next_check: nanoseconds from the end of a Check to the next one, None for the heartbeat's interval.
         is_busy: whether the server is alive, and too busy to answer a Check.
+        flow: the statuses that arrive, and which are followed.
         took: nanoseconds that the present Watch took for its first word, None before that and once it was read.
     """
 
@@ -55,6 +57,7 @@ class Watching:
         self._policy = policy
         self._service = service
         self._restarts = Restarts(policy, rng)
+        self.flow = StatusFlow(sub, policy.backoff.jitter, rng)
         self._row = Row(policy.rise, policy.fall)
         self._watch = 0
         self._started_at = 0
@@ -94,6 +97,7 @@ class Watching:
         self._signal(Signal.LOST, turn)
         self.is_polling = self.is_busy = False
         self._row.forget()
+        self.flow.forget(turn)
         self.serving = None
         for kind in ("response", "retry", "renewal"):
             turn.timers.cancel((self._sub, kind, 0))
@@ -110,8 +114,31 @@ class Watching:
             self._has_answered = True
             self.took = turn.now - self._started_at
             self._restarts.answered()
+        is_too_much = self.flow.is_too_much(turn.now)
+        if self.flow.is_followed(status, turn):
+            self._follow(status, turn)
+        if is_too_much:
+            self._pause(turn)
+
+    def _follow(self, status: int, turn: Turn) -> None:
         self.serving = status
         self._said(status, turn)
+
+    def _catch_up(self, turn: Turn) -> None:
+        """Follow the status that waits, if there is one."""
+        status = self.flow.take(turn)
+        if status is not None:
+            self._follow(status, turn)
+
+    def _pause(self, turn: Turn) -> None:
+        """End the Watch for a while, since it says too much; its newest status stands meanwhile."""
+        self._catch_up(turn)
+        self._end = "too many statuses"
+        self._signal(Signal.FLOODED, turn)
+        self._row.interrupt()
+        if self.phase is Phase.RENEWING:
+            turn.timers.set((self._sub, "renewal", 0), turn.now + self._renewal)
+        self.reason += f", and watched again: {self._end}"
 
     def _said(self, status: int, turn: Turn, reason: str = "") -> None:
         self._signal(self._row.said(status == ServingStatus.SERVING, self.is_healthy), turn)
@@ -126,6 +153,7 @@ class Watching:
 
     def closed(self, code: Code, details: str, turn: Turn) -> None:
         """The Watch ended."""
+        self._catch_up(turn)
         turn.timers.cancel((self._sub, "response", 0))
         self._row.interrupt()
         if self.phase in health.RENEWABLE and code not in _WORDS:
@@ -213,7 +241,7 @@ class Watching:
         self.next_check = min(self.next_check or retry_after, retry_after)
 
     def due(self, kind: str, turn: Turn) -> None:
-        """A timer is due: "response", "renewal", "retry" or "confirm"."""
+        """A timer is due: "response", "renewal", "retry", "status" or "confirm"."""
         match kind:
             case "response" | "renewal":  # the Watch has said nothing for too long
                 is_open = self.phase is not Phase.RENEWING
@@ -223,6 +251,8 @@ class Watching:
                 self.reason, self.remedy = "no health response" if is_open else self._end, ""
             case "retry":
                 self._signal(Signal.DUE, turn)
+            case "status":
+                self._catch_up(turn)
             case _:  # the status still stands, which is as good as said again
                 assert self.serving is not None
                 self._said(self.serving, turn)
@@ -234,13 +264,15 @@ class Watching:
         self.phase, action = entry
         if self.phase not in health.PENDING:
             turn.timers.cancel((self._sub, "confirm", 0))
-        if action in (Action.STOP_WATCH, Action.STOP_AND_RETRY_LATER) and not self.is_polling:
+        if action in health.STOPPING and not self.is_polling:
             turn.effects.append(StopWatch(self._sub, self._watch))
         if action in (Action.RETRY_LATER, Action.STOP_AND_RETRY_LATER):
             lasted = turn.now - self._started_at if self._has_answered else None
             turn.timers.set((self._sub, "retry", 0), turn.now + self._restarts.delay(lasted))
         elif action is Action.RETRY_SOON:
             turn.timers.set((self._sub, "retry", 0), self._soon(turn.now))
+        elif action is Action.STOP_AND_PAUSE:
+            turn.timers.set((self._sub, "retry", 0), self.flow.resumes_at(turn.now))
         elif action is Action.START_WATCH:
             self._start(turn)
 

@@ -21,6 +21,8 @@ from healthlb.control.delivery import Deliverer
 from healthlb.errors import ConfigError
 
 _SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
+# For callbacks that block; of the changes that wait, the newest count.
+_MOST_WAITING = 10_000
 
 
 class _Ear:
@@ -47,7 +49,7 @@ class StateFollower:
         self._channel = weakref.ref(channel)
         self._callback = callback
         self._state: grpc.ChannelConnectivity | None = None
-        self._deliverer = Deliverer()
+        self._deliverer = Deliverer(_MOST_WAITING)
         ear = _Ear(self._hear)
         self._ear = weakref.ref(ear)
         # What is registered keeps this object for as long as the channel lives.

@@ -16,8 +16,9 @@ from typing import Any
 import grpc.experimental
 
 from healthlb.control.board import Board
-from healthlb.control.delivery import Deliverer, is_in_callback
+from healthlb.control.delivery import is_in_callback
 from healthlb.control.driver import Driver
+from healthlb.control.fact_queue import FactQueue
 from healthlb.control.grpc_transport import GrpcTransport
 from healthlb.control.names import Names
 from healthlb.control.patched import check_selector
@@ -36,7 +37,6 @@ from healthlb.resolvers import Resolver
 from healthlb.sync.data import SyncData
 from healthlb.sync.grpcio import IS_SINGLE_THREADED_BY_DEFAULT
 from healthlb.sync.rescue import AGAIN_AFTER, Ongoing
-from healthlb.telemetry.logs import is_logged, log_fact
 
 _CLOSE_TIMEOUT = 5.0
 _IN_A_LOOP = (
@@ -64,8 +64,7 @@ class Control:
         self._data = data
         self._names = names
         self._board = board
-        self._listeners = listeners
-        self._deliverer = Deliverer()
+        self._facts = FactQueue(listeners)
         self._driver: Driver | None = None
         self._alarms: dict[Alarm, None] = {}
         self._leaving: Snapshot | None = None
@@ -137,10 +136,7 @@ class Control:
         return alarm.cancel
 
     def _report(self, fact: Fact) -> None:
-        if is_logged(fact):
-            self._deliverer.submit(partial(log_fact, fact))
-        for listener in tuple(self._listeners):
-            self._deliverer.submit(partial(listener, fact))
+        self._facts.put(fact)
 
     def _rescue(self, sub: Subchannel, tell: Callable[[int], None]) -> None:
         rescue = partial(self._ongoing.rescue, sub, self._board.deliver, tell)

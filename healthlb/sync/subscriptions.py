@@ -13,6 +13,8 @@ from healthlb.control.grpc_transport import to_grpc_state
 from healthlb.core.messages import ConnectivityState
 
 Callback = Callable[[grpc.ChannelConnectivity], object]
+# For callbacks that block; of the states that wait, the newest count.
+_MOST_WAITING = 10_000
 
 
 class Subscriptions:
@@ -26,7 +28,7 @@ class Subscriptions:
         self._state = state
         self._lock = threading.Lock()
         self._callbacks: tuple[Callback, ...] = ()
-        self._deliverer = Deliverer()
+        self._deliverer = Deliverer(_MOST_WAITING)
 
     def add(self, callback: Callback) -> None:
         """Call `callback` with the present state, and with each change."""

@@ -11,6 +11,7 @@ from healthlb.core.messages import (
     Advice,
     BusyBackend,
     ChannelStateChange,
+    DroppedFacts,
     Ejection,
     Fact,
     HealthCheckingUnavailable,
@@ -23,6 +24,7 @@ from healthlb.core.messages import (
     ResolutionFailure,
     Return,
     StateChange,
+    StatusFlood,
     Suppression,
     WatchUnavailable,
 )
@@ -46,6 +48,8 @@ _LEVELS: dict[type[Fact], int] = {
     Ejection: logging.WARNING,
     Return: logging.INFO,
     Overflow: logging.WARNING,
+    StatusFlood: logging.WARNING,
+    DroppedFacts: logging.WARNING,
     Suppression: logging.WARNING,
     Release: logging.INFO,
     Panic: logging.WARNING,
@@ -65,8 +69,9 @@ def log_fact(fact: Fact) -> None:
 def describe(fact: Fact) -> str:
     """Return one line that says what happened."""
     match fact:
-        case StateChange(_, _, address, old, new, reason):
-            return f"{address}: {old.name} -> {new.name} ({reason})"
+        case StateChange(_, _, address, old, new, reason, changes):
+            many = "" if changes == 1 else f"; {changes:,} changes since the last line"
+            return f"{address}: {old.name} -> {new.name} ({reason}{many})"
         case ChannelStateChange(_, old, new):
             return f"channel: {old.name} -> {new.name}"
         case Addition(_, _, address):
@@ -97,6 +102,10 @@ def describe(fact: Fact) -> str:
             return f"{address}: no longer ejected ({cause})"
         case Overflow(_, cap, limit, calls):
             return f"channel: calls refused by {cap}={limit:g}: {calls}"
+        case DroppedFacts(_, facts):
+            return f"channel: listeners are too slow, so facts were dropped: {facts:,}"
+        case StatusFlood(_, _, address, statuses):
+            return f"{address}: sends statuses faster than they are followed (passed over: {statuses:,})"
         case Suppression(_, _, address, flaps, _, duration):
             return f"{address}: damped for {duration / SECOND:.1f} s ({flaps} flaps of late)"
         case Release(_, _, address, cause):

@@ -148,6 +148,8 @@ class World:
         if name == "status":
             sub, status = values
             return self._tell("HealthReported", [sub, len(self._numbers[StartWatch, sub]), status])
+        if name in ("statuses", "flaps"):
+            return getattr(self, f"_{name}")(*values)
         kind = getattr(messages, name)
         names = [field.name for field in dataclasses.fields(kind)]
         arguments = {field: self._value(field, value, values) for field, value in zip(names, values, strict=False)}
@@ -160,6 +162,19 @@ class World:
             handle.load.take_probe()
             assert handle.load.start()
             effects += self._end(handle, code)
+        return effects
+
+    def _statuses(self, sub: int, count: int, *statuses: str) -> list[Any]:
+        effects = []
+        for number in range(count):
+            effects += self._tell("status", [sub, statuses[number % len(statuses)]])
+        return effects
+
+    def _flaps(self, sub: int, count: int, seconds: float) -> list[Any]:
+        effects = []
+        for number in range(count):
+            effects += self._run_to(self._now + _ns(seconds), stalls=False)
+            effects += self._tell("status", [sub, "SERVING" if number % 2 else "NOT_SERVING"])
         return effects
 
     def _well(self, *subs: int) -> list[Any]:
@@ -231,6 +246,8 @@ class World:
         if "list_age" in fields:
             age = fields.pop("list_age")
             fields |= {} if age is None else {"list_age": age / SECOND}
+        if fields.get("changes") == 1:
+            del fields["changes"]
         if "duration" in fields:
             fields["duration"] = round(fields["duration"] / SECOND, 3)
         if "penalty" in fields:

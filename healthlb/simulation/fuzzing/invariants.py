@@ -148,8 +148,8 @@ class Inspector(Trace):
     def reported(self, client: Client, fact: Fact) -> None:
         """A client's core reports."""
         match fact:
-            case StateChange(old=old, new=new, address=address):
-                if old is _FAILURE and new is _CONNECTING:
+            case StateChange(old=old, new=new, address=address, changes=changes):
+                if old is _FAILURE and new is _CONNECTING and changes == 1:
                     self.scene.fail("U10", f"{client.id} takes {address} from TRANSIENT_FAILURE to CONNECTING")
                 if new is _READY:
                     self._snapshots.check_ready(client, address)
