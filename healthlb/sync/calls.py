@@ -17,7 +17,7 @@ from healthlb.sync.blocking import Ended, call_queued, call_unary, with_call
 from healthlb.sync.intake import Taken, take_metadata, take_request
 from healthlb.sync.ongoing import MultiThreadedRendezvous, Reader, SingleThreadedRendezvous
 from healthlb.sync.rescuable import RescuableCall
-from healthlb.sync.segregated import QueuedCall
+from healthlb.sync.segregated import ReadCall
 
 
 class _MultiCallable:
@@ -138,7 +138,7 @@ class UnaryStream(_MultiCallable, grpc.UnaryStreamMultiCallable):  # type: ignor
         if not self._is_single_threaded:
             return self._begin(taken, None)
         state = grpcio.new_state(self._arity, self._callee.name)
-        call = QueuedCall(taken, self._arity, state)
+        call = ReadCall(taken, self._arity, state)
         call.begin()
         return SingleThreadedRendezvous(state, call, self._deserializer, taken.deadline)
 

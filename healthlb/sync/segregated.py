@@ -134,6 +134,23 @@ class SegregatedCall(RescuableCall, QueuedCall):
             self._empty()
 
 
+class ReadCall(SegregatedCall):
+    """A stream that any thread reads, or none does: each attempt has a thread that takes in its events.
+
+    grpcio's own lets the reader wait in C-core's queue. There nobody would see that an attempt has failed, and make
+    another one, before somebody reads.
+    """
+
+    def __init__(self, taken: Taken, arity: str, state: Any) -> None:
+        super().__init__(taken, arity, state)
+        self._thread = 0
+
+    def _notify(self, work: _Once) -> None:
+        """Have `work` run in the reader's thread, or beside it where that is not reading."""
+        self._events.put(work)
+        self._method.pool.board.deliver(work)
+
+
 class _Once:
     """Work that the first who calls it does.
 

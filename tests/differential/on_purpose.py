@@ -143,7 +143,7 @@ def _is_noise(text: str) -> bool:
 
 
 def _is_silent(program: Program, where: str, plain: str, ours: str) -> bool:
-    return where == "stray" and not ours and _is_noise(plain)
+    return where == "stray" and "; ".join(one for one in plain.split("; ") if not _is_noise(one)) == ours
 
 
 def _is_tried_again(program: Program, where: str, plain: str, ours: str) -> bool:

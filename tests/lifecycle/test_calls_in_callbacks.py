@@ -150,6 +150,41 @@ def test_calls_that_wait_for_a_connection_in_the_callback_of_one_that_has(silent
     assert found == [DEADLINE, DEADLINE]
 
 
+SINGLE = ("SingleThreadedUnaryStream", 1)
+
+
+@pytest.mark.parametrize("kind", ["plain", "ours"])
+def test_a_single_threaded_stream_is_read(kind: str, targets: list[str]) -> None:
+    """Made in the callback, or before; and one whose server says nothing ends at its deadline."""
+    make: Any = grpc.insecure_channel if kind == "plain" else healthlb.HealthAwareChannel
+    found: list[Any] = []
+    with make(targets[0] if kind == "plain" else targets[:1], options=[SINGLE]) as channel:
+        stream: Any = channel.unary_stream("/test.Echo/ServerStream")
+        expected = list(stream(b"", PATIENCE))
+        before = stream(b"", PATIENCE, SLOW)
+
+        def act(_: Any) -> None:
+            found.append(list(before))
+            found.append(list(stream(b"", PATIENCE)))
+            found.append(code_of(lambda: list(stream(b"", 0.1, (("x-sleep", "30"),)))))
+
+        done_callback(channel, act)
+        eventually(lambda: len(found) == 3)
+
+    assert found == [expected, expected, DEADLINE]
+
+
+def test_a_single_threaded_stream_that_waits_for_a_connection_ends_at_its_deadline(silent: str) -> None:
+    found: list[Any] = []
+    with healthlb.HealthAwareChannel([silent], "svc", options=[SINGLE]) as channel:
+
+        def act(_: Any) -> None:
+            found.append(code_of(lambda: list(channel.unary_stream("/test.Echo/ServerStream")(b"", timeout=0.1))))
+
+        channel.unary_unary(UNARY).future(b"", timeout=0.1).add_done_callback(act)
+        eventually(lambda: found == [DEADLINE])
+
+
 @pytest.mark.parametrize("failover", [Failover(), HEDGED], ids=["default", "hedged"])
 def test_a_call_that_ctrl_c_has_ended_is_not_in_flight(failover: Failover, targets: list[str]) -> None:
     slow = (("x-sleep", "30"),)
