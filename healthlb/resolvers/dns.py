@@ -46,7 +46,7 @@ def parse_nameserver(text: str) -> tuple[str, int]:
     if not is_ip(host):
         raise Malformed(f"a DNS server is given by its IP address, not by a name: {short(text)}")
     if not has_dnspython():
-        raise Malformed("to ask a DNS server by its address, install dnspython: pip install 'healthlb[dns]'")
+        raise Malformed("to ask a DNS server by its address, install dnspython (the extra `dns` of healthlb)")
     return host, port or _DNS_PORT
 
 

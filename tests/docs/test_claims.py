@@ -193,6 +193,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("folder", ["docs", "healthlb"])
+def test_nobody_is_told_to_install_it_from_an_index(folder: str) -> None:
+    texts = {path: path.read_text() for path in (ROOT / folder).rglob("*") if path.suffix in (".md", ".py")}
+
+    assert [path for path, text in texts.items() if re.search(r"pip install ['\"]?healthlb", text)] == []
+
+
 def test_every_page_is_in_the_index() -> None:
     listed = re.findall(r"^(\w+)$", (DOCS / "index.md").read_text(), re.MULTILINE)
 
