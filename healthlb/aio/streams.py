@@ -334,7 +334,7 @@ class BalancedStream(BalancedCall):
 
         Its status is told to who has read them all, so one that only sends would wait for it until its deadline.
         """
-        if attempt.real.done():
+        if attempt.real.done() or self._is_unary_response:  # where the response is read from the beginning
             return False
         return self._is_committed or (await attempt.has_response() and self._commit(attempt))
 

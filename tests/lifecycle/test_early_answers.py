@@ -16,6 +16,7 @@ import healthlb
 import healthlb.aio
 
 METHOD = "/test.Early/Talk"
+UPLOAD = "/test.Early/Upload"
 TIMEOUT = 30.0
 PATIENCE = 10.0  # much less than the deadline, which a call that hangs ends by
 
@@ -101,3 +102,39 @@ async def test_as_plain(form: str, responses: int, code: grpc.StatusCode | None)
     plain = seen.pop("plain")
     assert "TimeoutError" not in str(plain)
     assert seen == dict.fromkeys(seen, plain)
+
+
+async def start_refusing_server() -> tuple[Any, str]:
+    async def upload(_requests: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "enough")
+
+    server = grpc.aio.server()
+    handler = grpc.stream_unary_rpc_method_handler(upload)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Early", {"Upload": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    return server, f"127.0.0.1:{port}"
+
+
+async def upload(method: Any) -> tuple[grpc.StatusCode, str]:
+    async def requests() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield bytes(20_000)
+
+    try:
+        await method(requests(), timeout=TIMEOUT)
+    except grpc.aio.AioRpcError as error:
+        return error.code(), error.details() or ""
+    return grpc.StatusCode.OK, ""
+
+
+@pytest.mark.parametrize("name", [name for name in CHANNELS if name != "plain"])
+async def test_an_upload_that_is_refused_midway_hears_the_servers_status(name: str) -> None:
+    """grpcio's own says INTERNAL now and then, where a request was on its way (1.85.3)."""
+    server, address = await start_refusing_server()
+    async with CHANNELS[name](address) as channel:
+        method = channel.stream_unary(UPLOAD)
+        told = [end for _ in range(5) for end in await asyncio.gather(*(upload(method) for _ in range(20)))]
+    await server.stop(None)
+
+    assert set(told) == {(grpc.StatusCode.RESOURCE_EXHAUSTED, "enough")}
