@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import os
 import pwd
@@ -224,6 +223,12 @@ def test_heartbeat() -> None:
         check()
 
 
+def _check_a_connection() -> object:
+    """Pass an open connection, and close it, of which Python 3.13 warns else."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        return database(connection)
+
+
 async def _connect() -> None:
     """Open a connection of a library that a check cannot use."""
 
@@ -238,7 +243,7 @@ async def _connect() -> None:
         (lambda: HeartbeatCheck(0), "within must be"),
         (lambda: grpc_service("x", timeout=0), "timeout must be"),
         (lambda: database("x.db"), r"database\(lambda: sqlite3.connect\('x.db'\)\)"),
-        (lambda: database(sqlite3.connect(":memory:")), "source must be a function"),
+        (_check_a_connection, "source must be a function"),
         (lambda: database(_connect), "source must be a function"),
         (lambda: database(sqlite3.connect, None), "query must be a string"),  # type: ignore[arg-type]
         (lambda: tcp_connect(None, 80), "host must be a string"),  # type: ignore[arg-type]
