@@ -24,7 +24,6 @@ from healthlb.control.tasks import resolve, start_call
 from healthlb.core.attempts import FIRST, count_out
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, Fail
-from healthlb.core.pickers import ANY_CALL
 
 _NO_LOCK = nullcontext()
 _OK = Code.OK.value
@@ -232,7 +231,7 @@ class BalancedUnaryCall(BalancedCall):
         self._metadata = metadata
         if self._is_over or not method.is_plain:
             return None
-        sub = method.pool.board.snapshot.picker.pick(ANY_CALL)
+        sub = method.pool.board.snapshot.picker.pick(method.any_call)
         if sub is None or not sub.load.start():
             return None
         self._started_at = time.monotonic()

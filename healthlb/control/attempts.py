@@ -20,7 +20,7 @@ from healthlb.control.grpc_transport import to_code
 from healthlb.control.policy import Policies
 from healthlb.control.pool import PoolBase
 from healthlb.control.user_code import is_interrupt, log_guarded
-from healthlb.core.attempts import FIRST, CallAttempts, Judge, MethodPolicy, parse_pushback, told_of
+from healthlb.core.attempts import FIRST, CallAttempts, Judge, MethodPolicy, any_call, parse_pushback, told_of
 from healthlb.core.budget import Budget
 from healthlb.core.failover import Action, Start
 from healthlb.core.load import Subchannel
@@ -112,6 +112,7 @@ class Method:
         arguments: what the factory takes after it.
 
     Attributes:
+        any_call: what pickers that need no call are told of first attempts.
         is_rescued: whether its calls are sent elsewhere that are in flight on a hung backend.
         attempt_timeout: the most that one attempt may take, in seconds, None for no limit.
         told: which ends of attempts the picker hears of.
@@ -133,6 +134,7 @@ class Method:
         self.is_hedged = policy.call.is_hedged and arity == "unary_unary"
         limit = policy.call.attempt_timeout
         self.is_rescued = policy.call.is_rescued
+        self.any_call = any_call(policy.call)
         self.attempt_timeout = None if limit is None else limit / SECOND
         self.told = told_of(pool.settings.factory)
         self.has_latency = arity == "unary_unary"

@@ -16,7 +16,7 @@ from healthlb.core.budget import Budget
 from healthlb.core.failover import Action, AttemptEnded, CallPlan, CallPolicy, Finish, Skipped, Start, Woke
 from healthlb.core.load import Subchannel, Verdict
 from healthlb.core.messages import SECOND, Code, ConnectivityState, Fail
-from healthlb.core.pickers import ANY_CALL, CallEnd, CallInfo, PickerFactory
+from healthlb.core.pickers import ANY_CALL, ANY_REPEATABLE_CALL, CallEnd, CallInfo, PickerFactory
 from healthlb.core.pickers.checked import Fault
 from healthlb.core.snapshot import Snapshot
 
@@ -116,6 +116,11 @@ def told_of(factory: PickerFactory) -> Told:
         return Told(lambda sub, end: None, False, False, False)
     needs_reports = bool(getattr(factory, "needs_reports", False))
     return Told(hear, True, needs_reports or bool(getattr(factory, "needs_latency", False)), needs_reports)
+
+
+def any_call(policy: CallPolicy) -> CallInfo:
+    """Return what a picker that needs to know nothing of a call is told of the first attempts of a method."""
+    return ANY_REPEATABLE_CALL if policy.is_repeatable else ANY_CALL
 
 
 def parse_pushback(values: Sequence[Any]) -> int | None:
@@ -218,7 +223,7 @@ class CallAttempts:
         method = self.method
         board = method.pool.board
         snapshot = board.snapshot
-        call = self._call_info(start) if start.exclude or method.needs_call else ANY_CALL
+        call = self._call_info(start) if start.exclude or method.needs_call else any_call(method.policy.call)
         while True:
             sub: Subchannel | None = snapshot.picker.pick(call)
             if sub is None:
@@ -277,7 +282,8 @@ class CallAttempts:
         return sub
 
     def _call_info(self, start: Start) -> CallInfo:
-        return CallInfo(self.method.name, tuple(self.metadata or ()), start.previous + 1, start.exclude)
+        is_repeatable = self.method.policy.call.is_repeatable
+        return CallInfo(self.method.name, tuple(self.metadata or ()), start.previous + 1, start.exclude, is_repeatable)
 
     # --- ends ----------------------------------------------------------------------------------------
 

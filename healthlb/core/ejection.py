@@ -33,6 +33,8 @@ _LATE = SECOND
 # Where no call comes for so long, the channel is idle: nobody is spared by a probe, and who waits for READY would wait
 # for good. The row of failures stands, so that one more ejects again.
 _IDLE = 2 * SECOND
+# For so long the probe waits for a call that can be made again, so that a failed one costs nobody a call.
+_MOMENT = SECOND // 2
 
 
 @dataclass(slots=True)
@@ -119,9 +121,13 @@ class Ejections:
     def renew(self, machine: SubchannelMachine, turn: Turn) -> None:
         """No call has taken the probe, or it has been under way for long; then `settle` offers another one."""
         out = self._out[machine.id]
-        if machine.handle is not None and machine.is_healthy and machine.handle.load.has_probe:
-            self._release(machine, "no call has come to probe it", turn)
-            return
+        if machine.handle is not None and machine.handle.load.has_probe:
+            if machine.handle.load.open_probe():
+                turn.timers.set((machine.id, "probe", 0), out.offered_at + _IDLE)
+                return
+            if machine.is_healthy:
+                self._release(machine, "no call has come to probe it", turn)
+                return
         until = out.offered_at + self._policy.base_ejection_time_ns
         if turn.now < until:
             turn.timers.set((machine.id, "probe", 0), until)
@@ -174,7 +180,7 @@ class Ejections:
         out.offered_at = turn.now
         out.base = (load.picks, load.judged - load.strikes, load.strikes)
         turn.timers.cancel((machine.id, "ejection", 0))
-        turn.timers.set((machine.id, "probe", 0), turn.now + _IDLE)
+        turn.timers.set((machine.id, "probe", 0), turn.now + _MOMENT)
         turn.effects.append(Probe(machine.handle))
 
     def _release(self, machine: SubchannelMachine, cause: str, turn: Turn) -> None:

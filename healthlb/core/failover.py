@@ -44,12 +44,17 @@ class CallPolicy:
     @property
     def is_rescued(self) -> bool:
         """Whether calls that are in flight on a hung backend are sent elsewhere."""
-        return self.may_rescue and self.is_idempotent and self.max_attempts > 1
+        return self.may_rescue and self.is_repeatable
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether calls that fail may be made again."""
+        return self.is_idempotent and self.max_attempts > 1
 
     @property
     def is_hedged(self) -> bool:
         """Whether calls are sent to more than one subchannel."""
-        return self.hedging_delay is not None and self.is_idempotent and self.max_attempts > 1
+        return self.hedging_delay is not None and self.is_repeatable
 
 
 def call_policy(failover: Failover, is_idempotent: bool) -> CallPolicy:

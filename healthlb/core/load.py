@@ -53,6 +53,7 @@ class Load(_PerCall):
 
     __slots__ = (
         "_has_probe",
+        "_is_probe_for_all",
         "_lates_in_row",
         "_on_idle",
         "_row_since",
@@ -68,7 +69,7 @@ class Load(_PerCall):
         self._lock = lock or threading.RLock()
         self._on_end: Callable[[], None] | None = None
         self._on_idle: Callable[[], None] | None = None
-        self._has_probe = False
+        self._has_probe = self._is_probe_for_all = False
         self._row_since = self._strikes_in_row = self._lates_in_row = 0
         self.is_retired = False
         self.in_flight = 0
@@ -157,10 +158,13 @@ class Load(_PerCall):
             return (self._strikes_in_row, self._lates_in_row) if self._row_since == self.successes else (0, 0)
 
     def offer_probe(self, on_end: Callable[[], None]) -> None:
-        """Have one call taken by `take_probe`, and `on_end` called at each end of a call, from any thread."""
+        """Have one call taken by `take_probe`, and `on_end` called at each end of a call, from any thread.
+
+        At first it must be one that can be made again, until `open_probe`.
+        """
         with self._lock:
             if not self.is_retired:
-                self._has_probe = True
+                self._has_probe, self._is_probe_for_all = True, False
                 self._on_end = on_end
 
     @property
@@ -168,9 +172,15 @@ class Load(_PerCall):
         """Whether a probe is offered that no call has taken."""
         return self._has_probe
 
-    def take_probe(self) -> bool:
-        """Whether this call is the probe; True once."""
-        if not self._has_probe:
+    def open_probe(self) -> bool:
+        """Have the probe taken by any call; False where it is no news."""
+        with self._lock:
+            was_open, self._is_probe_for_all = self._is_probe_for_all, True
+        return not was_open
+
+    def take_probe(self, is_repeatable: bool) -> bool:
+        """Whether this call, which can be made again or cannot, is the probe; True once."""
+        if not (self._has_probe and (is_repeatable or self._is_probe_for_all)):
             return False
         with self._lock:
             is_taken, self._has_probe = self._has_probe, False
@@ -314,9 +324,9 @@ class CappedLoad(Load):
         with self._lock:
             self._crowd.in_flight -= 1
 
-    def take_probe(self) -> bool:
+    def take_probe(self, is_repeatable: bool) -> bool:
         """Whether this call is the probe; True once, and not while there is no room for it."""
-        return not self.is_full and super().take_probe()
+        return not self.is_full and super().take_probe(is_repeatable)
 
 
 class Subchannel:

@@ -9,6 +9,8 @@ from healthlb.core.pickers import CallInfo, Picker
 class ProbingPicker:
     """Sends one call to each subchannel on probe, and leaves all others to the picker.
 
+    At first that is one that can be made again if it fails (`Load.open_probe`).
+
     It is published only while there are such subchannels; so the picker is not built anew for them, and calls pay
     nothing for it at other times.
 
@@ -26,7 +28,7 @@ class ProbingPicker:
     def pick(self, call: CallInfo) -> Subchannel | None:
         """Return the first whose place is free, else what the picker says."""
         for sub in self._probes:
-            if sub.id not in call.exclude and sub.load.take_probe():
+            if sub.id not in call.exclude and sub.load.take_probe(call.is_repeatable):
                 return sub
         return self._picker.pick(call)
 

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from heapq import heappush
 
-from healthlb.core.attempts import FIRST, Judge, told_of
+from healthlb.core.attempts import FIRST, Judge, any_call, told_of
 from healthlb.core.budget import NoBudget, make_budget
 from healthlb.core.failover import Start
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, ConnectivityState
-from healthlb.core.pickers import ANY_CALL, CallEnd, PickerFactory
+from healthlb.core.pickers import CallEnd, PickerFactory
 from healthlb.simulation.call import Call, method_policy
 from healthlb.simulation.connection import Connection
 from healthlb.simulation.deadlines import Deadlines
@@ -77,7 +77,7 @@ class Client:
         self.judge = Judge(policy.outliers)
         self.told = told_of(factory)
         self.needs_call = getattr(factory, "needs_call", True)
-        self.is_hedged = self.policy.call.is_hedged
+        self._any_call, self.is_hedged = any_call(self.policy.call), self.policy.call.is_hedged
         self.open_calls: dict[Call, None] = {}
         self.waiting: dict[Call, None] = {}
         self.is_stalled = False
@@ -121,7 +121,7 @@ class Client:
             self.budget.call_started(now)
         length = self._deadline
         if self._is_plain:
-            sub = self.pool.board.snapshot.picker.pick(ANY_CALL)
+            sub = self.pool.board.snapshot.picker.pick(self._any_call)
             if sub is not None and sub.load.start():
                 attempt = _new(Attempt)
                 attempt.number = number

@@ -23,7 +23,6 @@ from healthlb.control.user_code import log_guarded, run_guarded
 from healthlb.core.attempts import FIRST, count_out
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, Fail
-from healthlb.core.pickers import ANY_CALL
 from healthlb.sync import grpcio
 from healthlb.sync.attempts import End, LiveAttempt, outcome_of_batch
 from healthlb.sync.intake import Taken
@@ -91,7 +90,7 @@ class BalancedCall(Runner):
         method, taken = self._method, self._taken
         assert taken is not None
         method.budget.call_started(taken.begun_at)
-        sub = method.pool.board.snapshot.picker.pick(ANY_CALL) if method.is_plain else None
+        sub = method.pool.board.snapshot.picker.pick(method.any_call) if method.is_plain else None
         if sub is not None and sub.load.start():
             self._begin_first(sub)
             return

@@ -14,7 +14,6 @@ from healthlb.core.attempts import CHANNEL_CLOSED, FIRST, count_out
 from healthlb.core.failover import Action, Start, WakeAt
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code
-from healthlb.core.pickers import ANY_CALL
 from healthlb.sync import grpcio
 from healthlb.sync.attempts import outcome_of, pause, wait_for_pick
 from healthlb.sync.errors import InactiveRpcError, failed
@@ -37,7 +36,7 @@ def call_unary(taken: Taken) -> Ended:
     """
     method = taken.method
     method.budget.call_started(taken.begun_at)
-    sub = method.pool.board.snapshot.picker.pick(ANY_CALL) if method.is_plain else None
+    sub = method.pool.board.snapshot.picker.pick(method.any_call) if method.is_plain else None
     if sub is None or not sub.load.start():
         return _go_on(taken, taken.attempts(), FIRST, None)
     started_at = time.monotonic()

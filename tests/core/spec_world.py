@@ -140,7 +140,7 @@ class World:
             return self._calls(*values)
         if name == "begun":
             handle = self._handle_of(*values)
-            handle.load.take_probe()
+            handle.load.take_probe(True)
             assert handle.load.start()
             return []
         if name == "well":
@@ -159,7 +159,7 @@ class World:
         effects = []
         for _ in range(count):
             handle = self._handle_of(sub)
-            handle.load.take_probe()
+            handle.load.take_probe(True)
             assert handle.load.start()
             effects += self._end(handle, code)
         return effects

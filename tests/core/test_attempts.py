@@ -121,7 +121,10 @@ def test_a_pick_counts_the_call_in_and_asks_for_no_more_than_the_picker_needs(po
     pick(Attempts(pool, needs_call=True))
 
     assert (picked.id, picked.load.in_flight) == (1, 2)
-    assert pool.picker.asked == [CallInfo(), CallInfo("/p.S/M", (("k", "v"),), 1, frozenset())]
+    assert pool.picker.asked == [
+        CallInfo(is_repeatable=True),
+        CallInfo("/p.S/M", (("k", "v"),), 1, frozenset(), is_repeatable=True),
+    ]
 
 
 def test_a_later_attempt_goes_elsewhere_and_the_plan_knows_where(pool: Pool) -> None:

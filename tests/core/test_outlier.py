@@ -33,7 +33,7 @@ from healthlb.core.messages import (
     Tick,
 )
 from healthlb.core.outlier_rules import Others, Tally
-from healthlb.core.pickers import ANY_CALL, CallInfo
+from healthlb.core.pickers import ANY_CALL, ANY_REPEATABLE_CALL, CallInfo
 from healthlb.core.pickers.round_robin import RoundRobin
 from healthlb.core.probing import with_probes
 
@@ -125,8 +125,21 @@ def test_a_probe_is_one_call_whatever_the_picker() -> None:
     first.load.offer_probe(lambda: None)
     picker = with_probes(RoundRobin().build((second,)), (first,))
 
-    assert picker.pick(CallInfo(exclude={1})) is second
-    assert [picker.pick(ANY_CALL) for _ in range(3)] == [first, second, second]
+    assert picker.pick(CallInfo(exclude={1}, is_repeatable=True)) is second
+    assert [picker.pick(ANY_REPEATABLE_CALL) for _ in range(3)] == [first, second, second]
+
+
+def test_a_probe_is_any_call_where_none_comes_that_can_be_made_again() -> None:
+    first, second = Subchannel(1, 1, Endpoint("a")), Subchannel(2, 1, Endpoint("b"))
+    first.load.offer_probe(lambda: None)
+    picker = with_probes(RoundRobin().build((second,)), (first,))
+
+    assert picker.pick(ANY_CALL) is second
+    assert [first.load.open_probe(), first.load.open_probe()] == [True, False]
+    assert [picker.pick(ANY_CALL) for _ in range(2)] == [first, second]
+    # The next one waits again.
+    first.load.offer_probe(lambda: None)
+    assert picker.pick(ANY_CALL) is second
 
 
 def test_a_retired_connection_offers_no_probe() -> None:
@@ -137,7 +150,7 @@ def test_a_retired_connection_offers_no_probe() -> None:
     sub.load.offer_probe(lambda: told.append("probe"))
     sub.load.end_probe()
 
-    assert not sub.load.take_probe()
+    assert not sub.load.take_probe(True)
     sub.load.abandon()
     sub.load._tell_if_idle()  # as of a call that ended at the same moment
     assert told == ["idle"]

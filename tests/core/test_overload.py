@@ -152,10 +152,10 @@ def test_a_probe_waits_for_room() -> None:
     channel.fill(1)
     load = channel.subs[0].load
     load.offer_probe(lambda: None)
-    assert not load.take_probe()
+    assert not load.take_probe(True)
     load.abandon()
 
-    assert [load.take_probe(), load.take_probe()] == [True, False]
+    assert [load.take_probe(True), load.take_probe(True)] == [True, False]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from healthlb import HealthCheck, Heartbeat, Outliers
+from healthlb import Failover, HealthCheck, Heartbeat, Outliers
 from healthlb.core.messages import Ejection, Return
 from tests.backends.clients import eventually
 from tests.parity.face import Client, Face
@@ -20,6 +20,7 @@ from tests.parity.fleet import Fleet, addresses, executed
 from tests.parity.tally import Tally
 
 SHORT = Outliers(base_ejection_time=1.0, jitter=0.0)
+ANY = Failover(idempotent=True)
 
 
 def call(client: Client, count: int, timeout: float = 5.0) -> Counter[str]:
@@ -109,7 +110,7 @@ def test_none_is_off(face: Face, fleet: Fleet) -> None:
 
 def test_it_returns_through_one_call(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(3)
-    client = face.ready(addresses(backends), outliers=SHORT)
+    client = face.ready(addresses(backends), outliers=SHORT, failover=ANY)
     backends[0].behave(fail="INTERNAL")
     call(client, 15)
     eventually(lambda: client.subchannel(backends[0].address).reason.startswith("on probe"))
@@ -131,7 +132,7 @@ def test_it_returns_through_one_call(face: Face, fleet: Fleet) -> None:
 
 def test_only_one_of_many_at_once_is_the_probe(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(3)
-    client = face.ready(addresses(backends), outliers=SHORT)
+    client = face.ready(addresses(backends), outliers=SHORT, failover=ANY)
     backends[0].behave(fail="UNKNOWN")
     call(client, 15)
     eventually(lambda: client.subchannel(backends[0].address).reason.startswith("on probe"))

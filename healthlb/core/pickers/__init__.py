@@ -33,15 +33,18 @@ class CallInfo(NamedTuple):
         metadata: the caller's pairs.
         attempt: 1 for the first.
         exclude: ids of subchannels that this call has tried already.
+        is_repeatable: whether it may be made again if it fails, since its method is idempotent.
     """
 
     method: str = ""
     metadata: Sequence[tuple[str, str | bytes]] = ()
     attempt: int = 1
     exclude: Set[int] = frozenset()
+    is_repeatable: bool = False
 
 
 ANY_CALL = CallInfo()
+ANY_REPEATABLE_CALL = CallInfo(is_repeatable=True)
 
 
 class Picker(Protocol):
