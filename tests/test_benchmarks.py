@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from healthlb.pickers import picker_names
-from tests.benchmarks import command, jobs, pick, report
+from tests.benchmarks import command, faults, jobs, pick, report
 from tests.benchmarks.catalogue import FIGURES, Measurement, Target
 from tests.benchmarks.effort import Effort
 from tests.benchmarks.jobs import Job
 from tests.benchmarks.pairing import alternate
 from tests.benchmarks.statistics import Ratio, pairwise_ratio
+from tests.parity.sync_face import SyncFace
 
 TINY = Effort(
     rounds=2,
@@ -186,3 +188,30 @@ def test_targets_are_those_of_the_requirement() -> None:
         "simulation_million": 25,
         "simulation_memory": 120,
     }
+
+
+# --- faults ------------------------------------------------------------------------------------------------
+
+
+def test_a_fault_is_played_and_counted() -> None:
+    row = replace(faults.ROWS[1], seconds=0.3)
+    face = SyncFace()
+    try:
+        results = faults.play(row, face, deadline=5.0, before=0.3, after=0.3)
+    finally:
+        face.close()
+
+    assert results.keys() == {faults.DEFAULTS, faults.RESILIENT, faults.NATIVE, faults.CAREFUL}
+    assert [result.lost for name, result in results.items() if name != faults.CAREFUL] == [0, 0, 0]
+    assert results[faults.CAREFUL].twice == 0
+    assert all(result.calls > 10 for result in results.values())
+
+
+def test_a_line_says_what_was_lost_executed_again_and_taken_out() -> None:
+    result = faults.Result(calls=200, lost=3, extra=2, twice=2, lost_until=0.5, back=0.26, needless=1)
+    results = dict.fromkeys((faults.DEFAULTS, faults.RESILIENT, faults.CAREFUL), result)
+    results[faults.NATIVE] = replace(result, back=None, needless=None)
+
+    assert faults.line("hangs", "aio", 0.3, results) == (
+        "| hangs | aio, 0.3 s | 3 of 200 | 3 of 200 | 3 of 200 | 3 of 200, 2 | 1.0 %, 1.0 %, 1.0 % | 0.3 s, 0.3 s, - | 1, 1 |"
+    )

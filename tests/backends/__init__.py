@@ -28,7 +28,7 @@ Kinds, by what their health service does:
 - "sync" (grpc.server) and "aio" (grpc.aio.server): grpcio-health-checking's own servicer.
 - "no_health": none, so UNIMPLEMENTED. "hung_check": Watch works, Check never answers.
 - "silent_watch": Watch never answers. "answer_once": Watch says one status and ends with OK.
-- "watch_error": Watch says `messages` (0) statuses and ends with `code` ("INTERNAL").
+- "watch_error": Watch says `messages` (0) statuses and ends with `code` ("INTERNAL"), `after` (0) seconds.
 - "garbage": Watch sends what is no HealthCheckResponse and stays open.
 - "scripted_watch": Watch sends `statuses` (numbers, also unknown ones) and stays open; `set` sends more.
 - "max_age": "sync" with `max_connection_age_ms` and `max_connection_age_grace_ms`.

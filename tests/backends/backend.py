@@ -22,6 +22,7 @@ KINDS = (
 _OPTIONS = frozenset(
     {
         *("args", "workers", "tls", "require_metadata", "hosts", "ports", "code", "messages", "statuses"),
+        "after",
         *("bare_health", "max_connection_age_ms", "max_connection_age_grace_ms"),
     }
 )

@@ -159,12 +159,22 @@ def watch_answer_once(servicer: OddWatch, context: grpc.ServicerContext, send: S
 
 
 def watch_error(servicer: OddWatch, context: grpc.ServicerContext, send: Send) -> None:
-    """Say the status as often as asked, then fail."""
+    """Say the status as often as asked, then fail, at once or later."""
+
+    def fail() -> None:
+        context.set_code(grpc.StatusCode[servicer.options.get("code", "INTERNAL")])
+        context.set_details("this Watch was told to fail")
+        send(None)
+
     for _ in range(servicer.options.get("messages", 0)):
         send(encoded(servicer.status))
-    context.set_code(grpc.StatusCode[servicer.options.get("code", "INTERNAL")])
-    context.set_details("this Watch was told to fail")
-    send(None)
+    after = servicer.options.get("after", 0.0)
+    if after:
+        timer = threading.Timer(after, fail)
+        timer.daemon = True
+        timer.start()
+    else:
+        fail()
 
 
 def watch_garbage(servicer: OddWatch, context: grpc.ServicerContext, send: Send) -> None:

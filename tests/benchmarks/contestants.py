@@ -33,7 +33,7 @@ _RETRY_POLICY = {
     "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
-_RETRYING = _ROUND_ROBIN | {"methodConfig": [{"name": [{}], "retryPolicy": _RETRY_POLICY}]}
+RETRYING_CONFIG = _ROUND_ROBIN | {"methodConfig": [{"name": [{}], "retryPolicy": _RETRY_POLICY}]}
 
 
 def native_target(addresses: Sequence[str]) -> str:
@@ -53,7 +53,7 @@ def open_sync(contestant: str, addresses: Sequence[str]) -> grpc.Channel:
         case "native":
             return grpc.insecure_channel(native_target(addresses), options=_native_options(_ROUND_ROBIN))
         case "retrying":
-            return grpc.insecure_channel(native_target(addresses), options=_native_options(_RETRYING))
+            return grpc.insecure_channel(native_target(addresses), options=_native_options(RETRYING_CONFIG))
         case _:
             return grpc.insecure_channel(addresses[0], options=[_NO_PROXY])
 
@@ -66,6 +66,6 @@ def open_aio(contestant: str, addresses: Sequence[str]) -> grpc.aio.Channel:
         case "native":
             return grpc.aio.insecure_channel(native_target(addresses), options=_native_options(_ROUND_ROBIN))
         case "retrying":
-            return grpc.aio.insecure_channel(native_target(addresses), options=_native_options(_RETRYING))
+            return grpc.aio.insecure_channel(native_target(addresses), options=_native_options(RETRYING_CONFIG))
         case _:
             return grpc.aio.insecure_channel(addresses[0], options=[_NO_PROXY])
