@@ -50,6 +50,7 @@ SAID: dict[Signal, str] = {
     Signal.UNSUPPORTED: 'UNIMPLEMENTED and "unhealthy"',
     Signal.ENDED: "any other end",
     Signal.INTERRUPTED: "an end that says nothing of health",
+    Signal.FLOODED: "too many statuses: pause",
     Signal.NO_RESPONSE: "no answer in time",
     Signal.DUE: "the backoff is over",
 }
@@ -60,6 +61,7 @@ DONE: dict[Action, str] = {
     Action.RETRY_LATER: "wait",
     Action.RETRY_SOON: "wait, 1 s at most",
     Action.STOP_AND_RETRY_LATER: "cancel the Watch, wait",
+    Action.STOP_AND_PAUSE: "",
 }
 
 
@@ -107,6 +109,16 @@ ROUTES: dict[tuple[str, Signal, Phase], Route] = {
     ),
     ("SERVING", Signal.INTERRUPTED, Phase.RENEWING): Route(
         ((682, 282), (770, 282), (770, 352), (1440, 352), (1440, 391)), (1060, 345)
+    ),
+    ("SERVING", Signal.FLOODED, Phase.RENEWING): Route(
+        ((682, 292), (760, 292), (760, 330), (1480, 330), (1480, 391)), (800, 325)
+    ),
+    ("FALLING", Signal.FLOODED, Phase.RENEWING): Route(((682, 374), (1400, 374), (1400, 391)), (1200, 388)),
+    ("UNHEALTHY", Signal.FLOODED, Phase.RETRYING): Route(
+        ((650, 621), (650, 650), (1590, 650), (1590, 166), (1532, 166)), (1060, 643)
+    ),
+    ("RISING", Signal.FLOODED, Phase.RETRYING): Route(
+        ((682, 506), (790, 506), (790, 530), (1620, 530), (1620, 156), (1532, 156)), (1060, 523)
     ),
     ("REWATCHING", Signal.INTERRUPTED, Phase.RENEWING): Route(((992, 412), (1348, 412)), (1060, 405)),
     ("RENEWING", Signal.DUE, Phase.REWATCHING): Route(((1440, 449), (1440, 490), (900, 490), (900, 449)), (1060, 483)),

@@ -70,7 +70,7 @@ def parse_service_config(text: str | Mapping[str, Any]) -> ServiceConfig:
     """
     try:
         config = json.loads(text) if isinstance(text, str) else text
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"service_config must be JSON: {error}") from error
     known = {"loadBalancingConfig", "healthCheckConfig", "methodConfig", "retryThrottling"}
     _check_object("service_config", config, known)

@@ -95,7 +95,7 @@ def _read_toml(path: Path, source: str) -> dict[str, Any]:
     text = _read_text(path, source)
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of more than 4,300 digits is a ValueError
         raise ScenarioError(f"{path}: {error or 'too deeply nested'}") from error
 
 

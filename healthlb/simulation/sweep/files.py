@@ -39,7 +39,9 @@ def read(path: Path, find: FindScenario) -> Sweep:
     """
     try:
         data = tomllib.loads(read_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:  # a number of more than 4,300 digits is a ValueError
         raise ScenarioError(f"{path}: {error or 'too deeply nested'}") from error
     return parse(data, path.name, lambda name: find(name, path.parent))
 
