@@ -36,6 +36,16 @@ def endpoints_of(addresses: Iterable[str], port: int) -> tuple[Endpoint, ...]:
     return tuple(Endpoint(join_port(str(ip), port)) for ip in ordered)
 
 
+def hosts_of(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Return the addresses that may be hosts: not 0.0.0.0 or ::, by which name servers block, nor any of many hosts."""
+    return tuple(address for address in addresses if _is_host(ipaddress.ip_address(address)))
+
+
+def _is_host(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return not (ip.is_unspecified or ip.is_multicast or str(ip) == "255.255.255.255")
+
+
 def parse_nameserver(text: str) -> tuple[str, int]:
     """Return the address and port of a DNS server given as `ip` or `ip:port`.
 
@@ -141,9 +151,12 @@ class DnsResolver:
             await asyncio.sleep(self._until_floor())
             wake.clear()
             answer = await self._look()
-            endpoints = endpoints_of(answer.addresses, self._port)
+            # What the target itself names is connected to as it stands; 0.0.0.0 is this machine on Linux.
+            hosts = answer.addresses if is_ip(self._host) else hosts_of(answer.addresses)
+            endpoints = endpoints_of(hosts, self._port)
             if not endpoints:
-                raise OSError(f"cannot resolve {self._host!r}: the answer has no addresses")
+                lack = "addresses of hosts" if answer.addresses else "addresses"
+                raise OSError(f"cannot resolve {self._host!r}: the answer has no {lack}")
             if endpoints != known:
                 known = endpoints
                 update(endpoints)

@@ -36,6 +36,24 @@ async def test_every_record_is_an_endpoint(serve: Serve) -> None:
         assert await following.updated(1) == ("10.0.0.1:50051", "10.0.0.2:50051", "[fd00::1]:50051", "[fd00::2]:50051")
 
 
+_NO_HOSTS = ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "::ffff:239.1.1.1"]
+
+
+async def test_x12_addresses_that_cannot_be_hosts_are_dropped(serve: Serve) -> None:
+    server = serve({"svc.test": [*_NO_HOSTS, "10.0.0.1", "127.0.0.1", "fd00::1"]})
+
+    async with follow(_resolver(server, **_QUICK)) as following:
+        assert await following.updated(1) == ("10.0.0.1:50051", "127.0.0.1:50051", "[fd00::1]:50051")
+        server.publish({"svc.test": _NO_HOSTS})
+
+        assert "cannot resolve 'svc.test': the answer has no addresses of hosts" in await following.failed()
+
+
+async def test_a_target_that_is_such_an_address_is_taken_as_it_stands() -> None:
+    async with follow(DnsResolver("0.0.0.0", 5, **_QUICK)) as following:
+        assert await following.updated(1) == ("0.0.0.0:5",)
+
+
 async def test_two_hundred_records_arrive_whole(serve: Serve) -> None:
     addresses = [f"10.0.{number // 100}.{number % 100}" for number in range(200)]
     server = serve({"svc.test": addresses})
