@@ -21,6 +21,7 @@ class StreamAttempt:
         position: how many requests were sent on it, or are being sent.
         is_half_closed: whether it was told that no request follows.
         is_asked: whether it was asked for a response that nobody wants yet.
+        is_left: whether the call has ended for its caller, who may still read what was answered.
         told: the server's status, where the call has ended with another one for its caller.
     """
 
@@ -32,6 +33,7 @@ class StreamAttempt:
         self.is_half_closed = False
         self.sending = asyncio.Lock()
         self.is_asked = False
+        self.is_left = False
         self.told: Any = None
         self._receiving = asyncio.Lock()
         self._ahead: list[Any] = []
@@ -48,6 +50,11 @@ class StreamAttempt:
             if not self._ahead:
                 self._ahead.append(await self.real.receive_serialized_message())
             return self._ahead[0] is not EOF
+
+    def leave(self) -> None:
+        """End it for its caller, who may still read its responses: one may be reading the first of them."""
+        self.is_left = True
+        self.told = self.real._status  # it may have come with the last response
 
     @property
     def reads(self) -> Callable[[], Awaitable[Any]]:

@@ -208,7 +208,7 @@ class BalancedStream(BalancedCall):
     def _commit(self, attempt: StreamAttempt) -> bool:
         """Let no other attempt take over; False where one has already."""
         if self._status is not None:
-            return self._status is attempt.real._status
+            return attempt.is_left or self._status is attempt.real._status
         if self._is_committed:
             return True
         if not self.commit(attempt.number):
@@ -291,7 +291,7 @@ class BalancedStream(BalancedCall):
     def _end_unread(self, attempt: StreamAttempt, text: str) -> None:
         self._commit(attempt)
         self._unsendable = attempt
-        attempt.told = attempt.real._status  # it may have come with the last response
+        attempt.leave()
         attempt.real.set_internal_error(text)  # and so it is not cancelled
         self._finish(None, Fail(Code.INTERNAL, MADE_UP))
 

@@ -14,6 +14,8 @@ import pytest
 
 import healthlb
 import healthlb.aio
+from healthlb.aio.grpcio import InternalError
+from healthlb.aio.streams import BalancedStream
 
 METHOD = "/test.Early/Talk"
 UPLOAD = "/test.Early/Upload"
@@ -138,3 +140,38 @@ async def test_an_upload_that_is_refused_midway_hears_the_servers_status(name: s
     await server.stop(None)
 
     assert set(told) == {(grpc.StatusCode.RESOURCE_EXHAUSTED, "enough")}
+
+
+@pytest.mark.parametrize("late", [0.0, 0.1, 0.6])
+async def test_an_answer_that_comes_while_a_request_cannot_be_sent_is_read(
+    late: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads already when it is looked for gets it as well as who reads later."""
+
+    async def cannot_send(call: Any, attempt: Any, log: Any, message: bytes) -> bool:
+        log.append(message)
+        if await call._has_answered(attempt):
+            raise InternalError("not sent")
+        return False
+
+    async def talk(_requests: Any, context: Any) -> AsyncIterator[bytes]:
+        await asyncio.sleep(0.3)
+        yield b"response"
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "enough")
+
+    monkeypatch.setattr(BalancedStream, "_send_at_once", cannot_send)
+    server = grpc.aio.server()
+    handler = grpc.stream_stream_rpc_method_handler(talk)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Early", {"Talk": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with CHANNELS["defaults"](f"127.0.0.1:{port}") as channel:
+        call = channel.stream_stream(METHOD)(requests(), timeout=TIMEOUT)
+        await asyncio.sleep(late)
+        responses = []
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for response in call:
+                responses.append(response)
+    await server.stop(None)
+
+    assert (responses, caught.value.code()) == ([b"response"], grpc.StatusCode.UNAVAILABLE)
