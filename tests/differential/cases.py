@@ -12,6 +12,9 @@ from tests.differential.compare import judge, report
 from tests.differential.program import Program
 from tests.differential.running import Runner
 
+# How often a case is run until plain does the same each time: on a busy machine, what C-core's threads bring comes late.
+TIMES = 3
+
 
 def program_of(case: Callable[..., Any], form: str) -> Program:
     """Return the program that is the body of a function of `open`, `see` and `peer`."""
@@ -27,9 +30,12 @@ def check(runner: Runner, case: Callable[..., Any], form: str) -> None:
     """Run a case on plain and on ours in this form.
 
     Raises:
-        AssertionError: they differ, or plain does not always do the same.
+        AssertionError: they differ, or plain does not do the same in any of several tries.
     """
     program = program_of(case, form)
-    verdict = judge(runner, program)
+    for _ in range(TIMES):
+        verdict = judge(runner, program)
+        if verdict.is_comparable:
+            break
     assert verdict.is_comparable, f"plain does not agree with itself:\n{program.text}"
     assert not verdict.found, report(program, verdict.found)
