@@ -8,8 +8,10 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
 
 from healthlb import Failover, HealthCheck, Heartbeat, RetryBudget
@@ -154,3 +156,24 @@ def test_calls_that_begin_while_it_hangs_go_elsewhere_too(face: Face, fleet: Fle
     assert [one.result() for one in ongoing] == [b"b1"] * 3
     backends[0].resume()
     assert all(call.executions(backends[1]) == [1] for call in calls)
+
+
+class Passing(grpc.aio.UnaryUnaryClientInterceptor):
+    """Passes calls on."""
+
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """See grpcio."""
+        return await continuation(client_call_details, request)
+
+
+def test_a_call_behind_an_interceptor_goes_elsewhere_too(aio_face: Face, fleet: Fleet) -> None:
+    backends = fleet.lend(2)
+    backends[0].behave(sleep=LONG)
+    client = ready(aio_face, backends, health=QUICK, interceptors=[Passing()])
+    call = Call(client)
+    ongoing = call.begin()
+    hang(backends[0], call)
+
+    assert ongoing.result() == b"b1"
+    assert call.executions(*backends) == [1, 1]
+    assert rescued(client, 1) == {backends[0].address}
