@@ -148,6 +148,8 @@ def _line(fact: Any) -> tuple[str, str]:
 def test_listeners_come_and_go(face: Face, fleet: Fleet) -> None:
     (backend,) = fleet.lend()
     client = face.ready([backend.address])
+    # Facts come after the state they tell of, and go to whoever listens then.
+    becomes(lambda: client.facts.states(backend.address)[-1:], [("READY", "SERVING")])
     late, gone = Facts(), Facts()
     for listener in (late, gone):
         client.run(lambda: client.channel.add_listener(listener))  # noqa: B023 - called before the next turn
