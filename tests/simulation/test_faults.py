@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from healthlb.config import HealthCheck, Heartbeat
+from healthlb.config import Failover, HealthCheck, Heartbeat
 from healthlb.errors import ConfigError
 from healthlb.simulation.faults import select, windows
 from healthlb.simulation.scenario import SECOND, Fault
@@ -103,10 +103,20 @@ def test_a_reset_is_known_after_the_wire() -> None:
 
 def test_silence_is_known_by_heartbeats_alone() -> None:
     hole = Fault(kind="blackhole", target="b0", start=2 * SECOND, until=7 * SECOND)
-    record = play(hole, policy=QUICK, clients={"deadline": None}, seconds=9.0, drain=20 * SECOND)
+    rescued, record = (
+        play(
+            hole,
+            policy={**QUICK, "failover": Failover(rescue=rescue)},
+            clients={"deadline": None},
+            seconds=9.0,
+            drain=20 * SECOND,
+        )
+        for rescue in (True, False)
+    )
     found = [at for at, state in beliefs(record) if state == "TRANSIENT_FAILURE"]
 
     assert 2000 < found[0] <= 2000 + 1000 + 500
+    assert rescued.latency.most < 2 * SECOND
     assert truths(record) == [(0, "up"), (2000, "cut_off"), (7000, "up")]
     # The connections survive: what was sent into the hole arrives, late.
     assert errors(record) == {}
