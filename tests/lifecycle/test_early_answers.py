@@ -68,10 +68,11 @@ async def write_then_read(call: Any) -> list[str]:
 
 async def iterate_late(call: Any) -> list[str]:
     """Read only after the requests could not be sent."""
-    await asyncio.sleep(0.4)
     seen = []
     try:
         async with asyncio.timeout(PATIENCE):
+            while not call.done():  # noqa: ASYNC110 - nothing says so
+                await asyncio.sleep(0.01)
             async for response in call:
                 seen.append(str(response))
     except Exception as error:
