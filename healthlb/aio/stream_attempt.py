@@ -8,6 +8,8 @@ from typing import Any
 
 from healthlb.aio.grpcio import EOF
 
+_ON_ITS_WAY = 0.1  # Seconds at the most; it takes microseconds where the machine is idle.
+
 
 class StreamAttempt:
     """One attempt of a call with a stream.
@@ -22,7 +24,6 @@ class StreamAttempt:
         is_half_closed: whether it was told that no request follows.
         is_asked: whether it was asked for a response that nobody wants yet.
         is_left: whether the call has ended for its caller, who may still read what was answered.
-        told: the server's status, where the call has ended with another one for its caller.
     """
 
     def __init__(self, number: int, real: Any) -> None:
@@ -34,7 +35,8 @@ class StreamAttempt:
         self.sending = asyncio.Lock()
         self.is_asked = False
         self.is_left = False
-        self.told: Any = None
+        self._told: Any = None  # the server's status, where it came before the call ended for its caller
+        self._made_up: Any = None
         self._receiving = asyncio.Lock()
         self._ahead: list[Any] = []
 
@@ -51,10 +53,20 @@ class StreamAttempt:
                 self._ahead.append(await self.real.receive_serialized_message())
             return self._ahead[0] is not EOF
 
-    def leave(self) -> None:
-        """End it for its caller, who may still read its responses: one may be reading the first of them."""
+    def leave(self, text: str) -> None:
+        """End it with INTERNAL for its caller, who may still read its responses, or be reading the first of them."""
         self.is_left = True
-        self.told = self.real._status  # it may have come with the last response
+        self._told = self.real._status  # it may have come with the last response
+        self.real.set_internal_error(text)  # and so it is not cancelled
+        self._made_up = self.real._status
+
+    async def last_status(self) -> Any:
+        """Return the server's status once its responses are read: C-core's word of it is there, or on its way."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + _ON_ITS_WAY
+        while self._told is None and self.real._status is self._made_up and loop.time() < give_up_at:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        return self._told or self.real._status
 
     @property
     def reads(self) -> Callable[[], Awaitable[Any]]:

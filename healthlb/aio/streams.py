@@ -271,7 +271,7 @@ class BalancedStream(BalancedCall):
     async def _receive_rest(self, attempt: StreamAttempt) -> Any:
         message = await attempt.receive()
         if message is EOF:
-            self._status = attempt.told or attempt.real._status
+            self._status = await attempt.last_status()
             vars(self).pop("receive_serialized_message", None)
         return message
 
@@ -291,8 +291,7 @@ class BalancedStream(BalancedCall):
     def _end_unread(self, attempt: StreamAttempt, text: str) -> None:
         self._commit(attempt)
         self._unsendable = attempt
-        attempt.leave()
-        attempt.real.set_internal_error(text)  # and so it is not cancelled
+        attempt.leave(text)
         self._finish(None, Fail(Code.INTERNAL, MADE_UP))
 
     async def send_serialized_message(self, message: bytes) -> None:

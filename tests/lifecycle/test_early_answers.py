@@ -54,9 +54,17 @@ async def told(work: Any) -> str:
         return f"{type(error).__name__} {getattr(error, 'code', str)()}"
 
 
-async def write_then_read(call: Any) -> list[str]:
+async def until_done(call: Any) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not call.done():
+            await asyncio.sleep(0.01)
+
+
+async def write_then_read(call: Any, responses: int) -> list[str]:
     """Write until that fails, then read until that ends."""
-    seen = []
+    seen: list[str] = []
+    if responses == 0:  # then the server's status is told to who does not read
+        await until_done(call)
     while len(seen) < 1:
         await asyncio.sleep(0.1)
         found = await told(call.write(b"request"))
@@ -70,9 +78,8 @@ async def iterate_late(call: Any) -> list[str]:
     """Read only after the requests could not be sent."""
     seen = []
     try:
+        await until_done(call)
         async with asyncio.timeout(PATIENCE):
-            while not call.done():  # noqa: ASYNC110 - nothing says so
-                await asyncio.sleep(0.01)
             async for response in call:
                 seen.append(str(response))
     except Exception as error:
@@ -97,7 +104,7 @@ async def test_as_plain(form: str, responses: int, code: grpc.StatusCode | None)
         async with make(address) as channel:
             method = channel.stream_stream(METHOD)
             if form == "write":
-                seen[name] = await write_then_read(method(timeout=TIMEOUT))
+                seen[name] = await write_then_read(method(timeout=TIMEOUT), responses)
             else:
                 seen[name] = await iterate_late(method(requests(), timeout=TIMEOUT))
     await server.stop(None)
