@@ -6,6 +6,7 @@ The commands and their options are click's own lists, so a new one is tried as w
 from __future__ import annotations
 
 import os
+import signal
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,7 +97,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C comes with the first line of `watch`, which would go on for ever."""
 
     def interrupt(self: object, status: str, details: str) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("healthlb.cli.watch._Lines._say", interrupt)
 

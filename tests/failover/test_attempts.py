@@ -281,7 +281,7 @@ def test_r12_a_throttle_stops_retries_at_half_of_its_tokens(face: Face, fleet: F
     for backend in backends:
         backend.behave(fail="UNAVAILABLE")
     throttle = RetryThrottle(max_tokens=10, token_ratio=0.5)
-    client = ready(face, backends, Failover(idempotent=True, budget=throttle, max_attempts=20))
+    client = ready(face, backends, Failover(idempotent=True, budget=throttle, max_attempts=20), outliers=None)
 
     # Four failures may be followed by another attempt, the fifth in a row may not.
     assert executions_of(client, backends, 1) == 5
