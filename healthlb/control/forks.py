@@ -54,11 +54,11 @@ class _Forks:
     def after_in_child(self) -> None:
         """Tell all channels."""
         self._lock = threading.RLock()
-        part_from_parent()
         self.has_lost_poller |= self._has_poller
         ControlThread.forget_after_fork()
         for pool in tuple(pools):
             pool.forget_after_fork()
+        part_from_parent()
 
 
 def has_lost_poller() -> bool:

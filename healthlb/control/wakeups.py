@@ -12,12 +12,15 @@ import ctypes
 import os
 import platform
 import select
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 _OWN = Path("/proc/self")
 _ADD = 1  # EPOLL_CTL_ADD
+# struct epoll_event: its events and data, which are packed on x86-64 only.
+_EVENT = struct.Struct("=IQ" if platform.machine() == "x86_64" else "@IQ")
 
 
 class Wakeup(NamedTuple):
@@ -34,12 +37,6 @@ class Wakeup(NamedTuple):
     event: int
     mask: int
     data: int
-
-
-class _Event(ctypes.Structure):
-    # struct epoll_event, which is packed on x86-64 only.
-    _pack_ = 1 if platform.machine() == "x86_64" else 8
-    _fields_ = (("events", ctypes.c_uint32), ("data", ctypes.c_uint64))
 
 
 def part_from_parent() -> None:
@@ -67,8 +64,8 @@ def _replace(wakeup: Wakeup) -> None:
     os.close(event)
     with select.epoll() as instance:
         os.dup2(instance.fileno(), wakeup.epoll, inheritable=False)
-    watched = _Event(wakeup.mask, wakeup.data)
-    ctypes.CDLL(None).epoll_ctl(wakeup.epoll, _ADD, wakeup.event, ctypes.byref(watched))
+    watched = _EVENT.pack(wakeup.mask, wakeup.data)
+    ctypes.CDLL(None).epoll_ctl(wakeup.epoll, _ADD, wakeup.event, watched)
 
 
 def _descriptors(target: str) -> Iterator[int]:
