@@ -26,6 +26,7 @@ class Control:
         self._host = host
         self._replies = replies
         self._lock = threading.Lock()
+        self._has_answered = threading.Event()
         self._commands: dict[str, Callable[..., Any]] = {
             "set": host.set,
             "behave": steering.behave,
@@ -51,12 +52,15 @@ class Control:
             self.reply(id=command["id"], error=f"{type(error).__name__}: {error}")
         else:
             self.reply(id=command["id"], result=result)
+            self._has_answered.set()
 
     def _begin_stop(self, grace: float | None) -> None:
+        self._has_answered.clear()
         threading.Thread(target=self._stop_and_exit, args=(grace,), daemon=True).start()
 
     def _stop_and_exit(self, grace: float | None) -> None:
         self._host.stop(grace)
+        self._has_answered.wait(5.0)  # a process that ends at once would take its answer along
         os._exit(0)  # Handlers that still run must not hold the process back.
 
 

@@ -54,8 +54,9 @@ def served() -> Iterator[Served]:
 
 
 def running() -> set[Any]:
-    """Return the tasks that run, those included that `all_tasks` does not show."""
-    return asyncio.all_tasks() | {task for task in hidden if not task.done()}
+    """Return the tasks of this loop that run, those included that `all_tasks` does not show."""
+    loop = asyncio.get_running_loop()
+    return asyncio.all_tasks() | {task for task in hidden if task.get_loop() is loop and not task.done()}
 
 
 class Heard:
