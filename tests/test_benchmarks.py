@@ -194,7 +194,8 @@ def test_targets_are_those_of_the_requirement() -> None:
 
 
 def test_a_fault_is_played_and_counted() -> None:
-    row = replace(faults.ROWS[1], seconds=0.3)
+    # None that kills: a call whose headers have come is lost with its server, in any client (3 of 66 such runs).
+    row = replace(next(row for row in faults.ROWS if "slower" in row.name), seconds=0.3)
     face = SyncFace()
     try:
         results = faults.play(row, face, deadline=5.0, before=0.3, after=0.3)
