@@ -85,7 +85,10 @@ async def check_metadata(metadata: tuple[tuple[str, str | bytes], ...]) -> None:
 
 
 async def turns() -> None:
-    """Wait for as long as C-core takes at least to tell how operations have failed: it does on a thread of its own."""
+    """Wait for as long as C-core takes at least to tell how operations have ended: it does on a thread of its own.
+
+    So much may lie between an attempt's headers and the status that came with them, too.
+    """
     for _ in range(_TURNS):
         await asyncio.sleep(0)
 

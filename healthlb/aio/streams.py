@@ -23,9 +23,6 @@ from healthlb.control.tasks import resolve
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, Fail
 
-# How often the loop may turn between an attempt's headers and the status that came with them.
-_TURNS = 3
-
 
 class BalancedStream(BalancedCall):
     """A call with a stream of requests, of responses, or of both."""
@@ -193,8 +190,7 @@ class BalancedStream(BalancedCall):
                 await self._change()
                 continue
             await attempt.real.initial_metadata()
-            for _ in range(_TURNS):
-                await asyncio.sleep(0)
+            await turns()
             if not attempt.real.done():
                 self._commit(attempt)
             elif attempt is self._current:
