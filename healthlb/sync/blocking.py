@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import grpc
 
@@ -19,7 +19,7 @@ from healthlb.sync.attempts import outcome_of, pause, wait_for_pick
 from healthlb.sync.errors import InactiveRpcError, failed
 from healthlb.sync.intake import Taken
 from healthlb.sync.ongoing import MultiThreadedRendezvous
-from healthlb.sync.pool import Pool
+from healthlb.sync.pool import ongoing_of
 from healthlb.sync.segregated import SegregatedCall
 
 _OK = grpc.StatusCode.OK
@@ -85,7 +85,7 @@ def _attempt(taken: Taken, start: Start, sub: Subchannel, timeout: float | None,
     try:
         opened = method.opened.get(sub) or method.open(sub)
         if method.is_rescued:
-            return cast(Pool, method.pool).ongoing.call_blocking(taken, opened, sub, start, timeout, metadata)
+            return ongoing_of(method).call_blocking(taken, opened, sub, start, timeout, metadata)
         return grpcio.call_blocking(opened, taken.body, timeout, metadata, taken.credentials, taken.compression)
     except ValueError:
         if method.pool.is_closed or method.pool.channels.channel(sub) is not None:
@@ -103,7 +103,7 @@ def _after(taken: Taken, start: Start, sub: Subchannel, started_at: float, state
     if state is None:
         actions = attempts.made_no_call(start, sub)
     else:
-        was_rescued = taken.method.is_rescued and cast(Pool, taken.method.pool).ongoing.was_rescued(taken)
+        was_rescued = taken.method.is_rescued and ongoing_of(taken.method).was_rescued(taken)
         outcome = RESCUED if was_rescued else outcome_of(state)
         attempts.tell_failed(sub, outcome, started_at)
         actions = attempts.failed(start, sub, outcome, started_at)

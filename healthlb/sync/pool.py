@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc.experimental
 
+from healthlb.control.attempts import Method
 from healthlb.control.board import Board
 from healthlb.control.delivery import is_in_callback
 from healthlb.control.driver import Driver
@@ -273,3 +274,10 @@ class Pool(PoolBase):
         """Tell the core that a cap has kept a call out."""
         if self._control is not None:
             self._control.calls_refused(cap)
+
+
+def ongoing_of(method: Method) -> Ongoing:
+    """Return the calls under way of the sync channel that a method belongs to."""
+    pool = method.pool
+    assert isinstance(pool, Pool)
+    return pool.ongoing

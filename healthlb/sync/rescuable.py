@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from healthlb.control.runner import Live
 from healthlb.core.attempts import FIRST
 from healthlb.core.load import Subchannel
 from healthlb.sync.balanced import BalancedCall
-from healthlb.sync.pool import Pool
+from healthlb.sync.pool import ongoing_of
 
 
 class RescuableCall(BalancedCall):
@@ -19,7 +17,7 @@ class RescuableCall(BalancedCall):
         if not self._method.is_rescued:
             super().begin()
             return
-        calls = cast(Pool, self._method.pool).ongoing.calls
+        calls = ongoing_of(self._method).calls
         calls[self] = None
         try:
             super().begin()
@@ -46,4 +44,4 @@ class RescuableCall(BalancedCall):
     def _let_go(self) -> None:
         super()._let_go()
         if self._method.is_rescued:
-            cast(Pool, self._method.pool).ongoing.calls.pop(self, None)
+            ongoing_of(self._method).calls.pop(self, None)
