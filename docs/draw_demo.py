@@ -13,9 +13,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from healthlb.cli.demo.live import drawn
-from healthlb.cli.demo.picture import Note, Picture
-from healthlb.cli.demo.runner import Settings, run_demo
+from healthlb.demo.demo import Settings, run_demo
+from healthlb.demo.live import drawn
+from healthlb.demo.picture import Note, Picture
 
 IMAGE = Path(__file__).parent / "images" / "demo.svg"
 WIDTH, HEIGHT = 126, 24

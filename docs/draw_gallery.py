@@ -15,17 +15,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from healthlb.cli.simulate.progress import open_view
-from healthlb.cli.simulate.tally import Tally
-from healthlb.simulation.estimates import Estimate
-from healthlb.simulation.record import RunRecord
+from healthlb.simulation.checks.estimates import Estimate
+from healthlb.simulation.commands.sweep_counts import SweepCounts
+from healthlb.simulation.commands.sweep_progress import open_view
 from healthlb.simulation.report import balance, overlay
 from healthlb.simulation.report.figure import LEFT, Figure
 from healthlb.simulation.report.heatmap import HeatMap, heat_map
 from healthlb.simulation.report.lanes import lanes
 from healthlb.simulation.report.metrics import metric, written
 from healthlb.simulation.report.shares import shares
-from healthlb.simulation.scenario_file import find_scenario, load_scenario
+from healthlb.simulation.scenario_files.scenario_file import find_scenario, load_scenario
 from healthlb.simulation.sweep import simulating
 from healthlb.simulation.sweep.campaign import Campaign
 from healthlb.simulation.sweep.cells import engine_version
@@ -35,7 +34,8 @@ from healthlb.simulation.sweep.maps import maps
 from healthlb.simulation.sweep.rounds import Rounds
 from healthlb.simulation.sweep.store import Store
 from healthlb.simulation.sweep.summary import Summary
-from healthlb.simulation.world import run
+from healthlb.simulation.world.record import RunRecord
+from healthlb.simulation.world.world import run
 
 DOCS = Path(__file__).parent
 PAGE, IMAGES = DOCS / "gallery.md", DOCS / "images" / "gallery"
@@ -142,7 +142,7 @@ def maps_of(sweep_name: str) -> list[HeatMap]:
     with Store(RESULTS / sweep_name) as store:
         rounds = Rounds(sweep, engine_version(), store.get, simulating.judge_of(sweep))
         executor = open_executor("pool", os.cpu_count() or 1)
-        view = open_view(Console(stderr=True), Tally(sweep.metrics[:3]), True)
+        view = open_view(Console(stderr=True), SweepCounts(sweep.metrics[:3]), True)
         Campaign(sweep.world, simulating.simulate, store, executor, view).run(rounds)
         executor.close()
         view.close()

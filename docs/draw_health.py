@@ -1,4 +1,4 @@
-"""Draws docs/images/health.svg from healthlb.core.health.TABLE: `python docs/draw_health.py`.
+"""Draws docs/images/health.svg from healthlb.core.subchannel.health.TABLE: `python docs/draw_health.py`.
 
 The one rule: what is drawn is what is in the table. Places and routes of arrows stand here; that there is an arrow,
 and what it is called, comes from the table. A row that the drawing would lack, or an arrow without a row, is an error.
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from healthlb.core import health
-from healthlb.core.health import Action, Phase, Signal
+from healthlb.core.subchannel import health
+from healthlb.core.subchannel.health import Action, Phase, Signal
 
 IMAGE = Path(__file__).parent / "images" / "health.svg"
 
@@ -104,9 +104,7 @@ ROUTES: dict[tuple[str, Signal, Phase], Route] = {
     (STREAMING.title, Signal.UNSUPPORTED, Phase.UNSUPPORTED): Route(((1050, 592), (1348, 592)), (1060, 584)),
     (STREAMING.title, Signal.ENDED, Phase.RETRYING): Route(((1050, 198), (1348, 198)), (1060, 191)),
     ("SERVING", Signal.FALLING, Phase.FALLING): Route(((590, 299), (590, 345)), (600, 326)),
-    ("REWATCHING", Signal.FALLING, Phase.FALLING): Route(
-        ((808, 430), (752, 430), (752, 384), (682, 384)), (756, 464)
-    ),
+    ("REWATCHING", Signal.FALLING, Phase.FALLING): Route(((808, 430), (752, 430), (752, 384), (682, 384)), (756, 464)),
     ("SERVING", Signal.INTERRUPTED, Phase.RENEWING): Route(
         ((682, 282), (770, 282), (770, 352), (1440, 352), (1440, 391)), (1060, 345)
     ),
@@ -132,9 +130,7 @@ ROUTES: dict[tuple[str, Signal, Phase], Route] = {
     ("WATCHING", Signal.RISING, Phase.RISING): Route(
         ((682, 186), (730, 186), (730, 488), (682, 488)), (722, 436), "end"
     ),
-    ("ASKING", Signal.RISING, Phase.RISING): Route(
-        ((682, 686), (730, 686), (730, 488), (682, 488)), (722, 676), "end"
-    ),
+    ("ASKING", Signal.RISING, Phase.RISING): Route(((682, 686), (730, 686), (730, 488), (682, 488)), (722, 676), "end"),
     ("WATCHING", Signal.NO_RESPONSE, Phase.RETRYING): Route(((682, 158), (1348, 158)), (1060, 151)),
     ("RETRYING", Signal.DUE, Phase.WATCHING): Route(((1440, 147), (1440, 116), (590, 116), (590, 147)), (1060, 109)),
 }

@@ -3,13 +3,21 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    # `healthlb.presets` and the like need no import of their own: __getattr__ below imports them at their first use.
+    from healthlb import aio as aio
+    from healthlb import config as config
+    from healthlb import errors as errors
+    from healthlb import facts as facts
+    from healthlb import pickers as pickers
+    from healthlb import presets as presets
+    from healthlb import resolvers as resolvers
+    from healthlb import server as server
+    from healthlb import testing as testing
+    from healthlb.calls.attempts import Attempt, attempts_of
     from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
-    from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
-    from healthlb.config_overload import Overload
-    from healthlb.config_stability import FlapDamping, SlowStart
-    from healthlb.control.attempts import Attempt, attempts_of
-    from healthlb.control.connectivity import ConnectivityChange
-    from healthlb.control.health_answer import HealthAnswer
+    from healthlb.config.outliers import FailurePercentage, Outliers, SuccessRate
+    from healthlb.config.overload import Overload
+    from healthlb.config.stability import FlapDamping, SlowStart
     from healthlb.control.status import SubchannelStatus
     from healthlb.core.load import Subchannel
     from healthlb.core.messages import Endpoint
@@ -23,6 +31,8 @@ if TYPE_CHECKING:
         InvalidResponse,
         NotServing,
     )
+    from healthlb.health_client.answer import HealthAnswer
+    from healthlb.health_client.connectivity import ConnectivityChange
     from healthlb.resolvers import Resolver, register_resolver
     from healthlb.sync.channel import HealthAwareChannel
     from healthlb.sync.connectivity import follow_state
@@ -38,7 +48,7 @@ else:
             "healthlb.sync.connectivity": "follow_state",
             "healthlb.sync.health_client": "HealthClient",
         },
-        submodules=("aio", "config", "errors", "pickers", "presets", "resolvers", "server", "testing"),
+        submodules=("aio", "config", "errors", "facts", "pickers", "presets", "resolvers", "server", "testing"),
     )
 
 __all__ = [

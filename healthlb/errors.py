@@ -11,13 +11,25 @@ A call that fails is none of these: it raises `grpc.RpcError` (in `healthlb.aio`
 `grpc.aio.AioRpcError`), so that existing `except` clauses keep working.
 """
 
+_LONGEST = 2_000
+_CUT = " [...] "
+
 
 class HealthLBError(Exception):
     """The root of healthlb's own exceptions."""
 
 
 class ConfigError(HealthLBError, ValueError):
-    """An option or a target is malformed; the text names option, value and bound."""
+    """An option or a target is malformed; the text names option, value and bound.
+
+    Args:
+        text: what is wrong. Values are quoted in it, and may be of any length: of a text of more than 2,000 characters
+            the middle is left out.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        kept = (_LONGEST - len(_CUT)) // 2
+        super().__init__(text if len(text) <= _LONGEST else f"{text[:kept]}{_CUT}{text[-kept:]}")
 
 
 class ChannelClosed(HealthLBError, ValueError):

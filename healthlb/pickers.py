@@ -9,7 +9,6 @@ from healthlb.core.load import Load as Load
 from healthlb.core.load import Subchannel as Subchannel
 from healthlb.core.messages import Code as Code
 from healthlb.core.messages import Endpoint as Endpoint
-from healthlb.core.orca import LoadReport as LoadReport
 from healthlb.core.pickers import CallEnd as CallEnd
 from healthlb.core.pickers import CallInfo as CallInfo
 from healthlb.core.pickers import Picker as Picker
@@ -17,6 +16,7 @@ from healthlb.core.pickers import PickerFactory as PickerFactory
 from healthlb.core.pickers import picker_names as picker_names
 from healthlb.core.pickers import register_picker as register_picker
 from healthlb.core.pickers.least_request import LeastRequest as LeastRequest
+from healthlb.core.pickers.orca import LoadReport as LoadReport
 from healthlb.core.pickers.peak_ewma import PeakEwma as PeakEwma
 from healthlb.core.pickers.pick_first import PickFirst as PickFirst
 from healthlb.core.pickers.random_pick import RandomPick as RandomPick

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from healthlb.config import Failover, HealthCheck, Heartbeat, Idempotent, RetryBudget
-from healthlb.config_outliers import Outliers
+from healthlb.config.outliers import Outliers
+
+__all__ = ["resilient"]
 
 
 def resilient(
@@ -36,9 +38,9 @@ def resilient(
             max_attempts=4,
             codes=("UNAVAILABLE", "CANCELLED", "INTERNAL", "UNKNOWN"),
             idempotent=idempotent,
-            budget=RetryBudget(ratio=0.1, min_per_second=20.0),
+            budget=RetryBudget(ratio=0.2, min_per_second=20.0),
             attempt_timeout=attempt_timeout,
             hedging_delay=hedging_delay,
         ),
-        "outliers": Outliers(consecutive_failures=3, base_ejection_time=10.0, max_ejection_time=120.0, interval=5.0),
+        "outliers": Outliers(consecutive_failures=3, max_ejection_time=120.0, interval=5.0),
     }

@@ -6,10 +6,15 @@ could forge a log line with a line feed, steer a terminal with an escape sequenc
 
 from __future__ import annotations
 
+import reprlib
 import traceback
+
+TELLS = ". What to do: "
+"""Stands between an error's text and its remedy."""
 
 _ELLIPSIS = "..."
 _FRAMES = 30
+_QUOTED = 60
 _NOTES = 10
 
 
@@ -36,6 +41,22 @@ def printable(text: object, limit: int = 300) -> str:
             break
         kept.append(piece)
     return "".join(kept) + _ELLIPSIS
+
+
+def short(value: object, most: int = 2) -> str:
+    """Return the repr of a value that an error quotes: 60 characters of a string, and at most so many of a list."""
+    shortener = reprlib.Repr()
+    shortener.maxstring = _QUOTED
+    shortener.maxother = 2 * _QUOTED
+    shortener.maxlist = shortener.maxtuple = shortener.maxdict = most
+    return shortener.repr(value)
+
+
+def tell(text: str, remedy: str) -> str:
+    """Return an error's text with what to do about it, where there is a remedy; that alone where there is no text."""
+    if not remedy:
+        return text
+    return f"{text.removesuffix('.')}{TELLS}{remedy}" if text else f"{TELLS.removeprefix('. ')}{remedy}"
 
 
 def printable_traceback(error: BaseException) -> str:

@@ -12,11 +12,15 @@ from collections import Counter
 from importlib.metadata import version
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.versions import release
 
-_common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+# To explain a finding takes a tracer, which makes a state machine so slow that the time of the test is over first.
+_phases = [phase for phase in Phase if phase is not Phase.explain]
+_common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "phases": _phases}
+# Hypothesis looks for a smaller example for 300 s at most; a test that is ended before that says nothing of what was found.
+_SHRINKING = 300
 
 settings.register_profile("repeatable", derandomize=True, database=None, **_common)
 settings.register_profile("explore", max_examples=2000, **_common)
@@ -29,8 +33,13 @@ if threading.current_thread() is threading.main_thread() and signal.getsignal(si
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 
 
+@pytest.hookimpl(trylast=True)  # hypothesis marks its tests before
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what the installed packages are too old for."""
+    """Leave out what the installed packages are too old for, and give hypothesis the time to say what it has found."""
+    longest = float(config.getini("timeout"))
+    for item in items:
+        if item.get_closest_marker("hypothesis") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(longest + _SHRINKING))
     reasons = {item: _too_old_for(item) for item in items}
     config.stash[LEFT_OUT] = Counter(reason for reason in reasons.values() if reason)
     config.hook.pytest_deselected(items=[item for item in items if reasons[item]])

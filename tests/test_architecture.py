@@ -9,52 +9,110 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# What a layer may import of healthlb; the first that matches a module's name counts.
-MAY_IMPORT = {
-    "healthlb.errors": ("healthlb.errors",),
+# The words that the rooms of the core share.
+VOCABULARY = (
+    "healthlb.core.endpoint", "healthlb.core.messages", "healthlb.core.effects", "healthlb.core.facts", "healthlb.core.states",
+    "healthlb.core.load", "healthlb.core.timers", "healthlb.core.random_streams", "healthlb.core.event_context",
+    "healthlb.core.backoff", "healthlb.core.rate_limit", "healthlb.core.user_code", "healthlb.core.wire",
+    "healthlb.core.remedies", "healthlb.core.shedding", "healthlb.core.wordings",
+)  # fmt: skip
+BASE = ("healthlb.errors", "healthlb.text", "healthlb.files", "healthlb.config")
+CORE = (
+    "vocabulary", "healthlb.core.pickers", "healthlb.core.snapshot", "healthlb.core.subchannel",
+    "healthlb.core.exclusion", "healthlb.core.call", "healthlb.core",
+)  # fmt: skip
+SIMULATOR = tuple(
+    f"healthlb.simulation.{name}" for name in ("engine", "scenario", "world", "checks", "scenario_files", "running")
+)
+# What a room may import of the others, from the ground up. A module is in the room with the longest name it begins with.
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "healthlb._lazy": (),
+    "healthlb.errors": (),
     "healthlb.text": (),
     "healthlb.files": ("healthlb.errors", "healthlb.text"),
-    "healthlb.config": (
-        "healthlb.config", "healthlb.config_bounds", "healthlb.config_metadata", "healthlb.config_stability",
-        "healthlb.errors",
+    "healthlb.config": ("healthlb.errors",),
+    "vocabulary": ("healthlb.config", "healthlb.text"),
+    "healthlb.core.pickers": ("healthlb.config", "healthlb.errors", "vocabulary"),
+    "healthlb.core.snapshot": CORE[:2],
+    "healthlb.core.subchannel": ("healthlb.config", "vocabulary", "healthlb.core.snapshot"),
+    "healthlb.core.exclusion": ("healthlb.config", "vocabulary", "healthlb.core.subchannel"),
+    "healthlb.core.call": ("healthlb.config", *CORE[:5]),
+    "healthlb.core": ("healthlb.config", *CORE),
+    "healthlb.facts": ("vocabulary",),
+    "healthlb.pickers": ("vocabulary", "healthlb.core.pickers"),
+    "healthlb.presets": ("healthlb.config",),
+    "healthlb.resolvers": (*BASE, "vocabulary"),
+    "healthlb.control": (*BASE, *CORE, "healthlb.resolvers"),
+    "healthlb.calls": (*BASE, *CORE, "healthlb.resolvers", "healthlb.control"),
+    "healthlb.health_client": (*BASE, "vocabulary", "healthlb.control"),
+    "healthlb.server": (*BASE, "vocabulary", "healthlb.control"),
+    "healthlb.server.checks": (
+        *BASE, "vocabulary", "healthlb.control", "healthlb.server", "healthlb.health_client", "healthlb.sync",
     ),
-    "healthlb.config_bounds": ("healthlb.errors",),
-    "healthlb.config_metadata": ("healthlb.errors",),
-    "healthlb.config_stability": ("healthlb.config_bounds", "healthlb.errors"),
-    "healthlb.config_outliers": ("healthlb.config", "healthlb.errors"),
-    "healthlb.config_overload": ("healthlb.config", "healthlb.errors"),
-    "healthlb.core": (
-        "healthlb.core", "healthlb.config", "healthlb.config_outliers", "healthlb.config_overload",
-        "healthlb.config_stability", "healthlb.errors", "healthlb.text",
+    "healthlb.telemetry": (*BASE, "vocabulary", "healthlb.control", "healthlb.server"),
+    **dict.fromkeys(
+        ("healthlb.sync", "healthlb.aio"),
+        (
+            *BASE, *CORE, "healthlb.resolvers", "healthlb.control", "healthlb.calls", "healthlb.health_client",
+            "healthlb.telemetry", "healthlb._lazy",
+        ),
     ),
-    "healthlb.resolvers": (
-        "healthlb.resolvers", "healthlb.core", "healthlb.config", "healthlb.errors", "healthlb.text",
+    "healthlb.testing": ("healthlb.errors", "vocabulary", "healthlb.core.pickers", "healthlb.server"),
+    "healthlb.simulation.engine": ("vocabulary",),
+    "healthlb.simulation.scenario": (*BASE, "healthlb.core.pickers"),
+    "healthlb.simulation.world": (*BASE, *CORE, *SIMULATOR[:2]),
+    "healthlb.simulation.checks": (*BASE, *SIMULATOR[:3]),
+    "healthlb.simulation.scenario_files": (
+        *BASE, "vocabulary", "healthlb.core.pickers", "healthlb.presets", *SIMULATOR[:4],
     ),
-    "healthlb.presets": ("healthlb.config", "healthlb.config_outliers"),
-    "healthlb.simulation": (
-        "healthlb.simulation", "healthlb.core", "healthlb.config", "healthlb.config_bounds", "healthlb.config_outliers",
-        "healthlb.config_overload", "healthlb.config_stability", "healthlb.errors", "healthlb.files", "healthlb.presets",
-        "healthlb.text",
-    ),
-}
+    "healthlb.simulation.running": ("healthlb.errors", *SIMULATOR[:4]),
+    "healthlb.simulation.report": SIMULATOR,
+    "healthlb.simulation.sweep": (*BASE, *SIMULATOR, "healthlb.simulation.report"),
+    "healthlb.simulation.fuzzing": (*BASE, *CORE, *SIMULATOR, "healthlb.simulation.sweep"),
+    "healthlb.simulation.validation": (*BASE, *CORE, *SIMULATOR),
+}  # fmt: skip
+# What a package passes on besides its own names.
+PASSES_ON = {"healthlb.aio": "healthlb.server", "healthlb.server": "healthlb.server.checks"}
+# Those that are left; a new one is an error.
+OPEN_CIRCLES = [
+    ["healthlb.aio.health_client", "healthlb.aio.health_watches"],
+    [
+        "healthlb.simulation.fuzzing.attempt_timing",
+        "healthlb.simulation.fuzzing.budgets",
+        "healthlb.simulation.fuzzing.ejections",
+        "healthlb.simulation.fuzzing.endings",
+        "healthlb.simulation.fuzzing.invariants",
+        "healthlb.simulation.fuzzing.oracle_context",
+        "healthlb.simulation.fuzzing.picks",
+        "healthlb.simulation.fuzzing.silences",
+        "healthlb.simulation.fuzzing.snapshots",
+        "healthlb.simulation.fuzzing.wire_log",
+    ],
+    ["healthlb.simulation.world.faults", "healthlb.simulation.world.outcome", "healthlb.simulation.world.world"],
+    ["healthlb.sync.health_client", "healthlb.sync.health_streams", "healthlb.sync.health_watches"],
+]
+# Real servers, people and terminals: these two rooms of the simulator stand above the faces.
+WITH_REAL_SERVERS = ("healthlb.simulation.calibration", "healthlb.simulation.commands")
+COMMANDS = ("healthlb.cli", "healthlb.demo", *WITH_REAL_SERVERS)
 FACES = ("healthlb.sync", "healthlb.aio")
 # A check runs on a thread of its own, and so asks with the sync health client.
-USERS_OF_FACES = ("healthlb.cli", "healthlb.server.checks.grpc_service")
+USERS_OF_FACES = (*COMMANDS, "healthlb.server.checks.grpc_service")
 IMPURE = {
     "asyncio", "concurrent", "datetime", "http", "logging", "multiprocessing", "os", "pathlib", "queue", "sched",
     "secrets", "select", "selectors", "signal", "socket", "socketserver", "ssl", "subprocess", "tempfile", "threading",
     "time", "urllib", "uuid", "_thread",
 }  # fmt: skip
 # These two are written by calls, from any thread, and each has one small lock.
-WRITTEN_BY_CALLS = ("healthlb.core.load", "healthlb.core.budget")
+WRITTEN_BY_CALLS = ("healthlb.core.load", "healthlb.core.call.budget")
 MOST_LINES = {"healthlb.core.balancer": 330}
 MOST_MODULE_LINES = 400
 MOST_FUNCTION_LINES = 60
@@ -74,7 +132,7 @@ class Module:
     text: str
     is_package: bool = False
 
-    @property
+    @cached_property
     def tree(self) -> ast.Module:
         return ast.parse(self.text)
 
@@ -92,7 +150,7 @@ MODULES = [load(path) for path in sorted((ROOT / "healthlb").rglob("*.py"))]
 
 
 def imports(module: Module) -> Iterator[str]:
-    """Every module that is imported, `from a import b` as both `a` and `a.b`."""
+    """Every module or name that is imported, `from a import b` as `a.b`."""
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -102,7 +160,6 @@ def imports(module: Module) -> Iterator[str]:
                 parts = module.name.split(".")
                 parts = parts[: len(parts) - node.level + module.is_package]
                 base = ".".join([*parts, base] if base else parts)
-            yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
@@ -113,15 +170,20 @@ def is_in(name: str, *layers: str) -> bool:
 # --- rules ---------------------------------------------------------------------------------------
 
 
+def room_of(name: str) -> str:
+    """Return the room of a module or of a name in one."""
+    if is_in(name, *VOCABULARY):
+        return "vocabulary"
+    return max((room for room in MAY_IMPORT if is_in(name, room)), key=len, default="above")
+
+
 def imports_point_down(module: Module) -> list[str]:
-    """Core knows nothing, errors and config know less, resolvers know the core."""
-    layer = next((layer for layer in MAY_IMPORT if module.is_in(layer)), None)
-    if layer is None:
+    """A room imports itself and what stands below it."""
+    room = room_of(module.name)
+    if room == "above":
         return []
-    allowed = MAY_IMPORT[layer]
-    ours = (name for name in imports(module) if is_in(name, "healthlb"))
-    # `from healthlb.core import health` names its package too, which says nothing more.
-    return [name for name in ours if name != "healthlb" and not is_in(name, *allowed)]
+    allowed = {room, *MAY_IMPORT[room]} | ({PASSES_ON.get(module.name)} if module.is_package else set())
+    return [name for name in imports(module) if is_in(name, "healthlb") and room_of(name) not in allowed]
 
 
 def core_is_pure(module: Module) -> list[str]:
@@ -155,7 +217,9 @@ def core_draws_from_streams(module: Module) -> list[str]:
                 found += [f"line {node.lineno}: from random import ..."]
             case ast.Attribute(value=ast.Name(id="random"), attr=attribute) if attribute != "Random":
                 found += [f"line {node.lineno}: random.{attribute}"]
-            case ast.Call(func=ast.Attribute(value=ast.Name(id="random"))) if module.name != "healthlb.core.streams":
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="random"))) if (
+                module.name != "healthlb.core.random_streams"
+            ):
                 found += [f"line {node.lineno}: a stream that Streams did not make"]
     return found
 
@@ -231,7 +295,7 @@ def public_names_are_documented(module: Module) -> list[str]:
     missing = [] if not module.text or ast.get_docstring(module.tree) else ["the module"]
     public = [(name, node) for name, node in _public(module.tree, "") if not ast.get_docstring(node)]
     # The CLI lists what it needs of classes that are documented where they stand.
-    is_cli = module.is_in("healthlb.cli")
+    is_cli = module.is_in(*COMMANDS)
     return missing + [name for name, node in public if not (is_cli and ast.unparse(node.body[-1]) == "...")]
 
 
@@ -250,7 +314,7 @@ def _public(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str,
 
 def simulation_needs_nothing(module: Module) -> list[str]:
     """The standard library is enough to simulate; the core brings `backoff`."""
-    if not module.is_in("healthlb.simulation"):
+    if not module.is_in("healthlb.simulation") or module.is_in(*WITH_REAL_SERVERS):
         return []
     roots = {name.split(".")[0] for name in imports(module)} - {"healthlb"}
     return sorted(name for name in roots if name not in sys.stdlib_module_names)
@@ -272,7 +336,11 @@ RULES: list[Callable[[Module], list[str]]] = [
 def simulation_reaches_no_grpc(modules: list[Module]) -> list[str]:
     """Nothing that the simulation imports, over any number of steps, imports grpc."""
     by_name = {module.name: module for module in modules}
-    waiting = [module.name for module in modules if module.is_in("healthlb.simulation")]
+    waiting = [
+        module.name
+        for module in modules
+        if module.is_in("healthlb.simulation") and not module.is_in(*WITH_REAL_SERVERS)
+    ]
     seen: set[str] = set(waiting)
     found = []
     while waiting:
@@ -289,13 +357,21 @@ def simulation_reaches_no_grpc(modules: list[Module]) -> list[str]:
 def circles(modules: list[Module]) -> list[list[str]]:
     """Return which of these modules import each other, be it over others, and be it for their types alone."""
     names = {module.name for module in modules}
-    reached = {module.name: names & set(imports(module)) - {module.name} for module in modules}
+    reached = {module.name: {_owner(name, names) for name in imports(module)} & names for module in modules}
+    for name in names:
+        reached[name].discard(name)
     for middle in sorted(names):
         for name in names:
             if middle in reached[name]:
                 reached[name] |= reached[middle]
-    found = {tuple(sorted(other for other in names if other in reached[name] and name in reached[other])) for name in names}
+    found = {
+        tuple(sorted(other for other in names if other in reached[name] and name in reached[other])) for name in names
+    }
     return [list(circle) for circle in sorted(found) if circle]
+
+
+def _owner(name: str, names: Collection[str]) -> str:
+    return next((parent for parent in reversed(list(_with_parents(name))) if parent in names), "")
 
 
 def _with_parents(name: str) -> Iterator[str]:
@@ -318,17 +394,24 @@ def test_simulation_reaches_no_grpc() -> None:
     assert simulation_reaches_no_grpc(MODULES) == []
 
 
-def test_the_simulated_world_is_built_upwards() -> None:
-    """Engine, wire, servers, clients, hosts: each knows what is below it, and the rest by protocols."""
-    world = [module for module in MODULES if re.fullmatch(r"healthlb\.simulation\.\w+", module.name)]
-    parts_of_the_world = [f"healthlb.simulation.{name}" for name in ("faults", "outcome", "world")]
+def test_no_modules_import_each_other() -> None:
+    assert circles(MODULES) == OPEN_CIRCLES
 
-    assert len(world) > 30
-    assert circles(world) == [parts_of_the_world]
+
+def test_every_module_is_in_a_room() -> None:
+    """What is in no room of the table is a command, or passes names on."""
+    above = [module.name for module in MODULES if room_of(module.name) == "above" and not module.is_in(*COMMANDS)]
+
+    assert above == ["healthlb", "healthlb.__main__", "healthlb.simulation"]
 
 
 def test_a_circle_is_seen() -> None:
-    texts = {"a": "from x import b", "b": "if TYPE_CHECKING:\n    from x.c import C", "c": "import x.a", "d": "import x.a"}
+    texts = {
+        "a": "from x import b",
+        "b": "if TYPE_CHECKING:\n    from x.c import C",
+        "c": "import x.a",
+        "d": "import x.a",
+    }
 
     assert circles([Module(f"x.{name}", text) for name, text in texts.items()]) == [["x.a", "x.b", "x.c"]]
 
@@ -362,7 +445,7 @@ BAD = [
     (imports_point_down, CORE, "if TYPE_CHECKING:\n    from healthlb.sync.channel import HealthAwareChannel"),
     (imports_point_down, "healthlb.errors", "from healthlb.config import Backoff"),
     (imports_point_down, "healthlb.config", "from healthlb.core.messages import SECOND"),
-    (imports_point_down, "healthlb.resolvers.dns", "from healthlb.control.port import Transport"),
+    (imports_point_down, "healthlb.resolvers.dns", "from healthlb.control.transport import Transport"),
     (core_is_pure, CORE, "import grpc.aio"),
     (core_is_pure, CORE, "import asyncio"),
     (core_is_pure, CORE, "import threading"),
@@ -387,7 +470,7 @@ BAD = [
     (core_iterates_over_no_set, CORE, "y = list({x for x in z})"),
     (core_iterates_over_no_set, CORE, "y = frozenset(z)\nfor x in y - w: pass"),
     (core_iterates_over_no_set, CORE, "class A:\n  def f(self):\n    self.b: set[int] = c\n    return [*self.b]"),
-    (imports_point_down, "healthlb.simulation.world", "from healthlb.control.driver import Driver"),
+    (imports_point_down, "healthlb.simulation.world.world", "from healthlb.control.driver import Driver"),
     (simulation_needs_nothing, "healthlb.simulation.report.page", "import jinja2"),
     (modules_are_short, CORE, '"""Doc."""\n' + "x = 1\n" * 401),
     (modules_are_short, "healthlb.core.balancer", "x = 1\n" * 331),
@@ -412,7 +495,7 @@ GOOD = [
     (faces_are_apart, "healthlb.cli.app", "from healthlb.sync.channel import HealthAwareChannel"),
     (faces_are_apart, "healthlb.sync.channel", "from healthlb.sync import pool"),
     (core_draws_from_streams, CORE, "import random\ndef f(rng: random.Random): return rng.random()"),
-    (core_draws_from_streams, "healthlb.core.streams", "import random\nrng = random.Random(b'seed')"),
+    (core_draws_from_streams, "healthlb.core.random_streams", "import random\nrng = random.Random(b'seed')"),
     (core_iterates_over_no_set, CORE, "y = {1, 2}\nfor x in sorted(y): pass\nz = 1 in y"),
     (functions_are_short, CORE, 'def f():\n    """Doc.\n\n    More."""\n' + "    x = 1\n" * 59),
     (public_names_are_documented, CORE, '"""Doc."""\ndef _f(): pass\nclass _A:\n  def f(self): pass'),
@@ -431,7 +514,7 @@ def test_packages_may_re_export_the_faces() -> None:
 def test_the_simulation_rule_follows_imports() -> None:
     modules = [
         Module("healthlb", "import grpc", is_package=True),
-        Module("healthlb.simulation.world", "from healthlb.control import driver"),
+        Module("healthlb.simulation.world.world", "from healthlb.control import driver"),
         Module("healthlb.control.driver", "from healthlb.control.grpc_transport import GrpcTransport"),
         Module("healthlb.control.grpc_transport", "import grpc.aio"),
     ]

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from healthlb.config.service_config import parse_service_config
 from healthlb.control.health_messages import decode_list, decode_response
-from healthlb.core.attempts import parse_pushback
-from healthlb.core.orca import LoadReport, parse_report, report_of
+from healthlb.core.call.call_attempts import parse_pushback
+from healthlb.core.pickers.orca import LoadReport, parse_report, report_of
 from healthlb.errors import ConfigError
 from healthlb.resolvers.addresses import parse_endpoints
-from healthlb.service_config import parse_service_config
-from healthlb.simulation.expression import Expression, ExpressionError
-from healthlb.simulation.scenario_file import load_scenario
-from healthlb.simulation.scenario_table import ScenarioError
+from healthlb.simulation.checks.expression import Expression, ExpressionError
+from healthlb.simulation.scenario_files.scenario_file import load_scenario
+from healthlb.simulation.scenario_files.table import ScenarioError
 
 ROOT = Path(__file__).parent.parent
 few = settings(max_examples=150)
@@ -74,12 +74,7 @@ def test_pushbacks_of_any_kind(given_values: list[Any]) -> None:
 
 
 @few
-@given(
-    st.text(max_size=60)
-    | configs.map(json.dumps)
-    | values.map(json.dumps)
-
-)
+@given(st.text(max_size=60) | configs.map(json.dumps) | values.map(json.dumps))
 @example("9" * 5000)
 @example('{"methodConfig": 1e999}')
 def test_service_configs_of_any_kind(text: str) -> None:

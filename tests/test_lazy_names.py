@@ -35,13 +35,28 @@ def test_every_name_is_the_one_of_its_module(face: ModuleType) -> None:
     shown_to_type_checkers = {
         alias.name: node.module
         for node in ast.walk(ast.parse(Path(face.__file__).read_text()))
-        if isinstance(node, ast.ImportFrom) and node.module not in ("typing", "healthlb._lazy")
+        if isinstance(node, ast.ImportFrom) and node.module not in ("typing", "healthlb", "healthlb._lazy")
         for alias in node.names
     }
 
     assert sorted(shown_to_type_checkers) == sorted(face.__all__)
     for name, module in shown_to_type_checkers.items():
         assert getattr(face, name) is getattr(importlib.import_module(str(module)), name)
+
+
+def test_type_checkers_know_the_modules_that_need_no_import() -> None:
+    tree = ast.parse(Path(str(healthlb.__file__)).read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "healthlb"]
+    shown = {alias.name for node in imports for alias in node.names}
+    (offered,) = (
+        ast.literal_eval(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.keyword) and node.arg == "submodules"
+    )
+
+    assert shown == set(offered)
+    for name in offered:
+        assert run(f"import healthlb; print(healthlb.{name}.__name__)") == f"healthlb.{name}"
 
 
 @FACES
@@ -153,6 +168,8 @@ def test_what_type_checkers_see_of_a_channel_is_what_is_imported_later() -> None
 
 @FACES
 def test_type_hints_can_be_evaluated(face: ModuleType) -> None:
-    code = f"import typing, {face.__name__} as face; print(len(typing.get_type_hints(face.HealthAwareChannel.__init__)))"
+    code = (
+        f"import typing, {face.__name__} as face; print(len(typing.get_type_hints(face.HealthAwareChannel.__init__)))"
+    )
 
     assert int(run(code)) > 10

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from healthlb import HealthAwareChannel
+from healthlb.errors import ConfigError
 from healthlb.text import printable, printable_traceback
 
 
@@ -75,7 +79,9 @@ def test_a_traceback_shows_no_text_of_an_exception_as_it_is() -> None:
     shown = printable_traceback(hostile())
 
     assert not set(shown) & {"\x1b", "\r", "\x07"}
-    assert not [line for line in shown.splitlines() if line.lstrip(" |").startswith(("ERROR", "CRITICAL", "with a", "of two"))]
+    assert not [
+        line for line in shown.splitlines() if line.lstrip(" |").startswith(("ERROR", "CRITICAL", "with a", "of two"))
+    ]
     assert max(map(len, shown.splitlines())) < 400
     assert "in hostile" in shown
     assert "ValueError: ok\\nERROR: forged \\x1b[2J" in shown
@@ -86,3 +92,20 @@ def test_a_traceback_of_an_exception_that_cannot_be_shown() -> None:
     error.__cause__ = error
 
     assert "ValueError" in printable_traceback(error)
+
+
+def test_an_error_of_a_long_value_shows_its_beginning_and_its_end() -> None:
+    with pytest.raises(ConfigError) as raised:
+        HealthAwareChannel(["a:1"], options="x" * 10_000)  # type: ignore[arg-type]
+
+    text = str(raised.value)
+    assert len(text) <= 2_000
+    assert text.startswith("options must be pairs of a name and a value, not 'xxx")
+    assert " [...] xxx" in text
+
+
+def test_an_error_of_a_config_is_pickled_as_it_was() -> None:
+    error = ConfigError("y" * 5_000)
+
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert str(ConfigError(str(error))) == str(error)

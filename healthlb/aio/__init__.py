@@ -8,13 +8,11 @@ from healthlb.aio.channel import HealthAwareChannel
 if TYPE_CHECKING:
     from healthlb.aio.connectivity import follow_state
     from healthlb.aio.health_client import HealthClient
+    from healthlb.calls.attempts import Attempt, attempts_of
     from healthlb.config import Backoff, Failover, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
-    from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
-    from healthlb.config_overload import Overload
-    from healthlb.config_stability import FlapDamping, SlowStart
-    from healthlb.control.attempts import Attempt, attempts_of
-    from healthlb.control.connectivity import ConnectivityChange
-    from healthlb.control.health_answer import HealthAnswer
+    from healthlb.config.outliers import FailurePercentage, Outliers, SuccessRate
+    from healthlb.config.overload import Overload
+    from healthlb.config.stability import FlapDamping, SlowStart
     from healthlb.control.status import SubchannelStatus
     from healthlb.core.load import Subchannel
     from healthlb.core.messages import Endpoint
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
         InvalidResponse,
         NotServing,
     )
+    from healthlb.health_client.answer import HealthAnswer
+    from healthlb.health_client.connectivity import ConnectivityChange
     from healthlb.resolvers import Resolver, register_resolver
     from healthlb.server.aio import HealthServicer, serve_until_signal
 else:

@@ -15,13 +15,12 @@ from typing import Any
 
 import grpc
 
-from healthlb.aio.grpcio import Status, check_message, check_metadata
-from healthlb.control.attempts import RESCUED, Attempts, Method, Outcome, is_closed_error
+from healthlb.aio.giving_up import GivingUp
+from healthlb.aio.grpcio import Status, turns
+from healthlb.calls.attempts import Attempts, Method
+from healthlb.control.codes import code_of
 from healthlb.control.delivery import run_callback
-from healthlb.control.grpc_transport import code_of
-from healthlb.control.runner import Runner
 from healthlb.control.tasks import resolve, start_call
-from healthlb.core.attempts import FIRST, count_out
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, Fail
 
@@ -30,7 +29,7 @@ _OK = Code.OK.value
 _CANCELLED = Code.CANCELLED.value
 
 
-class BalancedCall(Runner):
+class BalancedCall(GivingUp):
     """One call, over as many attempts as it takes: the status, and what can be asked of any arity.
 
     Args:
@@ -50,6 +49,8 @@ class BalancedCall(Runner):
     _callbacks: tuple[Callable[[], object], ...] = ()
     _metadata: tuple[tuple[str, str | bytes], ...] = ()
     _context: Any = None
+    # Takes the first attempt where the call's own task makes it.
+    _here: list[Coroutine[Any, Any, None]] | None = None
     # grpcio's call that stands on this one, and where it is kept until it is over.
     _kept: tuple[set[Any], Any] | None = None
 
@@ -139,11 +140,16 @@ class BalancedCall(Runner):
 
     # --- the end -----------------------------------------------------------------------------------------
 
-    def keep_in(self, calls: set[Any], call: Any) -> None:
-        """Have `calls` hold on to `call`, grpcio's call that stands on this one, until it is over."""
-        if self._status is None:
-            self._kept = (calls, call)
-            calls.add(call)
+    def keep_in(self, calls: set[Any], call: Any) -> bool:
+        """Have `calls` hold on to `call`, grpcio's call that stands on this one, until it is over.
+
+        False where it is over already, or another one is kept.
+        """
+        if self._status is not None or self._kept is not None:
+            return False
+        self._kept = (calls, call)
+        calls.add(call)
+        return True
 
     def _set_initial_metadata(self, metadata: tuple[Any, ...]) -> None:
         if self._initial_metadata is None:
@@ -192,7 +198,37 @@ class BalancedCall(Runner):
         self._cancel_first("the request could not be sent")
         self._finish(None, Fail(Code.INTERNAL, f"the request could not be sent: {error}"))
 
+    async def _end_unsent_later(self, error: Exception) -> None:
+        # Who waits is to hear of the error itself, as from grpcio, and not that the call is over.
+        await turns()
+        self._end_unsent(error)
+
+    def _refuse(self, fail: Fail) -> None:
+        if self._stop():
+            start_attempt(self._over_later(fail))
+
+    async def _over_later(self, fail: Fail) -> None:
+        # C-core's calls do not end before they are made, either; with eager tasks this one is still being made.
+        await turns()
+        self._over(None, fail)
+
     # --- attempts ----------------------------------------------------------------------------------------
+
+    async def _run_here(self) -> None:
+        """As `run`; the first attempt is made by this task, which has nothing else to do, others have their own."""
+        here: list[Coroutine[Any, Any, None]] = []
+        self._here = here
+        self.run()
+        self._here = None
+        for work in here:
+            await work
+
+    def _carry_out(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have an attempt made."""
+        if self._here is None or self._here:
+            start_attempt(work)
+        else:
+            self._here.append(work)
 
     def _make_attempts(self) -> Attempts:
         timeout = None if self._deadline is None else self._deadline - time.time()
@@ -209,163 +245,6 @@ class BalancedCall(Runner):
 
     def _trailers(self, inner: Any) -> Sequence[tuple[str, Any]]:
         return inner._status.trailing_metadata() or ()
-
-
-class BalancedUnaryCall(BalancedCall):
-    """One request, one response."""
-
-    _request: bytes | None = None
-    _response: bytes | None = None
-    _decided: asyncio.Future[None] | None = None
-    # The first attempt, as long as nothing but it is known of the call.
-    _first: tuple[Subchannel, Any] | None = None
-    _is_rescued = False
-    _started_at = 0.0
-
-    def begin(self, metadata: tuple[Any, ...]) -> Any:
-        """Make the first attempt where nothing stands in its way; return C-core's call.
-
-        Returns None where more is needed, or the call is over: go on with `go_on`.
-        """
-        method = self._method
-        self._metadata = metadata
-        if self._is_over or not method.is_plain:
-            return None
-        sub = method.pool.board.snapshot.picker.pick(method.any_call)
-        if sub is None or not sub.load.start():
-            return None
-        self._started_at = time.monotonic()
-        try:
-            real = (method.opened.get(sub) or method.open(sub))(self._deadline, self._credentials, None)
-        except BaseException as error:
-            sub.load.abandon()
-            # A subchannel may be closed between the pick and the call.
-            if not is_closed_error(error) or method.pool.is_closed:
-                raise
-            return None
-        self._first = (sub, real)
-        return real
-
-    def first_ended(self) -> bool:
-        """Take in how the attempt of `begin` ended; False where it failed, and `go_on` says what follows."""
-        first = self._first
-        if first is None:
-            return True  # it was cancelled
-        sub, real = first
-        if not real.is_ok():
-            return False
-        self._first = None
-        method = self._method
-        self.address = sub.address
-        count_out(sub, method.budget, time.monotonic_ns())
-        if method.told.of_all:
-            method.tell(sub, Code.OK, self._started_at, self._trailers(real))
-        self._set_status(real._status, real._initial_metadata or ())
-        return True
-
-    def not_sent(self, error: Exception) -> None:
-        """Take in that grpcio refused what the attempt of `begin` should have sent."""
-        self._end_unsent(error)
-
-    async def go_on(self, request: bytes, context: Any) -> bytes | None:
-        """Make the call with all that may become necessary: waiting, further attempts, hedges.
-
-        Returns the response, None where it did not end with OK.
-
-        Raises:
-            TypeError, grpc.aio.InternalError: message or metadata cannot be sent.
-        """
-        if self._is_over:
-            return None  # it was cancelled before it began
-        first, self._first = self._first, None
-        if first is None:
-            await self._check(request)
-            if self._is_over:
-                return None  # cancelled meanwhile
-        self._request, self._context = request, context
-        self._decided = asyncio.get_running_loop().create_future()
-        if first is None:
-            self.run()
-        else:
-            outcome = RESCUED if self._is_rescued else outcome_of(first[1])
-            self.first_failed(first[0], self._started_at, outcome, first[1])
-        if self._status is None:
-            await self._decided
-        return self._response
-
-    def rescue(self, sub: Subchannel) -> bool:
-        """Go elsewhere where an attempt is under way on this backend, which was found hung, if the call may."""
-        first = self._first
-        if first is None:
-            return super().rescue(sub)
-        if first[0] is not sub or first[1].done() or self._is_rescued:
-            return False
-        # It is awaited by the call itself, which goes on with its end.
-        self._is_rescued = self._attempts.rescue(FIRST, sub, time.monotonic_ns())
-        if self._is_rescued:
-            first[1].cancel(RESCUED.details)
-        return self._is_rescued
-
-    def _over(self, inner: Any, fail: Fail | None) -> None:
-        super()._over(inner, fail)
-        self._request = self._context = None
-        if self._decided is not None:
-            resolve(self._decided)
-
-    def _broke(self, error: Exception) -> None:
-        decided = self._decided
-        self._decided = None
-        super()._broke(error)
-        if decided is not None and not decided.done():
-            decided.set_exception(error)
-
-    async def _check(self, request: bytes) -> None:
-        # C-core looks at them when a call is made, and this one waits for a subchannel.
-        try:
-            check_message(request)
-            await check_metadata(self._metadata)
-        except Exception as error:
-            self._end_unsent(error)
-            raise
-
-    def _cancel_first(self, details: str) -> bool:
-        first, self._first = self._first, None
-        if first is None:
-            return False
-        sub, real = first
-        sub.load.abandon()
-        if self._method.told.of_all:
-            self._method.tell(sub, Code.CANCELLED, time.monotonic())
-        if not real.done():
-            real.cancel(details)
-        return True
-
-    def _open(self, number: int, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
-        real = self._make_real(sub, timeout)
-        start_attempt(self._attempt(number, real, metadata))
-        return real
-
-    async def _attempt(self, number: int, real: Any, metadata: Any) -> None:
-        try:
-            response = await real.unary_unary(self._request, tuple(metadata or ()), self._context)
-        except asyncio.CancelledError:
-            self._cancel_attempt(number)
-            raise
-        except Exception as error:
-            self._cancel_attempt(number)
-            self._broke(error)
-            return
-        self.attempt_ended(number, None if real.is_ok() else outcome_of(real), real)
-        if self._status is real._status:
-            self._response = response
-
-
-def outcome_of(real: Any) -> Outcome:
-    """Return how an attempt failed."""
-    status = real._status
-    trailers = tuple(status.trailing_metadata() or ())
-    has_metadata = bool(real._initial_metadata or trailers)
-    return Outcome(code_of(status.code()), status.details() or "", has_metadata, trailers, bool(real._initial_metadata))
 
 
 def start_attempt(work: Coroutine[Any, Any, None]) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from healthlb.aio.balanced import BalancedCall, BalancedUnaryCall
+from healthlb.aio.balanced import BalancedCall
 from healthlb.aio.errors import AioChannelClosed
-from healthlb.aio.grpcio import MakeCall, call_maker
+from healthlb.aio.grpcio import CallCredentials, MakeCall, call_maker
 from healthlb.aio.pool import Pool
 from healthlb.aio.streams import BalancedStream
-from healthlb.control.attempts import Method
-from healthlb.control.policy import Policies
+from healthlb.aio.unary import BalancedUnaryCall
+from healthlb.calls.attempts import Method
+from healthlb.calls.metadata import check_call_credentials
+from healthlb.calls.policy import Policies
 
 # Of 2200. C-core overflows somewhat later, and ends such calls at once.
 _FOR_EVER = 7.26e9
@@ -64,14 +66,17 @@ class BalancedChannel:
             AioChannelClosed: the channel is closed.
             ChannelUnusable: another loop runs than that of its first use.
             grpc.aio.UsageError: call credentials on a channel without TLS.
+            AttributeError, TypeError: credentials of another type.
         """
         pool = self._pool
         if pool.is_closed:
             raise AioChannelClosed("Channel is closed.")
         if not pool.board.snapshot.ready:
             pool.start()
-        if credentials is not None and pool.settings.credentials is None:
-            raise grpc.aio.UsageError("Call credentials are only valid on secure channels")
+        if credentials is not None:
+            if pool.settings.credentials is None:
+                raise grpc.aio.UsageError("Call credentials are only valid on secure channels")
+            check_call_credentials(credentials, CallCredentials)
         found = self._methods.get(method) or self._method(method)
         found.budget.call_started(time.monotonic_ns())
         limit = found.policy.timeout

@@ -6,20 +6,33 @@ The one thing they add is that errors say which attempts were made.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from asyncio import _get_running_loop
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from functools import partial
+from traceback import clear_frames
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from healthlb.aio import grpcio
-from healthlb.aio.balanced import BalancedUnaryCall
 from healthlb.aio.beneath import BalancedChannel, deadline_of
 from healthlb.aio.errors import with_attempts
 from healthlb.aio.interceptors import last_link
 from healthlb.aio.pool import Pool
-from healthlb.control.attempts import Attempt
+from healthlb.aio.unary import BalancedUnaryCall
+from healthlb.calls.attempts import Attempt
+
+# Those of grpcio's calls that `cancel` cancels.
+_TASKS = ("_call_response", "_preparation", "_async_request_poller")
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    """Have a cancelled task let go of its exception, whose frames hold the call that holds the task."""
+    if task.cancelled():
+        with contextlib.suppress(asyncio.CancelledError):
+            task.exception()
 
 
 class _Call:
@@ -39,6 +52,16 @@ class _Call:
         address: str | None = self._cython_call.address
         return address
 
+    def cancel(self) -> bool:
+        """End the call; False where it is over."""
+        if not super().cancel():  # type: ignore[misc]
+            return False
+        for name in _TASKS:
+            task = getattr(self, name, None)
+            if task is not None:
+                _forget(task) if task.done() else task.add_done_callback(_forget)
+        return True
+
     async def _raise_for_status(self) -> None:
         try:
             await super()._raise_for_status()  # type: ignore[misc]
@@ -57,7 +80,10 @@ class _UnaryResponse(_Call):
             response = yield from self._call_response
         except asyncio.CancelledError:
             if not self.cancelled():  # type: ignore[attr-defined]
-                self.cancel()  # type: ignore[attr-defined]
+                self.cancel()
+            raise
+        except Exception:
+            del self  # as in `_invoke`
             raise
         if response is not grpcio.EOF:
             return response
@@ -65,6 +91,14 @@ class _UnaryResponse(_Call):
         if beneath.is_locally_cancelled():
             raise asyncio.CancelledError
         raise with_attempts(grpcio.make_error(beneath._initial_metadata, beneath._status), self.attempts)
+
+
+def _keep_to_its_end(calls: set[Any], call: Any, task: asyncio.Task[Any]) -> None:
+    """Have `calls` hold on to an intercepted call, whose interceptors are through, until it is over."""
+    _forget(task)
+    inner = None if task.cancelled() or task.exception() is not None else task.result()
+    if not (isinstance(inner, _Call) and inner._cython_call.keep_in(calls, call)):
+        call.add_done_callback(calls.discard)
 
 
 class UnaryUnaryCall(_UnaryResponse, grpcio.UnaryUnaryCall):  # type: ignore[misc]
@@ -99,7 +133,7 @@ class UnaryUnaryCall(_UnaryResponse, grpcio.UnaryUnaryCall):  # type: ignore[mis
         serializer = self._request_serializer
         request = self._request if serializer is None else grpcio.serialize(self._request, serializer)
         try:
-            first = beneath.begin(self._metadata)
+            first = beneath.begin(self._metadata, request, self._context)
             if first is None:
                 response = await beneath.go_on(request, self._context)
             else:
@@ -108,28 +142,50 @@ class UnaryUnaryCall(_UnaryResponse, grpcio.UnaryUnaryCall):  # type: ignore[mis
                 except Exception as error:
                     beneath.not_sent(error)
                     raise
-                if not beneath.first_ended():
+                if not beneath.first_ended(first, response):
                     response = await beneath.go_on(request, self._context)
         except asyncio.CancelledError:
             if not self.cancelled():
                 self.cancel()
             return grpcio.EOF
+        except Exception:
+            del self  # the task holds the exception, which holds this frame, which would hold the task
+            raise
         if response is None and not beneath.is_ok():
             return grpcio.EOF
         deserializer = self._response_deserializer
         return response if deserializer is None else grpcio.deserialize(response, deserializer)
 
 
+async def _let_go(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Do the work of a call's task; frames of an exception let go of the call, which holds the task that holds them."""
+    try:
+        return await work()
+    except Exception as error:
+        del work
+        clear_frames(error.__traceback__)
+        raise
+
+
 class UnaryStreamCall(_Call, grpcio.UnaryStreamCall):  # type: ignore[misc]
     """One request, a stream of responses."""
+
+    def _send_unary_request(self) -> Coroutine[Any, Any, None]:
+        return _let_go(super()._send_unary_request)
 
 
 class StreamUnaryCall(_UnaryResponse, grpcio.StreamUnaryCall):  # type: ignore[misc]
     """A stream of requests, one response."""
 
+    def _conduct_rpc(self) -> Coroutine[Any, Any, Any]:
+        return _let_go(super()._conduct_rpc)
+
 
 class StreamStreamCall(_Call, grpcio.StreamStreamCall):  # type: ignore[misc]
     """A stream of requests, a stream of responses."""
+
+    def _prepare_rpc(self) -> Coroutine[Any, Any, None]:
+        return _let_go(super()._prepare_rpc)
 
 
 class _MultiCallable:
@@ -208,7 +264,7 @@ class _MultiCallable:
             *(self._request_serializer, self._response_deserializer, pool.loop),
         )
         pool.calls.add(call)
-        call.add_done_callback(pool.calls.discard)
+        call._interceptors_task.add_done_callback(partial(_keep_to_its_end, pool.calls, call))
         return call
 
     def _make(

@@ -18,13 +18,18 @@ from healthlb.aio.beneath import BalancedChannel
 from healthlb.aio.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from healthlb.aio.interceptors import sort_interceptors
 from healthlb.aio.pool import Pool
+from healthlb.calls.defaults import DEFAULT_FAILOVER, DEFAULT_SERVICE
+from healthlb.calls.settings import (
+    Listener,
+    check_failover,
+    check_listener,
+    make_settings,
+)
 from healthlb.config import Failover, HealthCheck, SlowStart, Subset
-from healthlb.config_outliers import Outliers
-from healthlb.config_overload import Overload
-from healthlb.control.board import Board
-from healthlb.control.defaults import DEFAULT_FAILOVER, DEFAULT_SERVICE
-from healthlb.control.grpc_transport import to_grpc_state
-from healthlb.control.settings import Listener, check_failover, check_listener, make_settings
+from healthlb.config.outliers import Outliers
+from healthlb.config.overload import Overload
+from healthlb.control.codes import to_grpc_state
+from healthlb.control.snapshot_holder import SnapshotHolder
 from healthlb.control.status import SubchannelStatus, check_wait, has_ready, lacking, statuses
 from healthlb.control.tasks import resolve
 from healthlb.core.messages import Endpoint, Fact
@@ -57,10 +62,13 @@ class HealthAwareChannel(grpc.aio.Channel):
         overload: how many calls may wait and be in flight; None is any number.
         panic_threshold: the share of healthy subchannels, 0 to 1, below which picks go to all that are connected;
             0 is never.
+        drain: seconds after which calls end with UNAVAILABLE that are in flight on an address that has left the list
+            or the subset, and is not back; at least 0. Idempotent ones may then be made elsewhere, as after any
+            UNAVAILABLE. None is no limit: they run to their own ends.
         subset: to how many of the target's endpoints it connects, a `Subset`; None is all.
         slow_start: how the weight of a subchannel grows that comes in late, a `SlowStart`; None is at once. It needs
             a picker that reads weights.
-        service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
+        service_config: a gRPC service config, JSON (text or UTF-8 bytes) or a mapping; explicit arguments win over it.
         listeners: called on the loop with each fact, in order.
 
     Raises:
@@ -82,9 +90,10 @@ class HealthAwareChannel(grpc.aio.Channel):
         outliers: Outliers | None = _DEFAULT_OUTLIERS,
         overload: Overload | None = _DEFAULT_OVERLOAD,
         panic_threshold: float = 0.0,
+        drain: float | None = None,
         subset: Subset | None = None,
         slow_start: SlowStart | None = None,
-        service_config: str | Mapping[str, Any] | None = None,
+        service_config: str | bytes | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
         sorted_interceptors = sort_interceptors(interceptors)
@@ -100,6 +109,7 @@ class HealthAwareChannel(grpc.aio.Channel):
             outliers=outliers,
             overload=overload,
             panic_threshold=panic_threshold,
+            drain=drain,
             subset=subset,
             slow_start=slow_start,
             service_config=service_config,
@@ -238,7 +248,7 @@ class HealthAwareChannel(grpc.aio.Channel):
 
     def subchannels(self) -> tuple[SubchannelStatus, ...]:
         """Return who is in, who is out, since when and why, in the resolver's order."""
-        return statuses(self._pool.board.snapshot, time.monotonic_ns())
+        return statuses(self._pool.board.snapshot, time.monotonic_ns(), shares_connection=True)
 
     def state(self) -> grpc.ChannelConnectivity:
         """Return the aggregated state: READY, else CONNECTING, else TRANSIENT_FAILURE; IDLE before use.
@@ -297,7 +307,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         """Call `fn` on the loop with each fact from now on, in order.
 
         Raises:
-            ConfigError: `fn` cannot be called.
+            ConfigError: `fn` cannot be called, or is a coroutine function.
         """
         self._pool.listeners.append(check_listener(fn))
 
@@ -310,7 +320,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         return f"<HealthAwareChannel {self._pool.settings.target.text} {self.state().name}>"
 
 
-async def _next(board: Board, deadline: float | None) -> bool:
+async def _next(board: SnapshotHolder, deadline: float | None) -> bool:
     """Wait for the next snapshot; False if `deadline` came first."""
     changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     number = board.when_changed(board.snapshot.generation, partial(resolve, changed))

@@ -14,10 +14,10 @@ import grpc
 import grpc.aio
 
 from healthlb.aio.health_watches import Ending
-from healthlb.control.connectivity import Callback, ConnectivityChange, check_callback, core_channel
 from healthlb.control.delivery import run_callback
 from healthlb.control.tasks import LoopEnd, start_task
 from healthlb.errors import ChannelUnusable, ConfigError
+from healthlb.health_client.connectivity import Callback, ConnectivityChange, check_callback, core_channel
 
 _SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
 # C-core is asked for a change within this time, in seconds: a question cannot be taken back (grpcio 1.85.3).
@@ -32,7 +32,7 @@ class StateFollower:
     """
 
     def __init__(self, channel: Any, callback: Callback, *, try_to_connect: bool) -> None:
-        self.is_closed = False
+        self.is_closed: bool = False
         self._callback = callback
         self._state: grpc.ChannelConnectivity | None = None
         work = self._follow(channel, try_to_connect)
@@ -112,7 +112,7 @@ def follow_state(
         An object with `close()`, which may be awaited; also an async context manager. It need not be kept.
 
     Raises:
-        ConfigError: no asyncio channel, or a callback that cannot be called.
+        ConfigError: no asyncio channel, or a callback that cannot be called or is a coroutine function.
         ChannelUnusable: no event loop runs.
     """
     if not hasattr(channel, "get_state"):

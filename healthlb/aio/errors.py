@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from healthlb.control.attempts import Attempt, add_notes, with_remedy
+from healthlb.calls.attempts import Attempt, add_notes, with_remedy
 from healthlb.errors import ChannelClosed
 
 

@@ -12,7 +12,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from healthlb.control.call_metadata import check_types, illegal_keys
+from healthlb.calls.metadata import check_types, illegal_keys
+from healthlb.health_client.answer import HealthAdviser
 
 # By module, not by grpc.aio's names: instrumentation replaces those with plain functions (seen with OpenTelemetry).
 _CALL: Any = import_module("grpc.aio._call")
@@ -39,6 +40,7 @@ InterceptedStreamStreamCall: Any = _INTERCEPTOR.InterceptedStreamStreamCall
 
 Status: Any = _CYGRPC.AioRpcStatus
 EOF: Any = _CYGRPC.EOF
+CallCredentials: Any = _CYGRPC.CallCredentials
 InternalError: type[Exception] = _CYGRPC.InternalError
 ExecuteBatchError: type[Exception] = _CYGRPC.ExecuteBatchError
 
@@ -101,3 +103,17 @@ def check_message(message: object, name: str = "request") -> None:
     """
     if message is not None and type(message) is not bytes:
         raise TypeError(f"Argument '{name}' has incorrect type (expected bytes, got {type(message).__name__})")
+
+
+def retell(error: Any, adviser: HealthAdviser, method: str, service: str = "") -> None:
+    """Have the error of a health client's call say what to do, where that is known.
+
+    Args:
+        error: what a call has raised.
+        adviser: of the client.
+        method: that was called: Check, Watch or List.
+        service: the name that was asked for.
+    """
+    text = adviser.explained(method, service, error)
+    if text != (error.details() or ""):
+        error._details = text

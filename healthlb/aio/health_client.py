@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import grpc
 import grpc.aio
 
+from healthlb.aio.grpcio import retell
 from healthlb.aio.health_watches import HealthWatch, WatchIterator, WatchSubscription, check_callback, check_process
-from healthlb.control.health_answer import HealthAnswer, answered, listed
 from healthlb.control.health_messages import CHECK, LIST, WATCH
-from healthlb.control.health_target import CLOSED, HealthTarget, checked_timeout, request_for
 from healthlb.control.patched import check_threads
 from healthlb.core.states import ServingStatus
 from healthlb.errors import ChannelClosed, ChannelUnusable, NotServing
+from healthlb.health_client.answer import HealthAnswer, answered, listed
+from healthlb.health_client.target import CLOSED, HealthTarget, Metadata, checked_timeout, request_for
+from healthlb.text import tell
 
 if TYPE_CHECKING:
     from healthlb.config import Backoff
+    from healthlb.health_client.answer import HealthAdviser
 
 _FACE = (grpc.aio.Channel, grpc.Channel, "healthlb.HealthClient")
 _NO_LOOP = "an aio HealthClient must be used inside a running event loop"
@@ -38,6 +41,7 @@ class Link:
         channel: what was given, or opened.
         metadata: goes with every call.
         backoff: between Watches.
+        adviser: says what to do about first mistakes.
         watch: begins a Watch.
         check: makes a Check.
         subscriptions: the Watches that call back.
@@ -47,13 +51,16 @@ class Link:
         ChannelUnusable: eventlet, gevent or another package has replaced threads.
     """
 
+    channel: Any
+
     def __init__(self, target: HealthTarget) -> None:
         check_threads("a health client")
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self.channel, self._is_own = target.connect(grpc.aio)
-        self.metadata = target.metadata
-        self.backoff = target.backoff
+        self.metadata: Metadata = target.metadata
+        self.backoff: Backoff | None = target.backoff
+        self.adviser: HealthAdviser = target.adviser
         self.watch: Any = self.channel.unary_stream(WATCH)
         self.check: Any = self.channel.unary_unary(CHECK)
         self.subscriptions: set[WatchSubscription] = set()
@@ -97,6 +104,8 @@ class HealthClient:
         ConfigError: a value is out of its bounds, or of a wrong type.
     """
 
+    _wording: str = ""  # the client's own
+
     def __init__(
         self,
         target: str | grpc.aio.Channel,
@@ -107,7 +116,13 @@ class HealthClient:
         backoff: Backoff | None = None,
     ) -> None:
         self._target = HealthTarget(
-            target, credentials=credentials, options=options, metadata=metadata, backoff=backoff, face=_FACE
+            target,
+            credentials=credentials,
+            options=options,
+            metadata=metadata,
+            backoff=backoff,
+            face=_FACE,
+            wording=self._wording,
         )
         self._opened: Link | None = None
         self._is_closed = False
@@ -118,7 +133,7 @@ class HealthClient:
         """Return the status of a service; see `healthlb.HealthClient.check`."""
         answer = await self.ask(service, timeout)
         if require_serving and answer.status is not ServingStatus.SERVING:
-            raise NotServing(service, str(answer), answer.address)
+            raise NotServing(service, tell(str(answer), answer.remedy), answer.address)
         return answer.status
 
     async def ask(self, service: str = "", timeout: float | None = 5.0) -> HealthAnswer:
@@ -126,13 +141,23 @@ class HealthClient:
         request = request_for(service)
         link = self._link()
         call = link.check(request, timeout=checked_timeout(timeout), metadata=link.metadata)
-        return answered(service, await call, call)
+        try:
+            message = await call
+        except grpc.aio.AioRpcError as error:
+            retell(error, link.adviser, "Check", service)
+            raise
+        return answered(service, message, call, link.adviser)
 
     async def list(self, timeout: float | None = 5.0) -> dict[str, ServingStatus]:
         """Return the status of every service that the server has; see `healthlb.HealthClient.list`."""
         link = self._link()
-        call = link.channel.unary_unary(LIST)
-        return listed(await call(b"", timeout=checked_timeout(timeout), metadata=link.metadata))
+        call = link.channel.unary_unary(LIST)(b"", timeout=checked_timeout(timeout), metadata=link.metadata)
+        try:
+            message = await call
+        except grpc.aio.AioRpcError as error:
+            retell(error, link.adviser, "List")
+            raise
+        return listed(message)
 
     @overload
     def watch(self, service: str = "", *, callback: None = None, follow: bool = False) -> WatchIterator: ...

@@ -1,6 +1,7 @@
 """The two kinds of Watch of the asyncio health client: one that is iterated over, and one that calls back.
 
-The one rule: each is one task, which ends with its Watch, and which holds nothing that its caller may drop.
+The one rule: each is one task, with one beneath it that reads, which end with its Watch, and which hold nothing that
+its caller may drop.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 import grpc.aio
 
+from healthlb.aio.grpcio import retell
+from healthlb.aio.newest import Newest
 from healthlb.config import Backoff
-from healthlb.control.grpc_transport import to_code
-from healthlb.control.health_answer import HealthAnswer, answered, ended, failed, failed_with
-from healthlb.control.health_target import FORKED, is_final
+from healthlb.control.codes import to_code
 from healthlb.control.tasks import is_task_cancelled, start_call
 from healthlb.control.user_code import is_interrupt, log_guarded, run_guarded
-from healthlb.core.following import READ_PAUSE, Following
 from healthlb.core.messages import SECOND
 from healthlb.core.states import ServingStatus
+from healthlb.core.subchannel.watch_restart import FLOOD_PAUSE, TELL_PAUSE, Following
 from healthlb.core.user_code import name_of
 from healthlb.errors import ChannelUnusable, ConfigError
+from healthlb.health_client.answer import HealthAnswer, answered, ended, failed, failed_with
+from healthlb.health_client.target import FORKED, is_final
 
 if TYPE_CHECKING:
     from healthlb.aio.health_client import Link
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 DEFAULT_BACKOFF = Backoff(initial=0.2, maximum=2.0)
 Callback = Callable[[ServingStatus], object]
 Tell = Callable[[HealthAnswer], Awaitable[None]]
+Outcome = tuple[HealthAnswer, BaseException | None]
 
 _ERROR = 40  # logging.ERROR
 _LAST_WORDS = 0.1  # Seconds.
@@ -56,24 +60,33 @@ class Reader:
     Attributes:
         service: the name asked for.
         is_wanted: whether nobody has closed it: if its task is cancelled then, its loop ends.
+        failure: how the last Watch ended, None where none has.
     """
 
     def __init__(self, link: Link, service: str, request: bytes, *, follow: bool) -> None:
         self.service = service
         self.is_wanted = True
+        self.failure: HealthAnswer | None = None
         self._link = link
         self._request = request
         self._follows = follow
         self._following = Following(link.backoff or DEFAULT_BACKOFF, random.Random())
 
-    async def read(self, tell: Tell) -> tuple[HealthAnswer, BaseException | None]:
-        """Tell each answer that is news; return how it ended where it is not followed, and with which error."""
+    async def read(self, tell: Tell) -> Outcome:
+        """Tell the newest answer if it is news; return how it ended where it is not followed, and with which error."""
         while True:
             self._following.started(time.monotonic_ns())
-            answer, error = await self._read_one(tell)
+            outcome = await self._read_one(tell)
+            if outcome is None:
+                await asyncio.sleep(FLOOD_PAUSE)
+                continue
+            answer, error = outcome
+            del outcome
             if not (self._follows and self.is_wanted) or is_final(error):
                 return answer, error
             delay, is_told = self._following.ended(to_code(answer.code), time.monotonic_ns())
+            self.warn(answer)
+            self.failure = answer
             if is_told:
                 await tell(answer)
             if not self.is_wanted:
@@ -81,20 +94,39 @@ class Reader:
             del error
             await asyncio.sleep(delay / SECOND)
 
-    async def _read_one(self, tell: Tell) -> tuple[HealthAnswer, BaseException | None]:
+    def warn(self, answer: HealthAnswer) -> None:
+        """Log what to do about a first mistake: a status does not say it."""
+        if not self._following.has_spoken:
+            self._link.adviser.warn(answer)
+
+    async def _read_one(self, tell: Tell) -> Outcome | None:
+        """Read one Watch; return how it ended, None where it said too much and is to be begun again."""
+        newest = Newest()
+        reading = start_call(asyncio.get_running_loop(), self._read_call(newest))
+        reading.add_done_callback(newest.end)
+        try:
+            while (answer := await newest.take()) is not None:
+                assert answer.number is not None
+                self.warn(answer)
+                if self._following.is_news(answer.number):
+                    await tell(answer)
+                if not self.is_wanted:
+                    break
+                await asyncio.sleep(TELL_PAUSE)
+        finally:
+            await _stop(reading)
+        return reading.result() if self.is_wanted and not reading.cancelled() else (ended(self.service), None)
+
+    async def _read_call(self, newest: Newest) -> Outcome | None:
         call: Any = None
         is_cancelled = False
         try:
             call = self._link.watch(self._request, metadata=self._link.metadata)
             # Iterated over, it would be an asynchronous generator, which may be left to its loop's end.
             while (message := await call.read()) is not grpc.aio.EOF:
-                answer = answered(self.service, message, call)
-                assert answer.number is not None
-                if self._following.is_news(answer.number):
-                    await tell(answer)
-                if not self.is_wanted:
-                    break
-                await asyncio.sleep(READ_PAUSE)
+                newest.put(answered(self.service, message, call, self._link.adviser))
+                if self._following.is_too_much(time.monotonic_ns()):
+                    return None
         except asyncio.CancelledError:
             if is_task_cancelled():
                 is_cancelled = True
@@ -104,7 +136,10 @@ class Reader:
             error = grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, nothing, nothing, details=_CANCELLED)
             return failed_with(self.service, error), error
         except Exception as raised:
-            return failed_with(self.service, raised), raised
+            adviser = self._link.adviser
+            if isinstance(raised, grpc.aio.AioRpcError):
+                retell(raised, adviser, "Watch", self.service)
+            return failed_with(self.service, raised, "Watch", adviser), raised
         finally:
             # Of one whose interceptor gave an answer of its own, this raises (1.85.3).
             with suppress(AttributeError):
@@ -115,6 +150,14 @@ class Reader:
                 # grpcio has one poller for all loops: what is still said to a closed one raises in another (1.85.3).
                 await asyncio.sleep(_LAST_WORDS)
         return ended(self.service), None
+
+
+async def _stop(reading: asyncio.Task[Any]) -> None:
+    if reading.done():
+        return
+    if not reading.cancelling():  # as where all tasks of the loop are cancelled: it has last words to hear
+        reading.cancel()
+    await asyncio.wait({reading})
 
 
 class Ending:
@@ -151,18 +194,23 @@ class HealthWatch:
     """What both kinds of Watch have.
 
     Attributes:
-        answer: what was said last, None before; where nothing is known, how the last Watch failed.
         is_closed: whether it was closed, or has ended.
     """
 
     _reader: Reader
 
     def __init__(self, link: Link, service: str) -> None:
-        self.answer: HealthAnswer | None = None
-        self.is_closed = False
+        self._answer: HealthAnswer | None = None
+        self.is_closed: bool = False
         self._link = link
         self._service = service
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def answer(self) -> HealthAnswer | None:
+        """What was said last, None before; where nothing is known, how the last Watch failed."""
+        told = self._answer
+        return (self._reader.failure or told) if told is not None and told.number is None else told
 
     def close(self) -> Awaitable[None]:
         """End the Watch at once; a second time does nothing. Await it to have nothing of it pending afterwards.
@@ -232,7 +280,7 @@ class WatchIterator(HealthWatch, AsyncIterator[ServingStatus]):
             self._task = start_call(asyncio.get_running_loop(), _fill(self._reader, self._said))
             self._task.add_done_callback(partial(_end, self._said))
         said = await self._said.get()
-        self.answer = said.answer if isinstance(said, _End) else said
+        self._answer = said.answer if isinstance(said, _End) else said
         if not isinstance(said, _End):
             return said.status
         if self.is_closed or said.error is None:
@@ -280,7 +328,8 @@ class WatchSubscription(HealthWatch):
         link: the client's channel.
         service: the name asked for.
         request: the same as a message.
-        callback: takes each status; what it returns is awaited, if it can be, before the next message is read.
+        callback: takes a status; what it returns is awaited, if it can be. It hears the newest one, at most 100 a
+            second; the others are passed over.
         follow: whether a Watch that ends is begun again.
     """
 
@@ -298,6 +347,7 @@ class WatchSubscription(HealthWatch):
         try:
             answer, _ = await self._reader.read(self._tell)
             if self._reader.is_wanted:
+                self._reader.warn(answer)
                 await self._tell(answer)
         finally:
             self.is_closed = True
@@ -305,7 +355,7 @@ class WatchSubscription(HealthWatch):
             self._link.subscriptions.discard(self)
 
     async def _tell(self, answer: HealthAnswer) -> None:
-        self.answer = answer
+        self._answer = answer
         waiting: list[object] = []
         run_guarded("watch callback", partial(_call, self._callback, answer.status, waiting))
         for awaitable in waiting:

@@ -8,30 +8,83 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, cast
+from weakref import WeakKeyDictionary, WeakSet
+
+import grpc.aio
 
 from healthlb.aio.balanced import BalancedCall
-from healthlb.aio.data import AioData
 from healthlb.aio.errors import AioChannelClosed
+from healthlb.aio.hedging import FirstAttempts
+from healthlb.calls.attempts import Method
+from healthlb.calls.pool_base import PoolBase
+from healthlb.calls.settings import Listener, Settings
 from healthlb.control.delivery import run_callback
 from healthlb.control.driver import Driver
-from healthlb.control.grpc_transport import GrpcTransport, connections_closed, last_words
+from healthlb.control.grpc_transport import GrpcConnection, GrpcTransport, connections_closed, last_words
 from healthlb.control.poller import can_poll
-from healthlb.control.pool import PoolBase
-from healthlb.control.settings import Listener, Settings
 from healthlb.control.tasks import LoopEnd, resolve
-from healthlb.core.heartbeat import Pace
+from healthlb.control.transport import Connection, DataDone
 from healthlb.core.load import Subchannel
-from healthlb.core.messages import Code, ConnectivityState, Fact
+from healthlb.core.messages import Code, ConnectivityState, Endpoint, Fact
 from healthlb.core.snapshot import Snapshot
+from healthlb.core.subchannel.dialling import Pace
 from healthlb.errors import ChannelUnusable
 from healthlb.telemetry.logs import is_logged, log_fact
 
+# The connections that aio calls use: the control connections themselves, as gRFC A17 wants.
+#
+# The one rule: a channel with calls in flight is never closed.
+
+
+class AioData:
+    """The control connections that calls use, by what was picked.
+
+    Attributes:
+        methods: what calls are made of; each keeps what it has opened on the connections.
+    """
+
+    def __init__(self) -> None:
+        self.methods: WeakSet[Method] = WeakSet()
+        self._connections: dict[tuple[int, int], GrpcConnection] = {}
+        self._last_generation = 0
+
+    def channel(self, sub: Subchannel) -> grpc.aio.Channel | None:
+        """Return the channel of what was picked, None where it is closed already."""
+        connection = self._connections.get((sub.id, sub.generation))
+        return None if connection is None else connection.channel
+
+    def is_ready(self, sub: Subchannel) -> bool:
+        """Whether the channel of what was picked is connected now."""
+        channel = self.channel(sub)
+        return channel is not None and channel.get_state() is grpc.ChannelConnectivity.READY
+
+    def prepare(self, sub: int, endpoint: Endpoint, control: Connection, done: DataDone) -> None:
+        """Have calls use the control connection."""
+        connection = cast(GrpcConnection, control)
+        if connection.generation is None:
+            self._last_generation += 1
+            connection.generation = self._last_generation
+            connection.hold()
+            self._connections[sub, self._last_generation] = connection
+        done(connection.generation, "")
+
+    def forget(self, sub: int) -> None:
+        """Nothing to forget: the next control connection is a fresh one."""
+
+    def close(self, sub: int, generation: int) -> None:
+        """Use this connection for calls no more."""
+        connection = self._connections.pop((sub, generation), None)
+        if connection is not None:
+            # What holds on to a closed channel keeps C-core from telling who waits for its end.
+            for method in self.methods:
+                method.forget(sub, generation)
+            connection.release()
+
+
 _CLOSED = "Channel is closed."
 _AT_EXIT = (
-    "grpc.aio cannot begin at the interpreter's exit, where Python 3.12 starts no threads: use the "
-    "channel before"
+    "grpc.aio cannot begin at the interpreter's exit, where Python 3.12 starts no threads: use the channel before"
 )
 _NO_LOOP = "an aio channel must be used inside a running event loop"
 _OTHER_LOOP = "this channel is bound to the event loop of its first use: make one channel for each loop"
@@ -64,6 +117,8 @@ class Pool(PoolBase):
         self._finalizer: Callable[[], object] = lambda: None
         self.calls: set[Any] = set()
         self.inner_calls: weakref.WeakSet[Any] = weakref.WeakSet()
+        # The hedged calls that have made one attempt so far, by their hedging delay.
+        self.hedged: dict[int, FirstAttempts] = {}
         self._is_closing = False
 
     def start(self) -> None:
@@ -117,6 +172,7 @@ class Pool(PoolBase):
             report=partial(_report, self.loop, self.listeners),
             clock=time.monotonic_ns,
             rescue=partial(_rescue, self.calls, self.inner_calls),
+            end_calls=partial(_end_calls, self.calls, self.inner_calls),
         )
         end = LoopEnd(partial(_close_with_loop, self.loop, driver))
         finalizer = weakref.finalize(self, _close_later, self.loop, driver, end)
@@ -142,6 +198,8 @@ class Pool(PoolBase):
         if grace and self.calls:
             await self._wait_for_calls(grace)
         readers = self._cancel_calls()
+        for waiting in self.hedged.values():
+            waiting.stop()
         if self._driver is None:  # no call got past its interceptors
             return
         self._driver.close()
@@ -190,8 +248,17 @@ class Pool(PoolBase):
 
 
 def _rescue(calls: set[Any], inner: Iterable[Any], sub: Subchannel, tell: Callable[[int], None]) -> None:
+    tell(sum(call.rescue(sub) for call in _beneath(calls, inner)))
+
+
+def _end_calls(calls: set[Any], inner: Iterable[Any], sub: Subchannel, details: str) -> None:
+    for call in _beneath(calls, inner):
+        call.give_up_on(sub, details)
+
+
+def _beneath(calls: set[Any], inner: Iterable[Any]) -> list[BalancedCall]:
     beneath = [getattr(call, "_cython_call", None) for call in (*calls, *inner)]
-    tell(sum(call.rescue(sub) for call in beneath if isinstance(call, BalancedCall)))
+    return [call for call in beneath if isinstance(call, BalancedCall)]
 
 
 def _report(loop: asyncio.AbstractEventLoop, listeners: list[Listener], fact: Fact) -> None:

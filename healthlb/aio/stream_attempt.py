@@ -8,7 +8,9 @@ from typing import Any
 
 from healthlb.aio.grpcio import EOF
 
-_ON_ITS_WAY = 0.1  # Seconds at the most; it takes microseconds where the machine is idle.
+# Seconds at the most; it takes microseconds where the machine is idle, and nothing calls back when it has come.
+_ON_ITS_WAY = 0.1
+_PAUSE = 0.001
 
 
 class StreamAttempt:
@@ -65,7 +67,7 @@ class StreamAttempt:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + _ON_ITS_WAY
         while self._told is None and self.real._status is self._made_up and loop.time() < give_up_at:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+            await asyncio.sleep(_PAUSE)
         return self._told or self.real._status
 
     @property

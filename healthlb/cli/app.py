@@ -10,10 +10,10 @@ from importlib import metadata
 import click
 
 from healthlb.cli.checked import CheckedGroup
-from healthlb.cli.demo.command import demo
 from healthlb.cli.listing import list_services
-from healthlb.cli.simulate.command import simulate
 from healthlb.cli.watch import watch
+from healthlb.demo.command import demo
+from healthlb.simulation.commands.command import simulate
 
 
 def _version() -> str:

@@ -5,9 +5,11 @@ It imports little: `healthlb probe` starts in every container every few seconds.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
+from healthlb.config.metadata import is_metadata
 from healthlb.errors import ConfigError
 from healthlb.files import read_file
 from healthlb.text import printable
@@ -39,6 +41,46 @@ def parse_text(text: str) -> str:
     is_fit = not any(unicodedata.category(character) in _REFUSED for character in text[:MOST_CHARACTERS])
     if not is_fit or len(text) > MOST_CHARACTERS:
         raise ValueError(f"text in UTF-8 of at most {MOST_CHARACTERS:,} characters, none of them a control character")
+    return text
+
+
+def parse_header(text: str) -> tuple[str, str | bytes]:
+    """Return a pair of metadata that is written as 'name: value'; that of a name in `-bin` is sent as it is, in UTF-8.
+
+    Raises:
+        ValueError: it has no colon, or gRPC would not send it; the text says what it must be.
+    """
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise ValueError("in the form 'name: value'")
+    parse_unicode(text)
+    name, value = name.lower(), value.lstrip()
+    content = value.encode() if name.endswith("-bin") else value
+    if not is_metadata(name, content):
+        raise ValueError(
+            "a name of letters, digits, '_', '.' and '-', a colon and a value of printable ASCII; of any characters "
+            "where the name ends in '-bin'"
+        )
+    return name, content
+
+
+def name_of_header(text: str) -> str:
+    """Return what of a header may be shown: its value may be a token."""
+    # HTTP/2's own, such as :path, begin with a colon.
+    name = re.match(r":[a-z]+(?=:)|[^:]*", text)
+    return f"{name[0]}: ..." if name and ":" in text else text
+
+
+def parse_unicode(text: str) -> str:
+    """Return a text as it is.
+
+    Raises:
+        ValueError: UTF-8 cannot hold it; the text says what it must be.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("text in UTF-8") from None
     return text
 
 

@@ -1,18 +1,31 @@
-"""The group and the kinds of numbers that the commands of `healthlb` are made of.
-
-The one rule: whatever is given, a command ends with a sentence and exit code 2, never with a traceback.
-"""
+"""What the commands of `healthlb` are made of: the group, kinds of numbers, and the option `--plain`."""
 
 from __future__ import annotations
 
 import errno
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from healthlb.cli.arguments import check_arguments, shown
 from healthlb.errors import ConfigError
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def plain_option(command: _Command) -> _Command:
+    """Add `--plain`, passed as `plain`: nothing is written that only a terminal understands."""
+    help_text = "Lines of text; the default where there is no terminal."
+    return click.option("--plain", is_flag=True, help=help_text)(command)
+
+
+def accepts_plain(command: _Command) -> _Command:
+    """Add `--plain` to a command whose output is lines of text on a terminal, too."""
+    help_text = "Lines of text, as always here: scripts may pass it to every command but `probe`."
+    return click.option("--plain", is_flag=True, expose_value=False, help=help_text)(command)
+
 
 SEED = click.IntRange(-(2**63), 2**63 - 1)
 

@@ -35,12 +35,14 @@ class Flag:
         usage: one line for the help.
         parse: from text to value; raises ValueError. None for a switch, which may stand without a value.
         is_repeated: each value is appended to a list.
+        shown: returns what of a wrong value the error may show.
     """
 
     default: Any
     usage: str
     parse: Callable[[str], Any] | None = str
     is_repeated: bool = False
+    shown: Callable[[str], str] = str
 
 
 def parse_flags(flags: Mapping[str, Flag], arguments: Sequence[str]) -> dict[str, Any]:
@@ -100,7 +102,8 @@ def format_duration(seconds: float) -> str:
 
 def describe(flags: Mapping[str, Flag]) -> str:
     """Return the help of all flags."""
-    return "\n".join(f"  -{name}\n\t{flag.usage}" for name, flag in flags.items())
+    # No tab, as Go has: what is no printable character is escaped before it is shown.
+    return "\n".join(f"  -{name}\n        {flag.usage}" for name, flag in flags.items())
 
 
 def _split(argument: str) -> tuple[str, str | None]:
@@ -120,4 +123,5 @@ def _value(name: str, flag: Flag, text: str | None) -> Any:
     try:
         return flag.parse(text or "")
     except ValueError as error:
-        raise FlagError(f"invalid value {text!r} for flag -{name}: it must be {error}") from error
+        shown = flag.shown(text or "")
+        raise FlagError(f"invalid value {shown!r} for flag -{name}: it must be {error}") from error

@@ -9,11 +9,10 @@ import click
 import grpc
 
 from healthlb.cli.arguments import shown
-from healthlb.cli.asking import client_arguments, tls_options
-from healthlb.cli.checked import Number
-from healthlb.cli.plain import accepts_plain
-from healthlb.control.health_answer import failed_with
+from healthlb.cli.checked import Number, accepts_plain
+from healthlb.cli.server_options import client_arguments, client_options
 from healthlb.errors import InvalidResponse
+from healthlb.health_client.answer import failed_with
 from healthlb.sync.health_client import HealthClient
 from healthlb.text import printable
 
@@ -23,10 +22,10 @@ from healthlb.text import printable
 @click.option("--timeout", default=5.0, show_default=True, type=Number(0, 86_400, min_open=True), help="Seconds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @accepts_plain
-@tls_options
-def list_services(address: str, timeout: float, as_json: bool, **tls: Any) -> None:
+@client_options
+def list_services(address: str, timeout: float, as_json: bool, **reach: Any) -> None:
     """List the services of ADDR with their statuses. Exit code 3: the call failed."""
-    statuses = _ask(address, timeout, tls)
+    statuses = _ask(address, timeout, reach)
     if as_json:
         click.echo(json.dumps(statuses))
         return
@@ -37,12 +36,16 @@ def list_services(address: str, timeout: float, as_json: bool, **tls: Any) -> No
         click.echo(f"{name:<{width}}  {status}")
 
 
-def _ask(address: str, timeout: float, tls: dict[str, Any]) -> dict[str, str]:
-    with HealthClient(address, **client_arguments(**tls)) as client:
+class _Client(HealthClient):
+    _wording = "COMMAND"
+
+
+def _ask(address: str, timeout: float, reach: dict[str, Any]) -> dict[str, str]:
+    with _Client(address, **client_arguments(**reach)) as client:
         try:
             statuses = client.list(timeout)
         except (grpc.RpcError, InvalidResponse) as error:
-            text = error if isinstance(error, InvalidResponse) else failed_with("", error)
+            text = error if isinstance(error, InvalidResponse) else failed_with("", error, "List")
             click.echo(shown(f"{address}: {text}"), err=True)
             raise SystemExit(3) from error
     return {name: statuses[name].name for name in sorted(statuses)}

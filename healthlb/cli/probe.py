@@ -11,16 +11,17 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from healthlb.cli.arguments import parse_text, read_tls_files, shown
+from healthlb.cli.arguments import name_of_header, parse_header, parse_text, parse_unicode, read_tls_files, shown
 from healthlb.cli.flags import Flag, FlagError, HelpWanted, describe, format_duration, parse_duration, parse_flags
-from healthlb.control.health_answer import failed_with
 from healthlb.control.patched import check_threads
 from healthlb.control.proxies import without_proxy
 from healthlb.errors import ConfigError
+from healthlb.health_client.answer import HealthAnswer, failed_with
 from healthlb.sync.health_client import HealthClient
-from healthlb.text import printable
+from healthlb.text import TELLS, tell
 
 if TYPE_CHECKING:
     import grpc
@@ -28,22 +29,22 @@ if TYPE_CHECKING:
 SERVING, BAD_ARGUMENTS, NO_CONNECTION, RPC_FAILED, UNHEALTHY = range(5)
 
 _TLS_FLAGS = ("tls-no-verify", "tls-ca-cert", "tls-client-cert", "tls-client-key", "tls-server-name")
+_LAST_LOOK = 0.2  # Seconds: a channel without a connection says why at once, where it has tried one.
 _LONGEST = 1e8  # Seconds: gRPC's deadlines do not reach as far as Go's durations.
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon:
-        raise ValueError("in the form 'name: value'")
-    return name.lower(), value.lstrip()
 
 
 FLAGS = {
     "addr": Flag(default="", usage="(required) host:port to connect to; also unix:PATH", parse=parse_text),
-    "service": Flag(default="", usage='service to ask for (default "", the whole server)'),
+    "service": Flag(default="", usage='service to ask for (default "", the whole server)', parse=parse_unicode),
     "connect-timeout": Flag(default=1.0, usage="time to connect in (default 1s)", parse=parse_duration),
     "rpc-timeout": Flag(default=1.0, usage="time for the answer (default 1s)", parse=parse_duration),
-    "rpc-header": Flag(default=[], usage="metadata, 'name: value'; may be repeated", parse=_header, is_repeated=True),
+    "rpc-header": Flag(
+        default=[],
+        usage="metadata, 'name: value'; repeatable",
+        parse=parse_header,
+        is_repeated=True,
+        shown=name_of_header,
+    ),
     "user-agent": Flag(default="healthlb_probe", usage='user agent (default "healthlb_probe")', parse=parse_text),
     "tls": Flag(default=False, usage="use TLS (default plaintext)", parse=None),
     "tls-ca-cert": Flag(default="", usage="(with -tls) file of certificates to trust", parse=parse_text),
@@ -57,6 +58,14 @@ FLAGS = {
     "v": Flag(default=False, usage="say more", parse=None),
     "version": Flag(default=False, usage="say the version and end", parse=None),
 }
+
+
+class _Client(HealthClient):
+    _wording = "PROBE"
+
+    def speaks_tls(self, is_secure: bool) -> None:
+        """Say what the client cannot see of the channel that it is given."""
+        self._target.adviser.is_secure = is_secure
 
 
 class Failure(Exception):
@@ -118,14 +127,14 @@ def _probe(options: dict[str, Any]) -> None:
             connected, cancelled = time.monotonic(), RPC_FAILED
             if options["v"]:
                 _say(f"connection established (took {connected - begun:.3f}s)")
-            status = _check(channel, options)
+            answer = _check(channel, options)
     except KeyboardInterrupt:
         raise Failure(cancelled, f'error: the probe of "{options["addr"]}" was cancelled') from None
     if options["v"]:
         _say(f"time elapsed: connect={connected - begun:.3f}s rpc={time.monotonic() - connected:.3f}s")
-    if status != "SERVING":
-        raise Failure(UNHEALTHY, f'service unhealthy (responded with "{status}")')
-    _say(f"status: {status}")
+    if str(answer) != "SERVING":
+        raise Failure(UNHEALTHY, _with(f'service unhealthy (responded with "{answer}")', answer.remedy))
+    _say(f"status: {answer}")
 
 
 def _check_options(options: dict[str, Any]) -> None:
@@ -202,29 +211,58 @@ def _connect(channel: grpc.Channel, options: dict[str, Any]) -> None:
         grpc.channel_ready_future(channel).result(min(timeout, _LONGEST))
     except grpc.FutureTimeoutError:
         text = f"timeout: failed to connect service {shown} within {format_duration(timeout)}"
-        raise Failure(NO_CONNECTION, text) from None
+        raise Failure(NO_CONNECTION, _with(text, _why_not(channel, options))) from None
 
 
-def _check(channel: grpc.Channel, options: dict[str, Any]) -> str:
+def _why_not(channel: grpc.Channel, options: dict[str, Any]) -> str:
+    """Return what to do where there is no connection: a call that does not wait fails at once, and says why."""
     import grpc
 
-    headers = [(name, value.encode() if name.endswith("-bin") else value) for name, value in options["rpc-header"]]
+    from healthlb.core.remedies import NOTHING_ANSWERS
+
     try:
-        return str(HealthClient(channel, metadata=headers).ask(options["service"], options["rpc-timeout"]))
+        _client(channel, options).ask(options["service"], _LAST_LOOK)
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+            return failed_with("", error).remedy
+    except ValueError:
+        return ""
+    return NOTHING_ANSWERS
+
+
+def _client(channel: grpc.Channel, options: dict[str, Any]) -> HealthClient:
+    client = _Client(channel, metadata=options["rpc-header"])
+    client.speaks_tls(options["tls"])
+    return client
+
+
+def _check(channel: grpc.Channel, options: dict[str, Any]) -> HealthAnswer:
+    import grpc
+
+    try:
+        answer = _client(channel, options).ask(options["service"], options["rpc-timeout"])
     except ValueError as error:
-        raise Failure(RPC_FAILED, f"error: health rpc failed: {error}") from error
+        text, _, remedy = str(error).partition(TELLS)
+        raise Failure(RPC_FAILED, _with(f"error: health rpc failed: {text}", remedy)) from error
     except grpc.RpcError as error:
         raise Failure(RPC_FAILED, _describe(error, options["rpc-timeout"])) from error
+    return answer
 
 
 def _describe(error: Any, timeout: float) -> str:
+    failed = failed_with("", error)
     match error.code().name:
         case "UNIMPLEMENTED":
             text = "this server does not implement the grpc health protocol (grpc.health.v1.Health)"
-            return f"error: {text}: {printable(error.details())}"
+            return _with(f"error: {text}: {failed.details}", failed.remedy)
         case "DEADLINE_EXCEEDED":
-            return f"timeout: health rpc did not complete within {format_duration(timeout)}"
-    return f"error: health rpc failed: {failed_with('', error)}"
+            return _with(f"timeout: health rpc did not complete within {format_duration(timeout)}", failed.remedy)
+    return _with(f"error: health rpc failed: {replace(failed, remedy='')}", failed.remedy)
+
+
+def _with(text: str, remedy: str) -> str:
+    """Return a text with what to do on a line of its own: the first is as grpc_health_probe's."""
+    return f"{text}\n{tell('', remedy)}" if remedy else text
 
 
 def _version() -> str:

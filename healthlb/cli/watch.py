@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import datetime
 import json
+import logging
 from typing import Any
 
 import click
@@ -16,9 +17,10 @@ import grpc
 
 from healthlb.aio.health_client import HealthClient
 from healthlb.cli.arguments import shown
-from healthlb.cli.asking import client_arguments, tls_options
-from healthlb.cli.plain import accepts_plain
-from healthlb.control.health_target import request_for
+from healthlb.cli.checked import accepts_plain
+from healthlb.cli.server_options import client_arguments, client_options
+from healthlb.health_client.target import request_for
+from healthlb.text import tell
 
 
 @click.command("watch")
@@ -26,21 +28,27 @@ from healthlb.control.health_target import request_for
 @click.option("--service", default="", help='The service to follow; the default "" is the whole server.')
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @accepts_plain
-@tls_options
-def watch(addresses: tuple[str, ...], service: str, as_json: bool, **tls: Any) -> None:
+@client_options
+def watch(addresses: tuple[str, ...], service: str, as_json: bool, **reach: Any) -> None:
     """Follow the serving status of each ADDR live, until Ctrl-C."""
+    # What the client would log stands in the lines.
+    logging.getLogger("healthlb").addHandler(logging.NullHandler())
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_watch_all(addresses, service, as_json, tls))
+        asyncio.run(_watch_all(addresses, service, as_json, reach))
 
 
-async def _watch_all(addresses: tuple[str, ...], service: str, as_json: bool, tls: dict[str, Any]) -> None:
+async def _watch_all(addresses: tuple[str, ...], service: str, as_json: bool, reach: dict[str, Any]) -> None:
     width = max(map(len, addresses))
-    arguments = client_arguments(**tls)
-    clients = [HealthClient(address, **arguments) for address in addresses]
+    arguments = client_arguments(**reach)
+    clients = [_Client(address, **arguments) for address in addresses]
     request_for(service)
     async with asyncio.TaskGroup() as group:
         for address, client in zip(addresses, clients, strict=True):
             group.create_task(_Lines(address, service, as_json, width).follow(client))
+
+
+class _Client(HealthClient):
+    _wording = "COMMAND"
 
 
 class _Lines:
@@ -57,16 +65,18 @@ class _Lines:
             async for status in watching:
                 answer = watching.answer
                 assert answer is not None
+                name = status.name
                 if answer.number is None:
-                    self._say("ENDED" if answer.code is grpc.StatusCode.OK else answer.code.name, answer.details)
-                else:
-                    self._say(status.name, "")
+                    name = "ENDED" if answer.code is grpc.StatusCode.OK else answer.code.name
+                self._say(name, answer.details, answer.remedy)
 
-    def _say(self, status: str, details: str) -> None:
+    def _say(self, status: str, details: str, remedy: str) -> None:
         now = datetime.datetime.now().astimezone()
         if self._as_json:
             record = {"time": now.isoformat(), "address": self._address, "service": self._service, "status": status}
-            click.echo(json.dumps(record | ({"details": details} if details else {})))
+            told = {"details": details, "remedy": remedy}
+            click.echo(json.dumps(record | {name: text for name, text in told.items() if text}))
         else:
             line = f"{now:%H:%M:%S} {self._address:<{self._width}} {status}"
-            click.echo(shown(f"{line}  {details}" if details else line))
+            said = tell(details, remedy)
+            click.echo(shown(f"{line}  {said}" if said else line))

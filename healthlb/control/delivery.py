@@ -8,8 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from healthlb.control.user_code import run_guarded
 
@@ -70,16 +69,9 @@ class Deliverer:
 
 def run_callback(callback: Callable[[], object]) -> None:
     """Call a user's callback; log what it raises."""
-    with marked():
-        run_guarded("callback", callback)
-
-
-@contextmanager
-def marked() -> Iterator[None]:
-    """Have `is_in_callback` say so, for what runs users' callbacks here."""
     was_in_callback, _here.is_in_callback = is_in_callback(), True
     try:
-        yield
+        run_guarded("callback", callback)
     finally:
         _here.is_in_callback = was_in_callback
 

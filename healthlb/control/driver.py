@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from healthlb.control.port import Connection, DataDone, DataPlane, Transport
 from healthlb.control.tasks import start_task
+from healthlb.control.transport import Connection, DataDone, DataPlane, Transport
 from healthlb.control.user_code import LoggingGuard, is_interrupt, run_guarded
 from healthlb.control.watcher import SubchannelWatcher
 from healthlb.core.balancer import Balancer
@@ -30,7 +30,7 @@ from healthlb.core.messages import (
     Resolved,
     ResolveFailed,
 )
-from healthlb.core.pickers import PickerFactory
+from healthlb.core.pickers import PickerBuilder
 from healthlb.core.publication import Publisher
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.user_code import shown, words
@@ -79,6 +79,7 @@ class Driver(BalancerHost):
         report: takes each fact, after publication; called on the loop.
         clock: monotonic nanoseconds.
         rescue: sends the calls elsewhere that are in flight on a hung backend, and tells how many; called on the loop.
+        end_calls: ends the calls in flight on a connection, with UNAVAILABLE and a text; called on the loop.
 
     Attributes:
         is_closed: whether all is stopped.
@@ -91,11 +92,12 @@ class Driver(BalancerHost):
         transport: Transport,
         data: DataPlane,
         resolver: Resolver,
-        factory: PickerFactory,
+        factory: PickerBuilder,
         publish: Callable[[Snapshot], None],
         report: Callable[[Fact], None],
         clock: Callable[[], int],
         rescue: Callable[[Subchannel, Callable[[int], None]], None] = lambda sub, tell: None,
+        end_calls: Callable[[Subchannel, str], None] = lambda sub, details: None,
     ) -> None:
         super().__init__(balancer, Publisher(factory, balancer.snapshot, LoggingGuard()))
         self._transport = transport
@@ -105,6 +107,7 @@ class Driver(BalancerHost):
         self._tell_fact = report
         self._clock = clock
         self._rescue_calls = rescue
+        self._end_calls_of = end_calls
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._last_list: Resolved | None = None
@@ -121,8 +124,16 @@ class Driver(BalancerHost):
         """What was published last, or is to be first."""
         return self._publisher.published
 
-    def start(self) -> None:
-        """Begin to resolve; on the loop."""
+    def start(self, before: Driver | None = None) -> None:
+        """Begin to resolve; on the loop.
+
+        Args:
+            before: an abandoned one that this follows; its last list and last good picker count until there are others.
+        """
+        if before is not None:
+            self._publisher.adopt(before._publisher)
+            if before._last_list is not None:
+                self._post_resolved(before._last_list)
         self._resolve()
 
     def _soon(self, act: Callable[[], None]) -> None:
@@ -161,8 +172,8 @@ class Driver(BalancerHost):
         self.is_closed = True
         self._stop_tasks()
 
-    def abandon(self) -> tuple[Endpoint, ...]:
-        """Do nothing more, since another one takes over; return the resolver's last list. From any thread.
+    def abandon(self) -> None:
+        """Do nothing more, since another one takes over; from any thread.
 
         What the loop still holds, it gives back if it ever comes round.
         """
@@ -173,11 +184,10 @@ class Driver(BalancerHost):
             with contextlib.suppress(Exception):
                 self._resolving.get_coro().close()
         self._run_threadsafe(self._leave)
-        return () if self._last_list is None else self._last_list.endpoints
 
     def _leave(self) -> None:
         for watcher in self._watchers.values():
-            watcher.close()
+            watcher.disconnect()
         self._watchers = {}
         self._stop_tasks()
 
@@ -256,6 +266,9 @@ class Driver(BalancerHost):
     def _rescue(self, handle: Subchannel) -> None:
         self._rescue_calls(handle, partial(self._rescued, handle.id))
 
+    def _end_calls(self, handle: Subchannel, details: str) -> None:
+        self._end_calls_of(handle, details)
+
     def _prepare_data(self, sub: int) -> None:
         watcher = self._watchers[sub]
 
@@ -293,13 +306,15 @@ class Driver(BalancerHost):
             return True
         return task is None or task is not self._resolving or bool(task.cancelling())
 
-    def _update(self, endpoints: Sequence[Endpoint]) -> None:
+    def _update(self, endpoints: Sequence[Endpoint | str]) -> None:
         if isinstance(endpoints, str | bytes):
-            raise TypeError(f"a resolver must pass a list of Endpoint objects to update, not {shown(endpoints)}")
+            raise TypeError(
+                f"a resolver must pass a list of Endpoint objects or addresses to update, not {shown(endpoints)}"
+            )
         endpoints = tuple(endpoints)
-        wrong = [endpoint for endpoint in endpoints if not isinstance(endpoint, Endpoint)]
+        wrong = [endpoint for endpoint in endpoints if not isinstance(endpoint, Endpoint | str)]
         if wrong:
-            raise TypeError(f"a resolver must pass Endpoint objects to update, not {shown(wrong[0])}")
+            raise TypeError(f"a resolver must pass Endpoint objects or addresses to update, not {shown(wrong[0])}")
         resolved = Resolved(parse_endpoints(endpoints) if endpoints else ())
         if threading.get_ident() == self._thread:
             self._post_resolved(resolved)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from healthlb.control.poller import has_poller
 from healthlb.control.thread import ControlThread
-from healthlb.control.wakeups import part_from_parent
+from healthlb.control.wakeups import part_from_parent, prepare
 
 
 class Forked(Protocol):
@@ -43,6 +43,7 @@ class _Forks:
     def before(self) -> None:
         """Let nothing of grpc.aio be at work that is ours to stop. One fork at a time."""
         self._lock.acquire()
+        prepare()
         ControlThread.pause_all()
         self._has_poller = has_poller()
 
@@ -67,6 +68,4 @@ def has_lost_poller() -> bool:
 
 
 _forks = _Forks()
-os.register_at_fork(
-    before=_forks.before, after_in_parent=_forks.after_in_parent, after_in_child=_forks.after_in_child
-)
+os.register_at_fork(before=_forks.before, after_in_parent=_forks.after_in_parent, after_in_child=_forks.after_in_child)

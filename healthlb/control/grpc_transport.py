@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -14,46 +15,22 @@ import grpc
 import grpc.aio
 
 from healthlb.config import HealthCheck
+from healthlb.control.codes import to_code, to_grpc_state, to_state
 from healthlb.control.health_messages import CHECK, PING, WATCH, decode_response, encode_request
 from healthlb.control.health_metadata import HealthMetadata, NoMetadata
-from healthlb.control.names import Names
-from healthlb.control.options import ChannelOptions, dial_target
+from healthlb.control.options import ChannelOptions, can_share, control_options, dial_target, unshared
 from healthlb.control.poller import can_poll
-from healthlb.control.port import CheckAnswer, WatchEnded
+from healthlb.control.resolved_names import ResolvedNames
+from healthlb.control.shared import SharedAioChannel, shared_options
 from healthlb.control.suspension import Suspension
 from healthlb.control.tasks import HiddenIterator, hidden_tasks, is_task_cancelled, start_call, start_task
+from healthlb.control.transport import CheckAnswer, WatchEnded
 from healthlb.core.messages import Code, ConnectivityState, Endpoint
 from healthlb.text import printable
 
 # opentelemetry-instrumentation-grpc puts plain functions in the place of grpc.aio's constructors, which nothing
 # unwraps; with its interceptors in between, attempts are no longer calls of grpcio's own (seen on 0.66b2).
 _AIO: Any = import_module("grpc.aio._channel")
-
-_STATES = {state: ConnectivityState(state.value[0]) for state in grpc.ChannelConnectivity}
-_GRPC_STATES = {value: key for key, value in _STATES.items()}
-_CODES = {code: Code(code.value[0]) for code in grpc.StatusCode}
-_CODES_BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
-_GRPC_CODES = {value: key for key, value in _CODES.items()}
-
-
-def to_grpc_state(state: ConnectivityState) -> grpc.ChannelConnectivity:
-    """Return grpcio's name for a connectivity state."""
-    return _GRPC_STATES[state]
-
-
-def to_code(code: grpc.StatusCode) -> Code:
-    """Return the core's name for a status code."""
-    return _CODES[code]
-
-
-def to_grpc_code(code: Code) -> grpc.StatusCode:
-    """Return grpcio's name for a status code."""
-    return _GRPC_CODES[code]
-
-
-def code_of(number: int) -> grpc.StatusCode:
-    """Return grpcio's name for C-core's number of a status; one that is none is UNKNOWN."""
-    return _CODES_BY_NUMBER.get(number, grpc.StatusCode.UNKNOWN)
 
 
 def open_channel(
@@ -87,10 +64,21 @@ class GrpcConnection:
         open_channel: opens a channel to the address, without a load-balancing policy of its own.
         metadata: goes with every Watch and Check.
         patience: seconds that a Watch waits for its metadata.
+        shared: arguments of the sync channels that use its connection, None where they cannot.
+
+    Attributes:
+        shared: the same.
     """
 
-    def __init__(self, open_channel: Callable[[], grpc.aio.Channel], metadata: HealthMetadata, patience: float) -> None:
+    def __init__(
+        self,
+        open_channel: Callable[[], grpc.aio.Channel],
+        metadata: HealthMetadata,
+        patience: float,
+        shared: ChannelOptions | None = None,
+    ) -> None:
         self.generation: int | None = None
+        self.shared = shared
         self._open_channel = open_channel
         self._metadata = metadata
         self._patience = patience
@@ -124,12 +112,17 @@ class GrpcConnection:
         return self._channel
 
     def state(self) -> ConnectivityState:
-        """Return the present state, and connect where it is IDLE."""
+        """Return the present state."""
         if self._suspension is not None:
             return self._suspension.state
         if self._channel is None:
             return ConnectivityState.SHUTDOWN if self._is_closing else ConnectivityState.CONNECTING
-        return _STATES[self.channel.get_state(try_to_connect=True)]
+        return to_state(self.channel.get_state())
+
+    def connect(self) -> None:
+        """Connect where it is IDLE."""
+        if self._suspension is None and self._channel is not None:
+            self._channel.get_state(try_to_connect=True)
 
     async def left(self, state: ConnectivityState) -> None:
         """Return once the state has been another than `state`."""
@@ -137,7 +130,7 @@ class GrpcConnection:
             suspensions = await self._resumed()
             # After a suspension the new channel is asked: where its state is another, it says so at once.
             try:
-                await self._changed(_GRPC_STATES[state])
+                await self._changed(to_grpc_state(state))
             except asyncio.CancelledError:
                 # The channel was closed for a suspension, and C-core was too busy to say so in time.
                 if self._suspensions == suspensions or is_task_cancelled():
@@ -191,7 +184,7 @@ class GrpcConnection:
         except ValueError as error:
             raise WatchEnded(Code.INTERNAL, printable(error)) from error
         except grpc.aio.AioRpcError as error:
-            raise WatchEnded(_CODES[error.code()], printable(error.details() or "")) from error
+            raise WatchEnded(to_code(error.code()), printable(error.details() or "")) from error
         finally:
             call.cancel()
         raise WatchEnded(Code.OK)
@@ -231,7 +224,7 @@ class GrpcConnection:
                     call = method()(request, timeout=remaining, metadata=metadata)
                 return Code.OK, "", await call
             except grpc.aio.AioRpcError as error:
-                return _CODES[error.code()], printable(error.details() or ""), None
+                return to_code(error.code()), printable(error.details() or ""), None
             except asyncio.CancelledError:
                 if self._suspensions == suspensions or is_task_cancelled():
                     raise
@@ -289,13 +282,12 @@ class GrpcConnection:
             self._settling = start_task(self._loop, self._settle())
 
     async def _settle(self) -> None:
-        """Wait until the new channel is up or has failed."""
-        try:
+        """Wait until the new channel is up, has failed, or was up and is closed."""
+        with contextlib.suppress(TimeoutError):  # from then on the state is told as it is
             async with asyncio.timeout(_SETTLING):
-                while (state := self.channel.get_state(try_to_connect=True)) not in _SETTLED:
+                self.channel.get_state(try_to_connect=True)
+                for state in () if self._is_lame else _PENDING:
                     await self._changed(state)
-        except TimeoutError:
-            pass  # from now on the state is told as it is
         suspension, self._suspension = self._suspension, None
         if suspension is not None:
             suspension.end()
@@ -308,7 +300,7 @@ class GrpcConnection:
 
 
 _connections: set[weakref.ref[GrpcConnection]] = set()
-_SETTLED = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+_PENDING = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 _SETTLING = 5.0
 
 
@@ -362,6 +354,7 @@ class GrpcTransport:
         health: how health is followed.
         names: learns what host names stand for.
         compression: of calls, where they share the connection.
+        is_sync: whether calls are those of sync channels.
     """
 
     def __init__(
@@ -369,11 +362,13 @@ class GrpcTransport:
         credentials: grpc.ChannelCredentials | None,
         options: ChannelOptions,
         health: HealthCheck,
-        names: Names,
+        names: ResolvedNames,
         compression: grpc.Compression | None = None,
+        is_sync: bool = False,
     ) -> None:
+        self._is_shared = is_sync and can_share(credentials, options)
         self._credentials = credentials
-        self._options = options
+        self._options = options if self._is_shared else unshared(control_options(options) if is_sync else options)
         self._metadata = HealthMetadata(health.metadata)
         self._patience = health.first_response_timeout / 2
         self._names = names
@@ -382,6 +377,10 @@ class GrpcTransport:
     def connect(self, endpoint: Endpoint) -> GrpcConnection:
         """Open a connection; it does not wait."""
         self._names.learn(endpoint.address)
+        if self._is_shared:
+            shared = shared_options(self._options)
+            opening = partial(SharedAioChannel, endpoint.address, shared, self._compression)
+            return GrpcConnection(opening, self._metadata, self._patience, shared)
         opening = partial(
             open_channel,
             _AIO.insecure_channel,

@@ -18,7 +18,7 @@ from healthlb.control.tasks import start_task
 from healthlb.control.user_code import is_interrupt, log_guarded
 from healthlb.core.user_code import name_of, words
 from healthlb.errors import ConfigError
-from healthlb.resolvers._lookup import in_daemon_thread
+from healthlb.resolvers._answer import in_daemon_thread
 
 NAME = "HealthCheck.metadata"
 _AT_A_TIME = 4

@@ -5,10 +5,13 @@ The one rule: what the caller gave wins, except for what would switch off what h
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Number
 from typing import Any
+
+import grpc
 
 from healthlb.config import Backoff, check_collection
 from healthlb.control.proxies import without_proxies
@@ -32,19 +35,24 @@ _ON_A_BALANCED_ONE: _Refused = {
         "pass picker=; beneath a subchannel, a policy would call addresses whose health nobody has asked for",
     ),
     "grpc.service_config_disable_resolution": (
-        (1,), "pass service_config=: a config from DNS would retry beneath this channel's failover"
+        (1,),
+        "pass service_config=: a config from DNS would retry beneath this channel's failover",
     ),
     "grpc.enable_retries": (
-        (1,), "pass failover=None; without grpcio's own retries, calls that never left are lost when a connection goes"
+        (1,),
+        "pass failover=None; without grpcio's own retries, calls that never left are lost when a connection goes",
     ),
     "grpc.use_local_subchannel_pool": (
-        (1,), "leave it out: a connection that replaces a dead one would be the dead one"
+        (1,),
+        "leave it out: a connection that replaces a dead one would be the dead one",
     ),
     "grpc.dns_enable_srv_queries": (
-        (0,), "use a Resolver: servers that SRV records name would be called behind this channel's back"
+        (0,),
+        "use a Resolver: servers that SRV records name would be called behind this channel's back",
     ),
     "grpc.http2.initial_sequence_number": (
-        _ANY_VALUE_HARMS, "leave it out: a connection would run out of streams, and its Watch take the last one"
+        _ANY_VALUE_HARMS,
+        "leave it out: a connection would run out of streams, and its Watch take the last one",
     ),
 }
 _PREFIXES_ON_ANY_CHANNEL = {
@@ -72,9 +80,20 @@ _INTEGER = re.compile(
     r"|max_\w+|http2\.\w+|experimental\.tcp_\w+)"
 )
 
+LOCAL_POOL = "grpc.use_local_subchannel_pool"
 _INT_LIMIT = 2**31
 _CONNECT_TIMEOUT_MS = 20_000
 _DNS_MIN_TIME_MS = 5_000
+
+
+def check_channel_credentials(credentials: object) -> grpc.ChannelCredentials | None:
+    """Return credentials that a channel can be made with, or raise `ConfigError`."""
+    if credentials is None or isinstance(credentials, grpc.ChannelCredentials):
+        return credentials
+    hint = ""
+    if isinstance(credentials, grpc.CallCredentials):
+        hint = "; these are of calls: pass grpc.composite_channel_credentials(grpc.ssl_channel_credentials(...), them)"
+    raise ConfigError(f"credentials must be grpc.ChannelCredentials or None, not {credentials!r}{hint}")
 
 
 def check_options(options: object) -> ChannelOptions:
@@ -150,17 +169,48 @@ def dial_target(address: str) -> str:
     return address if address.startswith("unix") else f"dns:///{address}"
 
 
-def subchannel_options(options: ChannelOptions, reconnect: Backoff, authority: str | None) -> ChannelOptions:
+def can_share(credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> bool:
+    """Whether health and calls of a sync channel share a connection.
+
+    Args:
+        credentials: the caller's; C-core compares those of TLS by their place in memory, so they are never equal.
+        options: the caller's.
+    """
+    return credentials is None and not any(key == LOCAL_POOL and value for key, value in options)
+
+
+def unshared(options: ChannelOptions) -> ChannelOptions:
+    """Return the arguments of a channel with a connection of its own.
+
+    Through the global pool a fresh channel would inherit an old one's backoff.
+    """
+    return (*options, (LOCAL_POOL, 1))
+
+
+def control_options(options: ChannelOptions) -> ChannelOptions:
+    """Return the arguments of a channel that carries health checks alone.
+
+    Where a server sends GOAWAY as a call begins, C-core may try that call again without end, inside grpc.aio's call and
+    with the interpreter's lock held (1.85.3). Watches and Checks are begun again by the core in any case.
+    """
+    return (*((key, value) for key, value in options if key != "grpc.enable_retries"), ("grpc.enable_retries", 0))
+
+
+def subchannel_options(
+    options: ChannelOptions,
+    reconnect: Backoff,
+    authority: str | None,
+    service_config: Mapping[str, Any] | None = None,
+) -> ChannelOptions:
     """Return the arguments for a channel to one address.
 
     Args:
         options: the caller's.
         reconnect: bounds of the connection backoff, which C-core owns.
         authority: the name that TLS and `:authority` go by, None for the address's own.
+        service_config: what of the service config is C-core's to keep.
     """
     defaults: dict[str, Any] = {
-        # A fresh channel would inherit an old one's backoff through the global pool.
-        "grpc.use_local_subchannel_pool": 1,
         "grpc.initial_reconnect_backoff_ms": max(1, round(reconnect.initial * 1000)),
         "grpc.max_reconnect_backoff_ms": max(1, round(reconnect.maximum * 1000)),
         # This one is also the time that a connection attempt is given.
@@ -170,6 +220,8 @@ def subchannel_options(options: ChannelOptions, reconnect: Backoff, authority: s
     }
     if authority is not None:
         defaults["grpc.default_authority"] = authority
+    if service_config:
+        defaults["grpc.service_config"] = json.dumps(service_config)
     given: Sequence[tuple[str, Any]] = [
         *options,
         # No retry policy from DNS beneath ours: retries multiply.

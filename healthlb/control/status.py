@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import grpc
 
 from healthlb.config import check_number
-from healthlb.control.grpc_transport import to_grpc_state
+from healthlb.control.codes import to_grpc_state
 from healthlb.core.messages import SECOND, ConnectivityState
 from healthlb.core.snapshot import Snapshot, SubchannelView
 from healthlb.errors import ConfigError
@@ -23,13 +23,15 @@ class SubchannelStatus:
         serving: the last serving status as `grpc.health.v1` numbers it, None where none was heard.
         reason: why it is in this state.
         since: seconds in this state.
-        in_flight: calls under way.
+        in_flight: calls under way at that address, with those that began before it left the list and came back.
         picks: calls ever given to it.
         successes: calls that ended with OK.
         failures: calls that ended otherwise, cancelled ones excepted.
         ejected: whether passive health has taken it out.
         weight: the endpoint's, or a part of it during slow start.
         damped: whether its flaps keep it out.
+        shares_connection: whether calls use the connection over which its health is followed, so that they go where
+            that was asked; False with TLS in the sync face, where they have one of their own.
     """
 
     address: str
@@ -44,14 +46,15 @@ class SubchannelStatus:
     ejected: bool
     weight: float
     damped: bool
+    shares_connection: bool
 
 
-def statuses(snapshot: Snapshot, now: int) -> tuple[SubchannelStatus, ...]:
+def statuses(snapshot: Snapshot, now: int, *, shares_connection: bool) -> tuple[SubchannelStatus, ...]:
     """Return the status of every subchannel, in the resolver's order."""
-    return tuple(_status(view, now) for view in snapshot.views)
+    return tuple(_status(view, now, shares_connection) for view in snapshot.views)
 
 
-def _status(view: SubchannelView, now: int) -> SubchannelStatus:
+def _status(view: SubchannelView, now: int, shares_connection: bool) -> SubchannelStatus:
     picks, successes, failures = view.past
     return SubchannelStatus(
         address=view.endpoint.address,
@@ -59,13 +62,14 @@ def _status(view: SubchannelView, now: int) -> SubchannelStatus:
         serving=view.serving,
         reason=view.reason,
         since=(now - view.since) / SECOND,
-        in_flight=sum(load.in_flight for load in view.loads),
+        in_flight=sum(load.in_flight for load in (*view.loads, *view.earlier)),
         picks=picks + sum(load.picks for load in view.loads),
         successes=successes + sum(load.successes for load in view.loads),
         failures=failures + sum(load.failures for load in view.loads),
         ejected=view.is_ejected,
         weight=view.weight,
         damped=view.is_damped,
+        shares_connection=shares_connection,
     )
 
 

@@ -29,7 +29,7 @@ def start_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None])
     return _hide(task)
 
 
-def start_call(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+def start_call(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Start a task that is among `asyncio.all_tasks()`: it is part of a call of the program's, or ends at once."""
     return quiet(loop.create_task(work))
 
@@ -48,7 +48,7 @@ def hidden_tasks(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         loop.set_task_factory(factory)
 
 
-def quiet(task: asyncio.Task[Any]) -> asyncio.Task[Any]:
+def quiet(task: asyncio.Task[T]) -> asyncio.Task[T]:
     """Let asyncio say nothing of a task whose loop is closed before it has ended."""
     # asyncio's own background tasks say so too: it is the user's loop, and no news to the user.
     task._log_destroy_pending = False  # type: ignore[attr-defined]

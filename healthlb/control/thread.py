@@ -8,17 +8,20 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import errno
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from healthlb.control.grpc_transport import suspend_connections
 from healthlb.control.poller import Patience, calls_ended
 from healthlb.control.tasks import start_task
 from healthlb.control.user_code import enter_control_thread
-from healthlb.control.watchdog import Stall, Watchdog, keep_running
-from healthlb.core.heartbeat import Pace
+from healthlb.control.watchdog import Stall, Watchdog, find_user_code, keep_running
+from healthlb.core.subchannel.dialling import Pace
 from healthlb.errors import ChannelUnusable
 
 _log = logging.getLogger("healthlb")
@@ -27,6 +30,8 @@ _CLOSING = 1.0
 _LOOK = 0.005
 _LAST_WORDS = 0.1
 _HALT_TIMEOUT = 5.0
+_HALT_PATIENCE = 0.5  # For a resolver or picker factory; it is left where it is then, as daemon threads are.
+_HALT_LOOK = 0.05
 _PAUSE_BEGINS = 1.0
 _PAUSE_TIMEOUT = 6.0  # Longer than `calls_ended` waits: a fork in between loses what grpcio has yet to hear, for good.
 _NO_THREAD = (
@@ -54,6 +59,7 @@ class ControlThread:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(_handle_exception)
         self.pace = Pace()
         self.is_halted = False
         self.movers: list[Callable[[Stall], None]] = []
@@ -116,7 +122,7 @@ class ControlThread:
 
     def _end(self) -> None:
         self._is_ending = True
-        self._watchdog.stop()
+        self._watchdog.wind_down()
         self.run_soon(self.loop.stop)
 
     @classmethod
@@ -127,7 +133,18 @@ class ControlThread:
         if thread is not None:
             thread.is_halted = True
             thread._end()
-            thread._thread.join(_HALT_TIMEOUT)
+            thread._join_at_exit()
+
+    def _join_at_exit(self) -> None:
+        # Code of the user's that blocks may never return, and what it holds up would not be done either way.
+        began_at = free_at = time.monotonic()
+        while self.is_alive() and time.monotonic() < began_at + _HALT_TIMEOUT:
+            frame = sys._current_frames().get(self.ident or 0)
+            if find_user_code(frame) is None:
+                free_at = time.monotonic()
+            elif time.monotonic() > free_at + _HALT_PATIENCE:
+                return
+            self._thread.join(_HALT_LOOK)
 
     @property
     def ident(self) -> int | None:
@@ -137,6 +154,11 @@ class ControlThread:
     def is_alive(self) -> bool:
         """Whether it runs."""
         return self._thread.is_alive()
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the user's code has kept it from all else for a while."""
+        return self._watchdog.is_held_up
 
     @property
     def is_current(self) -> bool:
@@ -214,6 +236,7 @@ class ControlThread:
             if not asyncio.all_tasks(self.loop):  # else one may be at work, and would complain
                 self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         finally:
+            self._watchdog.stop()
             asyncio.set_event_loop(None)
             self.loop.close()
             self._running.discard(self)
@@ -238,6 +261,18 @@ class ControlThread:
         cls._running = set()
         cls._may_run = threading.Event()
         cls._may_run.set()
+
+
+def _handle_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what a callback raised, as asyncio does, but for the last look of grpcio's poller.
+
+    With the last asyncio channel of a process, whose loop may be another one, grpcio closes what its poller tells its
+    loops by. It cancels their callbacks, but one that is due already still reads there (1.85.3).
+    """
+    error, handle = context.get("exception"), context.get("handle")
+    is_cancelled = isinstance(handle, asyncio.Handle) and handle.cancelled()
+    if not (is_cancelled and isinstance(error, OSError) and error.errno == errno.EBADF):
+        loop.default_exception_handler(context)
 
 
 class Alarm:

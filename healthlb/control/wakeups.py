@@ -8,7 +8,6 @@ The one rule: only descriptors that are C-core's for certain are touched, and on
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import select
@@ -39,6 +38,11 @@ class Wakeup(NamedTuple):
     data: int
 
 
+def prepare() -> None:
+    """Import, before a fork, what only a child needs: there, the lock of an import may be a dead thread's."""
+    import ctypes  # noqa: F401 - not at the start of each program: few fork
+
+
 def part_from_parent() -> None:
     """Give this forked child wakeups of its own, where C-core's are its parent's; on Linux only."""
     if not _OWN.exists():
@@ -59,6 +63,8 @@ def find_wakeups(library: str) -> list[Wakeup]:
 
 
 def _replace(wakeup: Wakeup) -> None:
+    import ctypes
+
     event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     os.dup2(event, wakeup.event, inheritable=False)
     os.close(event)

@@ -15,12 +15,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 from healthlb.control.user_code import log_guarded
 from healthlb.core.load import Subchannel
-from healthlb.core.messages import Endpoint
-from healthlb.core.pickers import Picker, PickerFactory
+from healthlb.core.pickers import Picker, PickerBuilder, hook
+from healthlb.core.publication import Publisher
 from healthlb.core.user_code import words
 from healthlb.resolvers import Resolver
 from healthlb.resolvers.base import Update
@@ -42,11 +42,13 @@ class Stall:
     Attributes:
         text: what happened, for errors.
         culprit: the object in whose frame the user's code was called, None where there is none.
+        is_in_picker: whether it is the code of a picker factory, rather than of a resolver.
         is_over: whether the code has returned since.
     """
 
     text: str
     culprit: object = None
+    is_in_picker: bool = False
     is_over: threading.Event = field(default_factory=threading.Event)
 
 
@@ -72,13 +74,22 @@ class Watchdog:
 
     Args:
         watched: the thread.
+
+    Attributes:
+        is_held_up: whether the thread has been in the user's code for a while, so that nobody should wait for it.
     """
 
     def __init__(self, watched: Watched) -> None:
+        self.is_held_up = False
         self._watched = watched
         self._is_over = threading.Event()
+        self._is_ending = False
         self._has_answered = threading.Event()
         threading.Thread(target=self._run, name="healthlb-watchdog", daemon=True).start()
+
+    def wind_down(self) -> None:
+        """Replace the thread no more, since it is to end, but see and say whether it is held up on its way there."""
+        self._is_ending = True
 
     def stop(self) -> None:
         """Look no more."""
@@ -90,10 +101,12 @@ class Watchdog:
         self._watched.run_soon(self._has_answered.set)
         while not self._is_over.wait(LOOK):
             if not self._watched.is_alive():
-                self._give_up(Stall("the control thread has ended"))
+                if not self._is_ending:
+                    self._give_up(Stall("the control thread has ended"))
                 return
             if self._has_answered.is_set():
                 silent, suspect = 0, None
+                self.is_held_up = False
                 self._has_answered.clear()
                 self._watched.run_soon(self._has_answered.set)
                 continue
@@ -104,10 +117,16 @@ class Watchdog:
                 suspect = code
                 where = "".join(traceback.format_stack(frame, 8)).rstrip()
                 _log.warning("the control thread stands still, and no health is followed meanwhile:\n%s", where)
-            elif silent >= _REPLACE_AFTER and code is not None and suspect is not None:
+            # After the warning: whoever waits goes on now, and the log is to say why.
+            self.is_held_up = silent >= _WARN_AFTER and code is not None
+            if silent < _REPLACE_AFTER:
+                continue
+            if self._is_ending:
+                return  # `is_held_up` stays as it is for those who wait.
+            if code is not None and suspect is not None:
                 name = code.f_code.co_qualname.rpartition("<locals>.")[2]
                 text = f"{name} has held up the control thread for {silent * LOOK:.0f} s"
-                self._give_up(Stall(text, caller_of(code)))
+                self._give_up(Stall(text, *caller_of(code)))
                 return
 
     def _give_up(self, stall: Stall) -> None:
@@ -129,15 +148,18 @@ def find_user_code(frame: FrameType | None) -> FrameType | None:
     return None
 
 
-def caller_of(frame: FrameType) -> object:
-    """Return the driver that what runs in this frame was called by, over however many calls; None for none."""
+def caller_of(frame: FrameType) -> tuple[object, bool]:
+    """Return the driver that what runs in this frame was called by, over however many calls, None for none; and whether
+    that was to build a picker."""
     outer = frame.f_back
+    is_in_picker = False
     while outer is not None:
         found = outer.f_locals.get("self")
         if getattr(found, "abandon", None) is not None:
-            return found
+            return found, is_in_picker
+        is_in_picker = is_in_picker or isinstance(found, Publisher)
         outer = outer.f_back
-    return None
+    return None, False
 
 
 def keep_running(loop: asyncio.AbstractEventLoop, is_ending: Callable[[], bool]) -> None:
@@ -152,26 +174,27 @@ def keep_running(loop: asyncio.AbstractEventLoop, is_ending: Callable[[], bool])
 
 
 class StalledResolver:
-    """Stands for a resolver that holds up a thread: says what it had said, and asks it again once it has returned.
+    """Stands for a resolver that holds up a thread: it is asked again once it has returned.
 
     Args:
         resolver: the user's.
         stall: what is known.
-        known: the list that it gave last.
     """
 
-    def __init__(self, resolver: Resolver, stall: Stall, known: Sequence[Endpoint]) -> None:
+    def __init__(self, resolver: Resolver, stall: Stall) -> None:
         self._resolver = resolver
         self._stall = stall
-        self._known = known
         self._is_told = False
+
+    @property
+    def refresh(self) -> Callable[[], object] | None:
+        """The resolver's own method, if it has one and is back."""
+        return getattr(self._resolver, "refresh", None) if self._stall.is_over.is_set() else None
 
     async def resolve(self, update: Update) -> None:
         """Fail once, so that the channel says why; then wait for the resolver."""
         if not self._is_told:
             self._is_told = True
-            if self._known:
-                update(self._known)
             raise TimeoutError(self._stall.text)
         while not self._stall.is_over.is_set():  # noqa: ASYNC110 - nothing on this loop says so
             await asyncio.sleep(LOOK)
@@ -186,14 +209,14 @@ class StalledFactory:
         stall: what is known.
     """
 
-    def __init__(self, factory: PickerFactory, stall: Stall) -> None:
+    def __init__(self, factory: PickerBuilder, stall: Stall) -> None:
         self._factory = factory
         self._stall = stall
 
     @property
-    def endpoints(self) -> Any:
+    def endpoints(self) -> Callable[..., object] | None:
         """The factory's own method, if it has one and is back."""
-        return getattr(self._factory, "endpoints", None) if self._stall.is_over.is_set() else None
+        return hook(self._factory, "endpoints") if self._stall.is_over.is_set() else None
 
     def build(self, ready: Sequence[Subchannel]) -> Picker:
         """Return the factory's picker.

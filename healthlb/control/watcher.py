@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from healthlb.control.port import Connection, Transport, WatchEnded
 from healthlb.control.tasks import HiddenIterator, start_task
+from healthlb.control.transport import Connection, Transport, WatchEnded
 from healthlb.core.hosting import ConnectionWatcher
 from healthlb.core.messages import (
     CheckEnded,
@@ -26,8 +26,10 @@ from healthlb.core.messages import (
 
 _READY = ConnectivityState.READY
 _IDLE = ConnectivityState.IDLE
+_CONNECTING = ConnectivityState.CONNECTING
 _FAILURE = ConnectivityState.TRANSIENT_FAILURE
 _REASON_TIMEOUT = 1.0
+_REASON_AFTER, _REASON_GROWTH, _REASON_LONGEST = 2.0, 2.0, 60.0  # seconds until a reason is asked for again
 
 
 class SubchannelWatcher(ConnectionWatcher):
@@ -57,7 +59,7 @@ class SubchannelWatcher(ConnectionWatcher):
         return self.connection.state() is _READY
 
     def _follow(self) -> None:
-        self._spawn(self._follow_connection(self.connection, None))
+        self._spawn(self._follow_connection(self.connection))
 
     def _race(self, challenger: Connection) -> None:
         self._racing = start_task(self._loop, self._run_race(challenger))
@@ -90,8 +92,12 @@ class SubchannelWatcher(ConnectionWatcher):
             task.cancel()
         self._present_watch = None
 
-    async def _follow_connection(self, connection: Connection, last: ConnectivityState | None) -> None:
+    async def _follow_connection(self, connection: Connection) -> None:
         reason = ""
+        last: ConnectivityState | None = None
+        connection.connect()
+        if connection.state() is _IDLE:
+            await connection.left(_IDLE)
         while True:
             state = connection.state()
             if last is _READY and state in (_READY, _FAILURE):
@@ -108,7 +114,23 @@ class SubchannelWatcher(ConnectionWatcher):
                     continue
             self._post(ConnectivityChanged(self.sub, state, reason if state is _FAILURE else ""))
             last = state
-            await connection.left(state)
+            renewal = self._spawn(self._renew_reason(connection, reason)) if state is _FAILURE else None
+            try:
+                await connection.left(state)
+            finally:
+                if renewal is not None:
+                    renewal.cancel()
+
+    async def _renew_reason(self, connection: Connection, reason: str) -> None:
+        """C-core stays in TRANSIENT_FAILURE while it fails for one reason after another; tell each that is new."""
+        delay = _REASON_AFTER
+        while True:
+            await asyncio.sleep(delay)
+            newest = await self._ask_reason(connection)
+            if newest and newest != reason and connection.state() is _FAILURE:
+                reason = newest
+                self._post(ConnectivityChanged(self.sub, _FAILURE, reason))
+            delay = min(delay * _REASON_GROWTH, _REASON_LONGEST)
 
     async def _ask_reason(self, connection: Connection) -> str:
         # Only a failing call is told why there is no connection; this one never leaves.
@@ -117,8 +139,13 @@ class SubchannelWatcher(ConnectionWatcher):
         return answer.details if answer.code in (Code.UNAVAILABLE, Code.INTERNAL, Code.INVALID_ARGUMENT) else ""
 
     async def _run_race(self, challenger: Connection) -> None:
-        while (state := challenger.state()) is not _READY:
-            await challenger.left(state)
+        challenger.connect()
+        last = challenger.state()
+        while last is not _READY:
+            await challenger.left(last)
+            last = challenger.state()
+            if last is _IDLE:
+                return  # It was closed at once; the core asks for another one.
         self._won(challenger)
 
     async def _follow_watch(self, connection: Connection, watch: int, service: str) -> None:
@@ -128,8 +155,8 @@ class SubchannelWatcher(ConnectionWatcher):
         except WatchEnded as end:
             state = connection.state()
             if state is not _READY:
-                # The Watch ended with its connection: that says nothing of health (P4).
-                self._post(ConnectivityChanged(self.sub, state))
+                # The Watch ended with its connection: that says nothing of health (P4). IDLE is told by who follows it.
+                self._post(ConnectivityChanged(self.sub, _CONNECTING if state is _IDLE else state))
             self._post(WatchClosed(self.sub, watch, end.code, end.details))
 
     async def _check(self, connection: Connection, check: int, service: str, timeout: float) -> None:

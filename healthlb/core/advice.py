@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from healthlb.core.event_context import Turn
 from healthlb.core.messages import Advice, Report
-from healthlb.core.subchannel import SubchannelMachine
-from healthlb.core.turn import Turn
+from healthlb.core.subchannel.machine import SubchannelMachine
 
 
 class Adviser:

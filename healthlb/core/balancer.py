@@ -6,16 +6,22 @@ The one rule: `handle` never blocks, never raises for what the world did, and ne
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import assert_never
 
 from healthlb.config import HealthCheck, SlowStart, Subset
-from healthlb.config_outliers import Outliers
-from healthlb.core import rescue
+from healthlb.config.outliers import Outliers
 from healthlb.core.advice import Adviser
-from healthlb.core.damping import Damping
-from healthlb.core.heartbeat import Heartbeats, Pace
-from healthlb.core.keeping import Keeping
+from healthlb.core.call import rescue
+from healthlb.core.call.overload import Admission, Overflows
+from healthlb.core.event_context import SubchannelTimer, TimerKey, Turn
+from healthlb.core.exclusion.damping import Damping
+from healthlb.core.exclusion.outlier import DEFAULT, OutlierDetector
+from healthlb.core.exclusion.panic import PanicMode
+from healthlb.core.exclusion.presence import Presence
+from healthlb.core.exclusion.slow_start import WarmUp
+from healthlb.core.kept_addresses import KeptAddresses
 from healthlb.core.messages import (
     Addition,
     CallFailed,
@@ -47,17 +53,15 @@ from healthlb.core.messages import (
     Tick,
     WatchClosed,
 )
-from healthlb.core.outlier import OutlierDetector
-from healthlb.core.overload import Admission, Overflows
-from healthlb.core.panic import PanicMode
-from healthlb.core.picture import Picture, aggregate
+from healthlb.core.random_streams import Streams
 from healthlb.core.resolution import LONGEST_WAIT, Resolution
 from healthlb.core.snapshot import Snapshot
-from healthlb.core.streams import Streams
-from healthlb.core.subchannel import SubchannelMachine
+from healthlb.core.snapshot_builder import Picture, aggregate
+from healthlb.core.subchannel.dialling import Entrance, Pace
+from healthlb.core.subchannel.draining import Draining
+from healthlb.core.subchannel.heartbeats import Heartbeats
+from healthlb.core.subchannel.machine import SubchannelMachine
 from healthlb.core.timers import Timers
-from healthlb.core.turn import TimerKey, Turn
-from healthlb.core.warmup import WarmUp
 
 _READY = ConnectivityState.READY
 _CONNECTING = ConnectivityState.CONNECTING
@@ -79,36 +83,40 @@ class Balancer:
         is_secure: whether connections are encrypted; for what is said of those that fail.
         longest_wait: seconds in which a resolver that failed is asked again at the latest.
         keep: seconds for which a healthy subchannel stays in use that the resolver gives no more.
+        drain: seconds that calls have on one that was removed, None for no limit.
     """
 
     def __init__(self, service: str | None, policy: HealthCheck, seed: int, pace: Pace | None = None,
                  subset: Subset | None = None, outliers: Outliers | None = None, panic_threshold: float = 0.0,
                  slow_start: SlowStart | None = None, admission: Admission | None = None,
-                 is_secure: bool = False, longest_wait: float = LONGEST_WAIT, keep: float = 0.0) -> None:
-        self._service = service
-        self._policy = policy
-        self._is_secure = is_secure
+                 is_secure: bool = False, longest_wait: float = LONGEST_WAIT, keep: float = 0.0,
+                 drain: float | None = None) -> None:  # fmt: skip
         self._streams = Streams(seed)
-        heartbeat = None if service is None else policy.heartbeat
-        self._heartbeats = Heartbeats(heartbeat, pace or Pace(), self._streams)
-        self._outliers = OutlierDetector(outliers, self._streams)
-        self._damping = Damping(policy.damping, (outliers or Outliers()).max_ejection_percent)
+        pace = pace or Pace()
+        self._heartbeats = Heartbeats(None if service is None else policy.heartbeat, pace, self._streams)
+        self._entrance = Entrance(pace.dials)
+        self._damping = Damping(policy.damping, (outliers or DEFAULT).max_ejection_percent)
+        self._presence = Presence()
         self._panic = PanicMode(panic_threshold)
         self._warmup = WarmUp(slow_start)
         self._adviser = Adviser()
-        self._admission = admission or Admission(None)
+        self._admission = admission = admission or Admission(None)
+        self._outliers = OutlierDetector(outliers, self._streams, self._admission.crowd)
         self._overflows = Overflows(self._admission.policy)
+        self._make = partial(SubchannelMachine, policy=policy, service=service, streams=self._streams,
+                             make_load=admission.crowd.make_load, is_secure=is_secure, budget=pace.dials)  # fmt: skip
         self._timers: Timers[TimerKey] = Timers()
         self._machines: dict[int, SubchannelMachine] = {}
-        self._leaving: dict[int, SubchannelMachine] = {}
+        self._draining = Draining(drain)
         self._ids: dict[str, int] = {}
         self._tally: Counter[ConnectivityState] = Counter()
         self._last_id = 0
         self._resolution = Resolution(self._streams, subset, longest_wait)
-        self._keeping = Keeping(keep)
+        self._keeping = KeptAddresses(keep)
         self._is_closed = False
-        self._picture = Picture(service)
+        self._picture = Picture(service, self._admission.crowd)
         self._state = self._aggregate()
+        self._stages = (self._presence, self._damping, self._outliers, self._panic, self._warmup, self._adviser)
 
     @property
     def deadline(self) -> int | None:
@@ -118,8 +126,9 @@ class Balancer:
     @property
     def snapshot(self) -> Snapshot:
         """The present picture, without a picker: the driver builds that."""
-        machines = self._machines.values()
-        return self._picture.take(machines, self._state, self._resolution, is_panicking=self._panic.is_on)
+        if self._picture.is_stale:
+            self._picture.renew(self._machines, self._state, self._resolution, is_panicking=self._panic.is_on)
+        return self._picture.snapshot
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         """Take in what happened at `now` and return what is to be done, in order."""
@@ -127,29 +136,30 @@ class Balancer:
             return [CloseConnection(event.sub, event.generation)] if isinstance(event, DataReady) else []
         turn = Turn(now, self._timers, self._tally)
         self._dispatch(event, turn)
+        self._enter(turn)
         for address in self._keeping.ended(self._machines):
             self._remove(address, turn)
-        for stage in (self._damping, self._outliers, self._panic, self._warmup, self._adviser):
+        for stage in self._stages if turn.has_news or self._presence.is_waiting or self._outliers.is_waiting else ():
             stage.settle(self._machines, turn)
-        old, self._state = self._state, self._aggregate()
-        if self._state is not old:
-            turn.effects.append(Report(ChannelStateChange(now, old, self._state)))
-        self._picture.is_stale |= turn.is_changed
-        self._picture.is_reweighted |= turn.is_reweighted
+        if turn.is_changed:  # Else neither the state nor the snapshot can be another one.
+            old, self._state = self._state, self._aggregate()
+            if self._state is not old:
+                turn.effects.append(Report(ChannelStateChange(now, old, self._state)))
+            self._picture.note(turn)
         return turn.effects
 
     def _dispatch(self, event: Event, turn: Turn) -> None:
         match event:
             case Tick():
                 self._tick(turn)
+            case CheckEnded() | PingEnded():
+                self._with(event.sub, lambda m: self._settle(self._heartbeats.check_ended(m, event, turn), m, turn))
             case HealthReported():
                 self._with(event.sub, lambda machine: self._heartbeats.health_reported(machine, event, turn))
             case WatchClosed(sub, watch, code, details):
                 self._with(sub, lambda machine: machine.watch_closed(watch, code, details, turn))
             case ConnectivityChanged(sub, state, reason):
                 self._with(sub, lambda machine: self._connection_is(machine, state, reason, turn))
-            case CheckEnded() | PingEnded():
-                self._with(event.sub, lambda m: self._settle(self._heartbeats.check_ended(m, event, turn), m, turn))
             case CallFailed():
                 self._with(event.sub, lambda machine: self._call_failed(machine, event, turn))
             case ProbeEnded(sub, generation):
@@ -163,9 +173,9 @@ class Balancer:
             case DataFailed(sub, reason):
                 self._with(sub, lambda machine: machine.data_failed(reason, turn))
             case Drained(sub, generation):
-                self._close_drained(sub, generation, turn)
+                self._draining.drained(sub, generation, self._machines, turn)
             case Resolved(endpoints):
-                self._resolved(endpoints, turn)
+                self._follow_list(self._resolution.resolved(endpoints, turn), turn)
             case ResolveFailed(error):
                 self._resolution.failed(error, turn)
             case Closing():
@@ -179,31 +189,33 @@ class Balancer:
 
     # --- the resolver ------------------------------------------------------------------------
 
-    def _resolved(self, endpoints: tuple[Endpoint, ...], turn: Turn) -> None:
-        wanted = self._resolution.resolved(endpoints, turn)
+    def _follow_list(self, wanted: Mapping[str, Endpoint], turn: Turn) -> None:
         if not wanted:
             return
         wanted = self._keeping.merge(wanted, self._machines, turn)
-        for endpoint in [endpoint for address, endpoint in wanted.items() if address not in self._ids]:
-            self._add(endpoint, turn)
+        new = [endpoint for address, endpoint in wanted.items() if address not in self._ids]
+        self._entrance.wanted(new, is_late=self._tally[_READY] > 0)
+        self._enter(turn)
         for address in [address for address in self._ids if address not in wanted]:
             self._remove(address, turn)
-        self._machines = {self._ids[address]: self._machines[self._ids[address]] for address in wanted}
+        self._machines = {self._ids[one]: self._machines[self._ids[one]] for one in wanted if one in self._ids}
         for machine in self._machines.values():
             self._picture.is_reweighted |= machine.update_endpoint(wanted[machine.endpoint.address], turn)
         self._outliers.started(self._machines, turn)
         turn.is_changed = True
 
-    def _add(self, endpoint: Endpoint, turn: Turn) -> None:
-        self._last_id += 1
-        sub = self._last_id
+    def _enter(self, turn: Turn) -> None:
+        for endpoint, is_late in self._entrance.take(turn):
+            self._add(endpoint, is_late, turn)
+            turn.is_changed = True
+
+    def _add(self, endpoint: Endpoint, is_late: bool, turn: Turn) -> None:
+        self._last_id = sub = self._last_id + 1
         self._ids[endpoint.address] = sub
-        machine = SubchannelMachine(
-            *(sub, endpoint, self._policy, self._service, self._streams, turn.now, self._admission.crowd.make_load),
-            is_late=self._tally[_READY] > 0,
-            is_secure=self._is_secure,
-        )
+        machine = self._make(sub, endpoint, now=turn.now, is_late=is_late)
+        machine.earlier = self._draining.returned(endpoint.address, turn)
         self._machines[sub] = machine
+        self._entrance.entered(sub, turn.now)
         self._tally[machine.concluded_state] += 1
         turn.effects.append(OpenSubchannel(sub, endpoint))
         turn.effects.append(Report(Addition(turn.now, sub, endpoint.address)))
@@ -213,7 +225,7 @@ class Balancer:
     def _remove(self, address: str, turn: Turn) -> None:
         machine = self._machines.pop(self._ids.pop(address))
         self._heartbeats.remove(machine.id, turn)
-        for stage in (self._damping, self._outliers, self._warmup):
+        for stage in (self._entrance, self._presence, self._damping, self._outliers, self._warmup):
             stage.forget(machine.id, turn)
         self._keeping.forget(machine.id, turn)
         for news in (turn.flaps, turn.late):
@@ -221,23 +233,22 @@ class Balancer:
         machine.retire(turn)
         self._tally[machine.concluded_state] -= 1
         self._panic.forget(machine)
-        self._leaving[machine.id] = machine
+        self._draining.add(machine, turn)
         turn.effects.append(CloseSubchannel(machine.id))
         turn.effects.append(Report(Removal(turn.now, machine.id, address)))
-        self._forget_if_drained(machine)
 
     # --- subchannels ---------------------------------------------------------------------------
 
     def _connection_is(self, machine: SubchannelMachine, state: ConnectivityState, reason: str, turn: Turn) -> None:
         was_ready = machine.raw_state is _READY
         machine.connectivity_changed(state, reason, turn)
+        self._presence.connection_is(machine, turn)
         is_ready = machine.raw_state is _READY
-        if (was_ready and not is_ready) or state is ConnectivityState.TRANSIENT_FAILURE:
+        self._entrance.connection_is(machine.id, state)
+        if (was_ready and not is_ready) or machine.raw_state is ConnectivityState.TRANSIENT_FAILURE:
             self._resolution.ask_soon(turn)
-        if is_ready and not was_ready:
-            self._heartbeats.start(machine.id, turn)
-        elif was_ready and not is_ready:
-            self._heartbeats.stop(machine.id, turn)
+        if is_ready is not was_ready:
+            (self._heartbeats.start if is_ready else self._heartbeats.stop)(machine.id, turn)
 
     def _data_ready(self, sub: int, generation: int, turn: Turn) -> None:
         machine = self._machines.get(sub)
@@ -262,18 +273,6 @@ class Balancer:
             self._resolution.ask_soon(turn)
             rescue.rescue_calls(machine, turn)
 
-    def _close_drained(self, sub: int, generation: int, turn: Turn) -> None:
-        machine = self._machines.get(sub) or self._leaving.get(sub)
-        if machine is None or generation not in machine.draining:
-            return
-        machine.drained(generation, turn)
-        turn.effects.append(CloseConnection(sub, generation))
-        self._forget_if_drained(machine)
-
-    def _forget_if_drained(self, machine: SubchannelMachine) -> None:
-        if not machine.draining:
-            self._leaving.pop(machine.id, None)
-
     # --- time and the end ----------------------------------------------------------------------
 
     def _tick(self, turn: Turn) -> None:
@@ -283,6 +282,8 @@ class Balancer:
             sub, kind, number = key
             if kind == "resolve":
                 turn.effects.append(ResolveNow())
+            elif kind == "list":
+                self._follow_list(self._resolution.due(turn), turn)
             elif kind == "outliers":
                 self._outliers.interval_due(number, self._machines, turn)
             elif kind == "suspicion":
@@ -291,14 +292,16 @@ class Balancer:
                 self._warmup.due(self._machines, turn)
             elif kind == "overflow":
                 self._overflows.due(turn)
+            elif kind == "drain":
+                self._draining.due(sub, turn)
             elif kind == "keep":
                 self._remove(self._machines[sub].endpoint.address, turn)
-            else:
+            elif kind != "entry":
                 self._due(self._machines[sub], kind, number, turn)
 
-    def _due(self, machine: SubchannelMachine, kind: str, number: int, turn: Turn) -> None:
+    def _due(self, machine: SubchannelMachine, kind: SubchannelTimer, number: int, turn: Turn) -> None:
         match kind:
-            case "response" | "renewal" | "retry" | "status" | "confirm":
+            case "doubt" | "response" | "renewal" | "retry" | "start" | "status" | "confirm":
                 machine.health_due(kind, turn)
             case "data":
                 machine.data_due(turn)
@@ -306,8 +309,8 @@ class Balancer:
                 machine.changes_due(turn)
             case "damping":
                 self._damping.due(machine, turn)
-            case "challenge":
-                machine.challenge_due(turn)
+            case "challenge" | "reconnect":
+                machine.dial_due(kind, turn)
             case "ejection" | "probe":
                 self._outliers.due(machine, kind, turn)
             case _:
@@ -316,11 +319,9 @@ class Balancer:
     def _close(self, turn: Turn) -> None:
         for address in list(self._ids):
             self._remove(address, turn)
-        for sub, generation in [(m.id, generation) for m in self._leaving.values() for generation in m.draining]:
-            self._close_drained(sub, generation, turn)
-        self._resolution.stop(turn)
-        self._outliers.stop(turn)
-        self._overflows.stop(turn)
+        self._draining.close_all(turn)
+        for part in (self._resolution, self._entrance, self._outliers, self._overflows):
+            part.stop(turn)
         self._is_closed = True
         turn.is_changed = True
 
@@ -329,5 +330,5 @@ class Balancer:
     def _aggregate(self) -> ConnectivityState:
         if self._is_closed:
             return ConnectivityState.SHUTDOWN
-        is_empty = not (self._machines or self._resolution.error)
+        is_empty = self._entrance.is_open or not (self._machines or self._resolution.error)
         return aggregate(self._tally, is_empty=is_empty, is_open=self._panic.is_open)

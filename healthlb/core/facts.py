@@ -12,13 +12,13 @@ from healthlb.core.states import ConnectivityState
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A subchannel's concluded state changed.
+    """The state of a subchannel, as pickers see it, has changed.
 
     Attributes:
-        old: the state that was told of last.
-        new: the present one; the same as `old` where it has left that and is back.
-        reason: why it is in it.
-        changes: how many changes this stands for; more than 1 where there were too many to tell of each.
+        old: the state that was reported last.
+        new: the present state; it may equal `old` if several changes are reported as one.
+        reason: why the subchannel is in the new state.
+        changes: how many changes this stands for; more than 1 if there were too many to report each.
     """
 
     at: int
@@ -59,11 +59,11 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What seems to be a mistake in the channel's arguments, and what to do about it; each remedy once for a channel.
+    """The channel's arguments are probably wrong in a way that is known; each remedy is reported once for a channel.
 
     Attributes:
         reason: why the subchannel is in its state.
-        remedy: what to do, in words.
+        remedy: what to do about it.
     """
 
     at: int
@@ -75,11 +75,11 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class ResolutionFailure:
-    """The resolver failed or answered nothing; the last good list is kept.
+    """The resolver failed or gave no address; the last list that it gave stays in use.
 
     Attributes:
         error: the exception's type and text.
-        list_age: nanoseconds since the list was heard that is kept, None where there was none so far.
+        list_age: how old that list is, in nanoseconds; None if there was none so far.
     """
 
     at: int
@@ -123,10 +123,10 @@ class HeartbeatLoss:
 
 @dataclass(frozen=True, slots=True)
 class BusyBackend:
-    """A backend has answered a ping in the place of a heartbeat: all its threads are at work, and it stays in rotation.
+    """A backend answered a ping but no heartbeat: all its threads are at work. It stays in rotation.
 
     Attributes:
-        is_over: whether it answers again.
+        is_over: whether it answers heartbeats again.
     """
 
     at: int
@@ -137,7 +137,7 @@ class BusyBackend:
 
 @dataclass(frozen=True, slots=True)
 class Rescue:
-    """Idempotent calls that were in flight on a backend that was found hung have been sent elsewhere.
+    """Idempotent calls in flight on a backend that hangs were sent elsewhere.
 
     Attributes:
         calls: how many.
@@ -171,7 +171,11 @@ class Ejection:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """An ejected subchannel is back: its probe was answered, or too few others are left."""
+    """An ejected subchannel is back: the call that probed it was answered, or too few others are left.
+
+    Attributes:
+        cause: which of these, in words.
+    """
 
     at: int
     sub: int
@@ -181,12 +185,12 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """Damping holds a subchannel out that comes and goes (RFC 2439).
+    """Damping keeps a subchannel out because it comes and goes too often (RFC 2439).
 
     Attributes:
-        flaps: how often its good health has ended of late.
-        penalty: what they have come to.
-        duration: nanoseconds until it is back; each further flap makes them more.
+        flaps: how often it has ceased to be healthy of late.
+        penalty: the sum of its penalties now.
+        duration: nanoseconds until it is let back in; each further flap prolongs this.
     """
 
     at: int
@@ -199,7 +203,7 @@ class Suppression:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Damping holds a subchannel out no longer: it was quiet, or too few others are left."""
+    """Damping keeps a subchannel out no longer: it was quiet for long enough, or too few others are left."""
 
     at: int
     sub: int
@@ -209,13 +213,13 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Panic:
-    """So few subchannels are healthy that picks go to all that are connected; or no longer.
+    """Panic mode has begun or ended: too few subchannels are healthy, so calls go to all that are connected.
 
     Attributes:
-        is_over: whether this is the end.
-        healthy: how many are READY.
-        total: of how many.
-        picks: how many calls were picked meanwhile; 0 at the beginning.
+        is_over: whether it has ended.
+        healthy: how many subchannels are READY.
+        total: how many there are, without absent ones.
+        picks: how many calls were made while it lasted; 0 when it begins.
     """
 
     at: int
@@ -226,13 +230,34 @@ class Panic:
 
 
 @dataclass(frozen=True, slots=True)
-class Overflow:
-    """A cap has kept calls out (`Overload`). The first is told of at once, those after it once a second.
+class LoadShedding:
+    """Calls are refused, or no longer: the share of subchannels that hang, since the others cannot do their calls.
 
     Attributes:
-        cap: the option's name, as `max_in_flight`.
-        limit: its value.
-        calls: how many were refused since it was last told of.
+        is_over: whether it has ended.
+        hung: how many subchannels hang.
+        total: how many subchannels the channel has.
+        share: the part of the calls that is refused, from 0 to 1: what those had that are out for hanging; 0 where it
+            has ended.
+        calls: how many calls were refused so far; 0 when it begins.
+    """
+
+    at: int
+    is_over: bool
+    hung: int
+    total: int
+    share: float
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """A cap of `Overload` has refused calls. The first is reported at once, later ones once a second.
+
+    Attributes:
+        cap: the option's name, for example `max_in_flight`.
+        limit: the option's value.
+        calls: how many calls were refused since the last report.
     """
 
     at: int
@@ -243,16 +268,30 @@ class Overflow:
 
 @dataclass(frozen=True, slots=True)
 class StatusFlood:
-    """A server sends statuses faster than they are followed, so only the newest counts.
+    """A server sends health statuses faster than they are followed, so only the newest counts.
 
     Attributes:
-        statuses: how many were passed over since this was last told of.
+        statuses: how many were passed over since the last report.
     """
 
     at: int
     sub: int
     address: str
     statuses: int
+
+
+@dataclass(frozen=True, slots=True)
+class TooManyAddresses:
+    """The resolver gives more addresses than a channel uses.
+
+    Attributes:
+        given: how many.
+        used: how many of these are used, the same ones as long as they are listed.
+    """
+
+    at: int
+    given: int
+    used: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +324,9 @@ Fact = (
     | Suppression
     | Release
     | Panic
+    | LoadShedding
     | Overflow
     | StatusFlood
+    | TooManyAddresses
     | DroppedFacts
 )

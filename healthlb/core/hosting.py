@@ -24,9 +24,12 @@ from healthlb.core.messages import (
     CloseConnection,
     CloseSubchannel,
     Code,
+    Connect,
+    Disconnect,
     Drain,
     Drained,
     Effect,
+    EndCalls,
     Endpoint,
     Event,
     Fact,
@@ -102,18 +105,25 @@ class ConnectionWatcher(ABC):
 
     def _begin(self, connection: Any) -> None:
         self.connection = connection
+        self._is_connected = True
         self._follow()
 
-    def close(self) -> None:
-        """Stop, and give up the connection."""
-        self._stop()
-        self._drop_challenger()
-        self.connection.release()
+    def disconnect(self) -> None:
+        """Stop, and give up the connection; for good, or until `replace`."""
+        if self._is_connected:
+            self._is_connected = False
+            self._stop()
+            self._drop_challenger()
+            self.connection.release()
 
     def replace(self) -> None:
         """Go on with a fresh connection."""
-        self.close()
+        self.disconnect()
         self._begin(self._connect())
+
+    def connect(self) -> None:
+        """Dial again with the present connection, which was lost."""
+        self.connection.connect()
 
     def challenge(self) -> None:
         """Race a fresh connection against the present one, unless that is up by now; the last challenger gives way."""
@@ -223,6 +233,10 @@ class BalancerHost(ABC):
     def _rescue(self, handle: Subchannel) -> None:
         """Send the calls elsewhere that are in flight on a hung backend and may be; `_rescued` takes how many."""
 
+    @abstractmethod
+    def _end_calls(self, handle: Subchannel, details: str) -> None:
+        """End what is in flight on a retired connection, with UNAVAILABLE and this text."""
+
     def _rescued(self, sub: int, calls: int) -> None:
         if calls:
             self._post_from_call(CallsRescued(sub, calls))
@@ -286,7 +300,7 @@ class BalancerHost(ABC):
             event = queue.popleft()
             if not self._is_superseded(event):
                 effects += handle(event, now)
-        opening, closing, facts = in_order(effects)
+        opening, closing, facts = in_order(effects) if effects else ((), (), ())
         for effect in opening:
             self._perform(effect)
         if self._publisher.publish(self._balancer.snapshot):
@@ -310,13 +324,15 @@ class BalancerHost(ABC):
                 self._watchers[sub] = self._watch(sub, endpoint)
             case CloseSubchannel(sub):
                 self._forget_data(sub)
-                self._watchers.pop(sub).close()
+                self._watchers.pop(sub).disconnect()
             case CloseConnection(sub, generation):
                 self._close_data(sub, generation)
             case Drain(handle):
                 handle.load.retire(partial(self._drained, handle.id, handle.generation))
             case RescueCalls(handle):
                 self._rescue(handle)
+            case EndCalls(handle, details):
+                self._end_calls(handle, details)
             case Probe(handle):
                 handle.load.offer_probe(partial(self._post_from_call, ProbeEnded(handle.id, handle.generation)))
             case ResolveNow():
@@ -329,6 +345,10 @@ class BalancerHost(ABC):
             case Replace(sub):
                 self._forget_data(sub)
                 self._watchers[sub].replace()
+            case Connect(sub):
+                self._watchers[sub].connect()
+            case Disconnect(sub):
+                self._watchers[sub].disconnect()
             case Challenge(sub):
                 self._watchers[sub].challenge()
             case StartWatch(sub, watch, service):

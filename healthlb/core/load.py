@@ -1,7 +1,7 @@
-"""What calls write and pickers read: one cell per connection for calls.
+"""The counters that calls write and pickers read: one object for each connection for calls.
 
-The one rule: only counters live here, behind one small lock; everything else in the core is
-touched by one event loop only.
+The one rule: only counters live here, each behind a small lock, and any thread may change them. Everything else in the
+core is touched by one event loop only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from healthlb.core.messages import Endpoint
+from healthlb.core.endpoint import Endpoint
+from healthlb.core.shedding import Shedding
 
 Lock = AbstractContextManager[Any]
 
@@ -21,7 +22,7 @@ _LOCKS = 16
 
 
 class Verdict(enum.Enum):
-    """What a call that did not end with OK says of its backend."""
+    """What a call that ended with an error tells about its backend."""
 
     ANSWER = enum.auto()  # it works: the status is the application's own
     STRIKE = enum.auto()  # it does not
@@ -29,26 +30,27 @@ class Verdict(enum.Enum):
 
 
 class _PerCall:
-    """What every call touches, close together: with thousands of subchannels a pick's cost is that of cache misses."""
+    """The fields that every call touches, side by side: with thousands of subchannels a pick costs its cache misses."""
 
     __slots__ = ("_lock", "_on_end", "in_flight", "is_retired", "last_success_at", "successes")
 
 
 class Load(_PerCall):
-    """Counters of one connection for calls. They outlive pickers.
+    """The counters of one connection for calls. They outlive pickers.
 
     Args:
-        lock: guards them; others may share it. None makes one.
+        lock: guards the counters; several objects may share one. None makes a new one.
 
     Attributes:
         in_flight: calls that are under way.
         successes: calls that ended with OK.
-        failures: calls that ended otherwise, the caller's own cancellations excepted.
-        abandoned: calls that ended in a way that says nothing.
-        beaten: calls that were cancelled since a later attempt had its answer first.
-        strikes: failures and beaten calls that speak against the backend, the late ones among them.
-        lates: strikes for which nothing came in time.
-        last_success_at: nanoseconds on the monotonic clock, 0 before the first.
+        failures: calls that ended with another status, except those that their caller cancelled.
+        abandoned: calls whose end says nothing about the backend, as those that their caller cancelled.
+        beaten: hedged calls that were cancelled because a later attempt was answered first.
+        strikes: failed and beaten calls that count against the backend; includes `lates`.
+        lates: strikes in which no answer came before the deadline.
+        last_success_at: when the last call ended with OK, in nanoseconds on the monotonic clock; 0 before the first.
+        is_retired: whether the connection takes no new calls.
     """
 
     __slots__ = (
@@ -71,18 +73,18 @@ class Load(_PerCall):
         self._on_idle: Callable[[], None] | None = None
         self._has_probe = self._is_probe_for_all = False
         self._row_since = self._strikes_in_row = self._lates_in_row = 0
-        self.is_retired = False
-        self.in_flight = 0
-        self.successes = 0
-        self.failures = 0
-        self.abandoned = 0
-        self.beaten = 0
-        self.strikes = 0
-        self.lates = 0
-        self.last_success_at = 0
+        self.is_retired: bool = False
+        self.in_flight: int = 0
+        self.successes: int = 0
+        self.failures: int = 0
+        self.abandoned: int = 0
+        self.beaten: int = 0
+        self.strikes: int = 0
+        self.lates: int = 0
+        self.last_success_at: int = 0
 
     def start(self) -> bool:
-        """Count a call in; False where the connection is gone and the call must pick again."""
+        """Count a call in. False if the connection takes no new calls; the caller must pick again then."""
         with self._lock:
             if self.is_retired:
                 return False
@@ -90,7 +92,7 @@ class Load(_PerCall):
         return True
 
     def succeed(self, now: int) -> None:
-        """Count a call out that ended with OK."""
+        """Count out a call that ended with OK at `now`, in nanoseconds on the monotonic clock."""
         with self._lock:
             self.in_flight -= 1
             self.successes += 1
@@ -100,7 +102,7 @@ class Load(_PerCall):
             on_end()
 
     def fail(self, verdict: Verdict = Verdict.ANSWER) -> None:
-        """Count a call out that ended with another status."""
+        """Count out a call that ended with another status than OK."""
         with self._lock:
             self.in_flight -= 1
             self.failures += 1
@@ -110,7 +112,7 @@ class Load(_PerCall):
             on_end()
 
     def abandon(self) -> None:
-        """Count a call out that says nothing about the backend: its caller cancelled it."""
+        """Count out a call whose end says nothing about the backend, for example because its caller cancelled it."""
         with self._lock:
             self.in_flight -= 1
             self.abandoned += 1
@@ -119,7 +121,7 @@ class Load(_PerCall):
             on_end()
 
     def beat(self) -> None:
-        """A later attempt has won against a call that is to be cancelled; `abandon` counts that one out."""
+        """Count against the backend that a later attempt was answered first. `abandon` counts this one out."""
         with self._lock:
             self.beaten += 1
             self._judge(Verdict.LATE)
@@ -138,29 +140,32 @@ class Load(_PerCall):
 
     @property
     def is_full(self) -> bool:
-        """Whether a cap keeps further calls out."""
+        """Whether a cap (`Overload`) keeps further calls out."""
         return False
 
     @property
     def picks(self) -> int:
-        """How many calls were ever started. Not counted but summed up, which spares each call a counter."""
+        """How many calls were ever started. It is a sum of the other counters, so that calls need not count it."""
         with self._lock:
             return self.in_flight + self.successes + self.failures + self.abandoned
 
     @property
     def judged(self) -> int:
-        """How many calls say anything of the backend."""
+        """How many calls have said whether the backend works: those that succeeded, failed or were beaten."""
         return self.successes + self.failures + self.beaten
 
     def row(self) -> tuple[int, int]:
-        """Return how many calls in a row have spoken against the backend, and how many of those were late."""
+        """Return how many of the last calls in a row were strikes, and how many of those were late."""
         with self._lock:
             return (self._strikes_in_row, self._lates_in_row) if self._row_since == self.successes else (0, 0)
 
     def offer_probe(self, on_end: Callable[[], None]) -> None:
-        """Have one call taken by `take_probe`, and `on_end` called at each end of a call, from any thread.
+        """Let one call through to a subchannel that is ejected (see `take_probe`).
 
-        At first it must be one that can be made again, until `open_probe`.
+        Until `open_probe`, only a call that may be repeated takes it.
+
+        Args:
+            on_end: called at the end of each call on this connection, from any thread.
         """
         with self._lock:
             if not self.is_retired:
@@ -169,17 +174,17 @@ class Load(_PerCall):
 
     @property
     def has_probe(self) -> bool:
-        """Whether a probe is offered that no call has taken."""
+        """Whether a probe is offered and no call has taken it yet."""
         return self._has_probe
 
     def open_probe(self) -> bool:
-        """Have the probe taken by any call; False where it is no news."""
+        """Let any call take the probe, not only one that may be repeated. False if that was so already."""
         with self._lock:
             was_open, self._is_probe_for_all = self._is_probe_for_all, True
         return not was_open
 
     def take_probe(self, is_repeatable: bool) -> bool:
-        """Whether this call, which can be made again or cannot, is the probe; True once."""
+        """Return True if this call, which may be repeated or not, is the probe; True once for each offer."""
         if not (self._has_probe and (is_repeatable or self._is_probe_for_all)):
             return False
         with self._lock:
@@ -187,20 +192,23 @@ class Load(_PerCall):
         return is_taken
 
     def end_probe(self) -> None:
-        """Offer nothing any more."""
+        """Withdraw the probe, and call `on_end` no more."""
         with self._lock:
             if not self.is_retired:
                 self._has_probe = False
                 self._on_end = None
 
     def retire(self, on_idle: Callable[[], None]) -> None:
-        """Take no more calls once idle, and then call `on_idle`, from whatever thread is last."""
+        """Take no new calls, and call `on_idle` once when no call is in flight.
+
+        Args:
+            on_idle: called at once if no call is in flight; else from the thread in which the last one ends.
+        """
         with self._lock:
             self.is_retired = True
             self._has_probe = False
             if self.in_flight:
-                self._on_idle = on_idle
-                self._on_end = self._tell_if_idle
+                self._on_idle, self._on_end = on_idle, self._tell_if_idle
                 return
         on_idle()
 
@@ -214,7 +222,7 @@ class Load(_PerCall):
 
 
 class Place:
-    """One call's place among those that wait: given back by `leave`, or with a call that nobody wants any more."""
+    """The place of one call among those that wait; given back by `leave`, or when the call is garbage-collected."""
 
     __slots__ = ("_places",)
 
@@ -231,27 +239,34 @@ class Place:
 
 
 class Crowd:
-    """All calls of one channel, counted against its caps; None is no cap.
+    """The calls of one channel together, counted against the channel's caps (`Overload`).
 
     Args:
-        most_waiting: that may wait at a time.
-        most: that may be in flight on all subchannels together.
-        most_each: that may be in flight on each.
+        most_waiting: how many may wait for a subchannel at a time; None for no cap.
+        most: how many may be in flight on all subchannels together; None for no cap.
+        most_each: how many may be in flight on each subchannel; None for no cap.
 
     Attributes:
-        in_flight: calls under way on all subchannels, counted where there is a cap on calls in flight.
+        in_flight: calls under way on all subchannels; counted only if `most` or `most_each` is set.
+        is_strained: whether the backends have more work than they can do, so that no call may be sent twice.
+        shedding: which part of the calls is refused since some backends hang, None for none.
+        shed: how many calls were refused for that.
     """
 
-    __slots__ = ("_most_waiting", "_next_lock", "_places", "in_flight", "locks", "most", "most_each")
+    __slots__ = (
+        "_most_waiting", "_next_lock", "_places", "in_flight", "is_strained", "locks", "most", "most_each", "shed",
+        "shedding",
+    )  # fmt: skip
 
     def __init__(self, most_waiting: int | None, most: int | None, most_each: int | None) -> None:
         # Of a few locks that all share each stays in the cache; and they let the same thread in again, as the garbage
         # collector may run in the middle of a count, and close what it finds.
-        self.locks = tuple(threading.RLock() for _ in range(_LOCKS))
+        self.locks: tuple[Lock, ...] = tuple(threading.RLock() for _ in range(_LOCKS))
         self._next_lock = itertools.cycle(self.locks)
-        self.in_flight = 0
-        self.most = most
-        self.most_each = most_each
+        self.in_flight, self.is_strained, self.shed = 0, False, 0
+        self.shedding: Shedding | None = None
+        self.most: int | None = most
+        self.most_each: int | None = most_each
         self._most_waiting = most_waiting
         self._places: dict[int, None] = {}
 
@@ -272,13 +287,18 @@ class Crowd:
                 return None
             return Place(self._places)
 
+    def refuse(self) -> None:
+        """Count a call that is refused since some backends hang."""
+        with self.locks[0]:
+            self.shed += 1
+
     def make_load(self) -> Load:
-        """Return the counters of a new connection; they know of the caps where there are any."""
+        """Return the counters of a new connection: `CappedLoad` if calls in flight are capped, else `Load`."""
         return Load(next(self._next_lock)) if self.most is self.most_each is None else CappedLoad(self)
 
 
 class CappedLoad(Load):
-    """The same counters where calls in flight are capped. They share one lock, so that no cap is ever exceeded.
+    """`Load` for channels that cap the calls in flight. All share one lock, so that no cap is ever exceeded.
 
     Args:
         crowd: all calls of the channel.
@@ -293,8 +313,7 @@ class CappedLoad(Load):
     @property
     def is_full(self) -> bool:
         """Whether as many calls are in flight as may be, here or on all subchannels together."""
-        most = self._crowd.most_each
-        return self._crowd.is_full or (most is not None and self.in_flight >= most)
+        return self._crowd.is_full or ((most := self._crowd.most_each) is not None and self.in_flight >= most)
 
     def start(self) -> bool:
         """Count a call in; False where a cap is reached, or the connection is gone."""
@@ -325,41 +344,62 @@ class CappedLoad(Load):
             self._crowd.in_flight -= 1
 
     def take_probe(self, is_repeatable: bool) -> bool:
-        """Whether this call is the probe; True once, and not while there is no room for it."""
+        """Return True if this call is to be the probe; never while a cap is reached. See `Load.take_probe`."""
         return not self.is_full and super().take_probe(is_repeatable)
 
 
 class Subchannel:
-    """What pickers choose: one READY address. Compared by identity.
+    """A connection to one address that is READY: what pickers choose. Compared by identity.
 
     Attributes:
-        id: its number in the channel; ties are broken by it.
-        generation: which of its connections for calls this is.
-        endpoint: what the resolver said of it.
+        id: its number in the channel, from 1. Ties between subchannels are broken by it.
+        generation: the number of its connection for calls; a fresh connection has a higher one.
         load: its counters.
-        share: the part of its weight that it has now; below 1 during slow start.
     """
 
-    __slots__ = ("endpoint", "generation", "id", "load", "share")
+    __slots__ = ("_endpoint", "_share", "generation", "id", "load")
+
+    id: int
+    generation: int
+    load: Load
 
     def __init__(
         self, id: int, generation: int, endpoint: Endpoint, load: Load | None = None, share: float = 1.0
     ) -> None:
         self.id = id
         self.generation = generation
-        self.endpoint = endpoint
         self.load = load or Load()
-        self.share = share
+        self._endpoint = endpoint
+        self._share = share
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What the resolver last said of it. Pickers are built anew when that changes."""
+        return self._endpoint
+
+    @property
+    def share(self) -> float:
+        """The part of its weight that it has now: 1.0, or less during slow start."""
+        return self._share
 
     @property
     def address(self) -> str:
         """The endpoint's address."""
-        return self.endpoint.address
+        return self._endpoint.address
 
     @property
     def weight(self) -> float:
         """The endpoint's weight, or a part of it during slow start."""
-        return self.endpoint.weight * self.share
+        return self._endpoint.weight * self._share
 
     def __repr__(self) -> str:
         return f"<Subchannel {self.id} {self.address}, {self.load.in_flight} in flight>"
+
+
+def reweigh(sub: Subchannel, endpoint: Endpoint, share: float) -> None:
+    """Set the endpoint and the share of a subchannel.
+
+    Only the core calls this, and it has a new picker built afterwards, so that no picker sees a weight change.
+    """
+    sub._endpoint = endpoint
+    sub._share = share

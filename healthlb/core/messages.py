@@ -6,11 +6,29 @@ are imperative, facts are nouns. Times are integers of nanoseconds on one monoto
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
+from healthlb.core.effects import Challenge as Challenge
+from healthlb.core.effects import CloseConnection as CloseConnection
+from healthlb.core.effects import CloseSubchannel as CloseSubchannel
+from healthlb.core.effects import Connect as Connect
+from healthlb.core.effects import Disconnect as Disconnect
+from healthlb.core.effects import Drain as Drain
+from healthlb.core.effects import Effect as Effect
+from healthlb.core.effects import EndCalls as EndCalls
+from healthlb.core.effects import OpenSubchannel as OpenSubchannel
+from healthlb.core.effects import PrepareData as PrepareData
+from healthlb.core.effects import Probe as Probe
+from healthlb.core.effects import RefreshData as RefreshData
+from healthlb.core.effects import Replace as Replace
+from healthlb.core.effects import Report as Report
+from healthlb.core.effects import RescueCalls as RescueCalls
+from healthlb.core.effects import ResolveNow as ResolveNow
+from healthlb.core.effects import SendCheck as SendCheck
+from healthlb.core.effects import SendPing as SendPing
+from healthlb.core.effects import StartWatch as StartWatch
+from healthlb.core.effects import StopWatch as StopWatch
+from healthlb.core.endpoint import Endpoint as Endpoint
 from healthlb.core.facts import Addition as Addition
 from healthlb.core.facts import Advice as Advice
 from healthlb.core.facts import BusyBackend as BusyBackend
@@ -20,6 +38,7 @@ from healthlb.core.facts import Ejection as Ejection
 from healthlb.core.facts import Fact as Fact
 from healthlb.core.facts import HealthCheckingUnavailable as HealthCheckingUnavailable
 from healthlb.core.facts import HeartbeatLoss as HeartbeatLoss
+from healthlb.core.facts import LoadShedding as LoadShedding
 from healthlb.core.facts import Overflow as Overflow
 from healthlb.core.facts import Panic as Panic
 from healthlb.core.facts import Release as Release
@@ -30,42 +49,13 @@ from healthlb.core.facts import Return as Return
 from healthlb.core.facts import StateChange as StateChange
 from healthlb.core.facts import StatusFlood as StatusFlood
 from healthlb.core.facts import Suppression as Suppression
+from healthlb.core.facts import TooManyAddresses as TooManyAddresses
 from healthlb.core.facts import WatchUnavailable as WatchUnavailable
 from healthlb.core.states import Code as Code
 from healthlb.core.states import ConnectivityState as ConnectivityState
 from healthlb.core.states import ServingStatus as ServingStatus
 
-if TYPE_CHECKING:
-    from healthlb.core.load import Subchannel
-
 SECOND = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One address that gets a subchannel of its own.
-
-    Attributes:
-        address: what grpcio can connect to: `host:port`, `[::1]:port` or `unix:/path`.
-        weight: its share relative to the others, for pickers that use weights; above 0.
-        locality: a zone name, or None.
-        attributes: anything a picker of the user's own wants to know.
-    """
-
-    address: str
-    weight: float = 1.0
-    locality: str | None = None
-    attributes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), hash=False)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Endpoint):
-            return NotImplemented
-        if (self.address, self.weight, self.locality) != (other.address, other.weight, other.locality):
-            return False
-        try:
-            return self.attributes is other.attributes or bool(self.attributes == other.attributes)
-        except Exception:  # The values are the user's: arrays, for one, cannot be compared as a whole.
-            return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,154 +234,4 @@ Event = (
     | CallsRescued
     | Tick
     | Closing
-)
-
-
-# --- Effects: what the core asks ---------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSubchannel:
-    """Open a control connection and keep it connected."""
-
-    sub: int
-    endpoint: Endpoint
-
-
-@dataclass(frozen=True, slots=True)
-class PrepareData:
-    """Have a connection for calls ready, fresh unless the present one is READY."""
-
-    sub: int
-
-
-@dataclass(frozen=True, slots=True)
-class RefreshData:
-    """Have a fresh connection for calls ready, though the present one is READY; that one serves on until then."""
-
-    sub: int
-
-
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """Race a fresh control connection against the one that is still connecting."""
-
-    sub: int
-
-
-@dataclass(frozen=True, slots=True)
-class Replace:
-    """Leave this subchannel's connections (calls in flight go on) and open fresh ones."""
-
-    sub: int
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Let one call go to this subchannel, and say `ProbeEnded` at each end of a call there."""
-
-    subchannel: Subchannel
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Say `Drained` once no call is in flight on this retired connection."""
-
-    subchannel: Subchannel
-
-
-@dataclass(frozen=True, slots=True)
-class RescueCalls:
-    """Send the calls elsewhere that are in flight on this retired connection and may be; say `CallsRescued`."""
-
-    subchannel: Subchannel
-
-
-@dataclass(frozen=True, slots=True)
-class CloseConnection:
-    """Close one retired connection for calls."""
-
-    sub: int
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class CloseSubchannel:
-    """Close the control connection; retired connections for calls stay until drained."""
-
-    sub: int
-
-
-@dataclass(frozen=True, slots=True)
-class StartWatch:
-    """Open `Health/Watch` for this service on the control connection."""
-
-    sub: int
-    watch: int
-    service: str
-
-
-@dataclass(frozen=True, slots=True)
-class StopWatch:
-    """Cancel a Watch; what it still says is ignored."""
-
-    sub: int
-    watch: int
-
-
-@dataclass(frozen=True, slots=True)
-class SendCheck:
-    """Send a `Health/Check` over the control connection.
-
-    Attributes:
-        timeout: nanoseconds.
-    """
-
-    sub: int
-    check: int
-    timeout: int
-
-
-@dataclass(frozen=True, slots=True)
-class SendPing:
-    """Call a method that nobody has registered, over the control connection: a server that runs says UNIMPLEMENTED.
-
-    Attributes:
-        timeout: nanoseconds.
-    """
-
-    sub: int
-    ping: int
-    timeout: int
-
-
-@dataclass(frozen=True, slots=True)
-class ResolveNow:
-    """Ask the resolver to look again soon."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Tell the listeners."""
-
-    fact: Fact
-
-
-Effect = (
-    OpenSubchannel
-    | PrepareData
-    | RefreshData
-    | Challenge
-    | Replace
-    | Probe
-    | Drain
-    | RescueCalls
-    | CloseConnection
-    | CloseSubchannel
-    | StartWatch
-    | StopWatch
-    | SendCheck
-    | SendPing
-    | ResolveNow
-    | Report
 )

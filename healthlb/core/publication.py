@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from healthlb.core.call.load_shedding import with_share
+from healthlb.core.load import Subchannel
 from healthlb.core.messages import (
     CloseConnection,
     CloseSubchannel,
+    Disconnect,
     Drain,
     Effect,
     Endpoint,
@@ -19,14 +22,49 @@ from healthlb.core.messages import (
     RescueCalls,
     StopWatch,
 )
-from healthlb.core.pickers import Picker, PickerFactory, is_shipped
+from healthlb.core.pickers import CallInfo, Picker, PickerBuilder, hook, is_shipped
 from healthlb.core.pickers.checked import CheckedPicker, FailedPicker
 from healthlb.core.pickers.round_robin import RoundRobin
-from healthlb.core.probing import with_probes
 from healthlb.core.snapshot import NOTHING, Snapshot
 from healthlb.core.user_code import Guard, name_of, shown, words
 
-_CLOSING = (StopWatch, Drain, RescueCalls, CloseConnection, CloseSubchannel)
+
+class ProbingPicker:
+    """Sends one call to each subchannel that is on probe, and leaves all other calls to the channel's picker.
+
+    At first only a call that may be repeated is taken; after `Load.open_probe` any call is. It is published only while
+    there are subchannels on probe: the picker is not rebuilt for them, and calls pay nothing at other times.
+
+    Args:
+        picker: picks for all other calls.
+        probes: the subchannels on probe.
+    """
+
+    __slots__ = ("_picker", "_probes")
+
+    def __init__(self, picker: Picker, probes: tuple[Subchannel, ...]) -> None:
+        self._picker = picker
+        self._probes = probes
+
+    @property
+    def name(self) -> str:
+        """That of the picker, for errors; empty for healthlb's own."""
+        return str(getattr(self._picker, "name", ""))
+
+    def pick(self, call: CallInfo) -> Subchannel | None:
+        """Return a subchannel whose probe this call takes, else what the picker returns."""
+        for sub in self._probes:
+            if sub.id not in call.exclude and sub.load.take_probe(call.is_repeatable):
+                return sub
+        return self._picker.pick(call)
+
+
+def with_probes(picker: Picker, probes: tuple[Subchannel, ...]) -> Picker:
+    """Return the picker to publish: `picker` itself if nobody is on probe."""
+    return ProbingPicker(picker, probes) if probes else picker
+
+
+_CLOSING = (StopWatch, Disconnect, Drain, RescueCalls, CloseConnection, CloseSubchannel)
 
 
 def in_order(effects: Iterable[Effect]) -> tuple[list[Effect], list[Effect], list[Fact]]:
@@ -61,7 +99,7 @@ class Publisher:
         builds: how many pickers were built.
     """
 
-    def __init__(self, factory: PickerFactory, first: Snapshot, guard: Guard | None = None) -> None:
+    def __init__(self, factory: PickerBuilder, first: Snapshot, guard: Guard | None = None) -> None:
         self.published = first
         self.error: BaseException | None = None
         self.builds = 0
@@ -74,6 +112,11 @@ class Publisher:
         self._picker = first.picker
         self._endpoints: tuple[Endpoint, ...] = ()
         self._told = ""
+
+    def adopt(self, before: Publisher) -> None:
+        """Go on where another one of the same factory ended: its last good picker stays until there is another."""
+        self.builds, self._picker, self._built_from = before.builds, before._picker, before._built_from
+        self._endpoints, self._name, self._is_trusted = before._endpoints, before._name, before._is_trusted
 
     def publish(self, snapshot: Snapshot) -> bool:
         """Make `published` of the balancer's snapshot; False where that is no news."""
@@ -100,10 +143,11 @@ class Publisher:
             picker = self._failed(snapshot, f"the picker {self._name} could not be built: {words(error)}", error)
         else:
             self._told = ""
-        self.published = snapshot.picked_by(with_probes(picker, snapshot.probes))
+        picker = with_share(with_probes(picker, snapshot.probes), snapshot.shedding if snapshot.ready else None)
+        self.published = snapshot.picked_by(picker)
 
     def _build(self, snapshot: Snapshot) -> Picker:
-        tell = getattr(self._factory, "endpoints", None)
+        tell = hook(self._factory, "endpoints")
         endpoints = self._endpoints if tell is None else tuple(view.endpoint for view in snapshot.views)
         if snapshot.ready is self._built_from and endpoints == self._endpoints:
             return self._picker

@@ -1,5 +1,8 @@
 """What the resolver's lists mean, and when it is asked again.
 
+A list costs connections. So lists that differ from the one before are followed at once up to a burst, and then at a
+bounded rate, the newest in the place of the others; and of a list beyond all measure a part is used.
+
 The one rule: a resolver that failed is asked after its own backoff, whatever connections do meanwhile.
 """
 
@@ -10,15 +13,20 @@ from dataclasses import replace
 
 from healthlb.config import Backoff, Subset
 from healthlb.core.backoff import BackoffDelays
-from healthlb.core.messages import Endpoint, Report, ResolutionFailure, ResolveNow
-from healthlb.core.streams import Streams
-from healthlb.core.subset import choose
-from healthlb.core.turn import TimerKey, Turn
+from healthlb.core.event_context import TimerKey, Turn
+from healthlb.core.exclusion.subset import choose
+from healthlb.core.messages import SECOND, Endpoint, Report, ResolutionFailure, ResolveNow, TooManyAddresses
+from healthlb.core.random_streams import Streams
+from healthlb.core.rate_limit import Rate
 
 # Seconds, for resolvers that do not say how often they look.
 LONGEST_WAIT = 30.0
 
+MOST_ADDRESSES = 10_000
+LISTS_AT_ONCE, LIST_INTERVAL = 10, SECOND // 2
+
 _RETRY: TimerKey = (0, "resolve", 0)  # No subchannel has the number 0.
+_FOLLOW: TimerKey = (0, "list", 0)
 
 
 class Resolution:
@@ -39,15 +47,18 @@ class Resolution:
         self.list_age: int | None = None
         self._heard_at: int | None = None
         self._wanted: tuple[Endpoint, ...] = ()
-        self._subset = subset
-        self._seed = 0
-        if subset is not None:
-            self._seed = streams.stream("subset").getrandbits(63) if subset.seed is None else subset.seed
+        self._waiting: Sequence[Endpoint] = ()
+        self._followed = Rate(LISTS_AT_ONCE, LIST_INTERVAL)
+        self._given = 0
+        self._size = MOST_ADDRESSES if subset is None else min(subset.size, MOST_ADDRESSES)
+        self._is_subset = subset is not None
+        seed = None if subset is None else subset.seed
+        self._seed = streams.stream("subset").getrandbits(63) if seed is None else seed
         policy = Backoff()
         # With its jitter no delay is longer: a service that was scaled to zero and back is found within the interval.
         longest = longest_wait / (1 + policy.jitter)
         policy = replace(policy, initial=min(policy.initial, longest), maximum=longest)
-        self._backoff = BackoffDelays(policy, streams.stream("resolver"))
+        self._backoff = BackoffDelays(policy, streams.late("resolver"))
 
     def resolved(self, endpoints: Sequence[Endpoint], turn: Turn) -> Mapping[str, Endpoint]:
         """Return the endpoints to use by address, the first of equal ones; none where there is nothing to do."""
@@ -58,14 +69,36 @@ class Resolution:
         self._heard_at = turn.now
         self._backoff.reset()
         self.stop(turn)
+        return self._follow(endpoints, turn, had_error=had_error)
+
+    def _follow(self, endpoints: Sequence[Endpoint], turn: Turn, *, had_error: bool) -> Mapping[str, Endpoint]:
+        self._waiting = ()
         wanted: dict[str, Endpoint] = {}
         for endpoint in endpoints:
             wanted.setdefault(endpoint.address, endpoint)
-        if self._subset is not None:
-            chosen = choose(tuple(wanted.values()), self._subset.size, self._seed)
+        if len(wanted) > self._size:
+            self._tell(len(wanted), turn)
+            chosen = choose(tuple(wanted.values()), self._size, self._seed)
             wanted = {endpoint.address: endpoint for endpoint in chosen}
-        before, self._wanted = self._wanted, tuple(wanted.values())
-        return {} if before == self._wanted and not had_error else wanted
+        if self._wanted == (listed := tuple(wanted.values())) and not had_error:
+            return {}
+        if not self._followed.take(turn.now):
+            self._waiting = endpoints
+            turn.is_changed |= had_error
+            turn.timers.set(_FOLLOW, self._followed.next_at)
+            return {}
+        self._wanted = listed
+        return wanted
+
+    def due(self, turn: Turn) -> Mapping[str, Endpoint]:
+        """Return what to use of the list that waited; the resolver may have failed since."""
+        return self._follow(self._waiting, turn, had_error=False)
+
+    def _tell(self, given: int, turn: Turn) -> None:
+        """Report a list beyond all measure, once as long as its length stays; a subset is no news."""
+        if not self._is_subset and given != self._given:
+            self._given = given
+            turn.effects.append(Report(TooManyAddresses(turn.now, given, self._size)))
 
     def failed(self, error: str, turn: Turn) -> None:
         """Take in that there is none, and ask again later."""
@@ -82,5 +115,6 @@ class Resolution:
             turn.effects.append(ResolveNow())
 
     def stop(self, turn: Turn) -> None:
-        """Ask no more."""
+        """Ask no more, and follow no list that waits."""
         turn.timers.cancel(_RETRY)
+        turn.timers.cancel(_FOLLOW)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from healthlb.core.load import Load, Subchannel
 from healthlb.core.messages import SECOND, Code, ConnectivityState, Endpoint, Fail
 from healthlb.core.pickers import Picker
 from healthlb.core.remedies import explained, of_connection
+from healthlb.core.shedding import Shedding
 
 _MOST_REASONS = 5
 
@@ -40,6 +41,7 @@ class SubchannelView:
         is_damped: whether its flaps keep it out, whatever else does.
         weight: its endpoint's, or a part of it during slow start.
         remedy: what to do about its reason, "" where nothing is known.
+        earlier: the counters of calls that began before its address left the list and came back.
     """
 
     id: int
@@ -54,6 +56,7 @@ class SubchannelView:
     is_damped: bool = False
     weight: float = 1.0
     remedy: str = ""
+    earlier: tuple[Load, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class Snapshot:
         error: what the resolver last said went wrong, or "".
         list_age: how old the resolver's list was then, in nanoseconds, None where there was none.
         is_panicking: whether so few are healthy that `ready` holds all that are connected.
+        shedding: which part of the calls is refused, as some hang and the others have too much to do; None for none.
     """
 
     generation: int
@@ -83,27 +87,49 @@ class Snapshot:
     list_age: int | None = None
     probes: tuple[Subchannel, ...] = ()
     is_panicking: bool = False
+    shedding: Shedding | None = None
+    _failure: Fail | None = field(default=None, init=False, repr=False, compare=False)
 
     def picked_by(self, picker: Picker) -> Snapshot:
         """Return the same with a picker."""
         # As `dataclasses.replace` does, in a third of its time.
         return Snapshot(
             self.generation, self.state, self.ready, picker, self.views, self.service, self.error, self.list_age,
-            self.probes, self.is_panicking,
+            self.probes, self.is_panicking, self.shedding,
         )  # fmt: skip
 
     @property
     def failure(self) -> Fail | None:
         """How a call ends that does not wait for ready, or None where it waits."""
-        if self.state is ConnectivityState.TRANSIENT_FAILURE:
-            return Fail(Code.UNAVAILABLE, self.describe())
-        return None
+        if self.state is not ConnectivityState.TRANSIENT_FAILURE:
+            return None
+        if self._failure is None:
+            # Written once for all calls that fail on it, which may be thousands; any thread would write the same.
+            object.__setattr__(self, "_failure", Fail(Code.UNAVAILABLE, self.describe()))
+        return self._failure
 
-    def describe(self) -> str:
-        """Say which subchannels are in which state, what each lacks (at most five of them), and what to do about it."""
+    def describe(self, *, has_waited: bool = False) -> str:
+        """Say which subchannels are in which state, what each lacks (at most five of them), and what to do about it.
+
+        Args:
+            has_waited: whether it is said to a call for which the picker chose none of those that are READY.
+        """
+        name = getattr(self.picker, "name", "")
+        chosen = f"; the picker {name} returned None from pick" if has_waited and self.ready and name else ""
+        text = self._describe() + chosen
+        return explained(text, self._remedies(text))
+
+    def _remedies(self, text: str) -> list[str]:
+        """Return what to do, with the addresses where it is not of all of them."""
         remedies = [of_connection(self.error, is_secure=False) if self.error else ""]
-        remedies += [view.remedy for view in self.views if view.state is not ConnectivityState.READY]
-        return explained(self._describe(), remedies)
+        places: dict[str, list[str]] = {}
+        for view in self.views:
+            if view.state is not ConnectivityState.READY and view.remedy and view.remedy not in text:
+                places.setdefault(view.remedy, []).append(view.endpoint.address)
+        for remedy, addresses in places.items():
+            is_of_all = len(addresses) == len(self.views)
+            remedies.append(remedy if is_of_all else f"for {_enumerated(addresses)}: {remedy}")
+        return remedies
 
     def _describe(self) -> str:
         service = "" if self.service is None else f" for service {self.service!r}"
@@ -120,3 +146,8 @@ class Snapshot:
             reasons.append(f"resolver: {self.error}{age}")
         plural = "" if len(self.views) == 1 else "s"
         return f"{len(self.views)} subchannel{plural}{service}: {'; '.join([states, *reasons])}"
+
+
+def _enumerated(addresses: list[str]) -> str:
+    more = len(addresses) - _MOST_REASONS
+    return ", ".join(addresses[:_MOST_REASONS]) + (f" and {more} more" if more > 0 else "")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
 
 
 class ConnectivityState(enum.Enum):
     """gRPC's connectivity states, with the integers C-core gives them."""
 
-    # Each member is one object: its identity tells it apart, without the text of its name.
-    __hash__ = object.__hash__
+    if not TYPE_CHECKING:  # pragma: no branch
+        # Each member is one object: hashing its identity is faster than hashing its name.
+        __hash__ = object.__hash__
 
     IDLE = 0
     CONNECTING = 1

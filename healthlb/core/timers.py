@@ -9,8 +9,8 @@ The one rule: timers that are due fire in the order of their times, ties in the 
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Hashable
+from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -23,7 +23,7 @@ class Timers(Generic[Key]):
     """At most one time per key; setting a key again moves it."""
 
     def __init__(self) -> None:
-        self._live: dict[Key, tuple[int, int]] = {}
+        self._live: dict[Key, tuple[int, int, Key]] = {}  # the entry of the heap that counts
         self._heap: list[tuple[int, int, Key]] = []
         self._sequence = 0
         self._held_until = 0
@@ -33,16 +33,18 @@ class Timers(Generic[Key]):
 
     def set(self, key: Key, at: int) -> None:
         """Have `key` fire at `at` (and no longer at any earlier set time)."""
-        self._sequence += 1
-        self._live[key] = (at, self._sequence)
-        heapq.heappush(self._heap, (at, self._sequence, key))
-        if len(self._heap) > 2 * len(self._live) + 64:
-            self._heap = [(at, sequence, key) for key, (at, sequence) in self._live.items()]
-            heapq.heapify(self._heap)
+        self._sequence = sequence = self._sequence + 1
+        heap, live = self._heap, self._live
+        live[key] = entry = (at, sequence, key)
+        heappush(heap, entry)
+        if len(heap) > 2 * len(live) + 64:
+            heap[:] = live.values()
+            heapify(heap)
 
-    def cancel(self, key: Key) -> None:
-        """Forget `key`; nothing happens where it is not set."""
-        self._live.pop(key, None)
+    def cancel(self, *keys: Key) -> None:
+        """Forget these keys; nothing happens where they are not set."""
+        for key in keys:
+            self._live.pop(key, None)
 
     def is_set(self, key: Key) -> bool:
         """Whether `key` will fire."""
@@ -51,26 +53,32 @@ class Timers(Generic[Key]):
     @property
     def deadline(self) -> int | None:
         """When the next timer fires, or None."""
-        self._drop_stale()
-        return max(self._heap[0][0], self._held_until) if self._heap else None
+        heap, live = self._heap, self._live
+        while heap:
+            first = heap[0]
+            if live.get(first[2]) is first:
+                return first[0] if first[0] > self._held_until else self._held_until
+            heappop(heap)
+        return None
 
     def hold(self, now: int) -> bool:
         """Put off what is due, where that is seen so late that the loop must have stood still; not twice in a row."""
-        self._drop_stale()
-        due_at = self._heap[0][0] if self._heap else now
-        is_late = now - due_at >= _LATE and due_at > self._held_until
+        heap = self._heap
+        is_late = False
+        # What was cancelled may be first; what counts is no earlier.
+        if heap and now - heap[0][0] >= _LATE and self.deadline is not None:
+            due_at = heap[0][0]
+            is_late = now - due_at >= _LATE and due_at > self._held_until
         self._held_until = now + _MOMENT if is_late else 0
         return is_late
 
     def pop_due(self, now: int) -> Key | None:
         """Remove and return the next key that is due, or None."""
-        self._drop_stale()
-        if not self._heap or self._heap[0][0] > now:
-            return None
-        key = heapq.heappop(self._heap)[2]
-        del self._live[key]
-        return key
-
-    def _drop_stale(self) -> None:
-        while self._heap and self._live.get(self._heap[0][2]) != self._heap[0][:2]:
-            heapq.heappop(self._heap)
+        heap, live = self._heap, self._live
+        while heap and heap[0][0] <= now:
+            entry = heappop(heap)
+            key = entry[2]
+            if live.get(key) is entry:
+                del live[key]
+                return key
+        return None

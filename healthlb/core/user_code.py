@@ -1,4 +1,4 @@
-"""What is said of the user's code when it fails, and who is to hear of it."""
+"""The texts about the user's code when it fails, and who is told of them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ _NAMED = (type, FunctionType, MethodType, BuiltinFunctionType)
 
 
 class Guard:
-    """What to do about exceptions of user code. This one knows neither threads nor logs; the driver's does."""
+    """What to do about exceptions of the user's code.
+
+    This one knows neither threads nor logs; the driver has a subclass that does.
+    """
 
     def is_interrupt(self, error: BaseException) -> bool:
-        """Whether an exception is not the doing of the code that it came through, and must be raised on."""
+        """Return whether an exception is not the fault of the code that it came through, and must be raised again."""
         return isinstance(error, KeyboardInterrupt)
 
     def tell(self, text: str, error: BaseException | None = None) -> None:

@@ -8,14 +8,14 @@ from healthlb.core.messages import Endpoint
 from healthlb.resolvers.base import Resolver
 from healthlb.resolvers.dns import DnsResolver
 from healthlb.resolvers.static import StaticResolver
-from healthlb.resolvers.target import Target, parse_target, register_resolver
+from healthlb.resolvers.target import Target as Target
+from healthlb.resolvers.target import parse_target as parse_target
+from healthlb.resolvers.target import register_resolver
 
 __all__ = [
     "DnsResolver",
     "Endpoint",
     "Resolver",
     "StaticResolver",
-    "Target",
-    "parse_target",
     "register_resolver",
 ]

@@ -13,7 +13,7 @@ import dns.exception
 import dns.rdatatype
 import dns.resolver
 
-from healthlb.resolvers._lookup import Answer, in_daemon_thread
+from healthlb.resolvers._answer import Answer, in_daemon_thread
 
 # Seconds for one query with all its retries, and for one try of it (dnspython's own defaults).
 _LIFETIME = 5.0

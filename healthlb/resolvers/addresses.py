@@ -6,27 +6,28 @@ The one rule: what passes here means the same to grpcio; everything else is refu
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import re
-import reprlib
 from collections.abc import Iterable, Mapping
 
 from healthlb.config import check_number
 from healthlb.core.messages import Endpoint
 from healthlb.errors import ConfigError
+from healthlb.text import short
 
 _ACCEPTED = (
-    "a target is a non-empty list of addresses ('host:port', '10.0.0.1:50051', '[::1]:50051', 'unix:/path', "
-    "'unix-abstract:name'), a URI ('dns:///host:port', 'ipv4:10.0.0.1:50051,10.0.0.2:50051', "
-    "'ipv6:[::1]:50051', 'unix:/path', 'unix-abstract:name'; 'host:port' is 'dns:///host:port') "
-    "or an object with an `async def resolve(update)`"
+    "a target is a non-empty list of addresses ('host:port', '[::1]:50051', 'unix:/path', 'unix-abstract:name'), a URI "
+    "('dns:///host:port', 'ipv4:...', 'ipv6:...', 'unix:...') or an object with `async def resolve(update)`"
 )
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_URI = re.compile("(dns|ipv4|ipv6):[^0-9]|ipv4:[^:]*:")  # no host of such a name, with a port
 _LOOKS_LIKE_IPV4 = re.compile(r"[0-9.]+")
 _ZONE = re.compile(r"[A-Za-z0-9._-]+")
 # C-core refuses longer ones: struct sockaddr_un has 108 bytes on Linux, one of them for the NUL.
 _LONGEST_SOCKET_NAME = 107
+_COMMON = 1e9  # weights below are right without a closer look
 
 
 class Malformed(Exception):
@@ -36,14 +37,6 @@ class Malformed(Exception):
 def bad_target(target: object, reason: str) -> ConfigError:
     """Return the error for a target that cannot work: its value, why, and what is accepted."""
     return ConfigError(f"target {short(target)}: {reason}; {_ACCEPTED}")
-
-
-def short(value: object) -> str:
-    """Return a repr that fits into a line of a log."""
-    shortener = reprlib.Repr()
-    shortener.maxstring = shortener.maxother = 120
-    shortener.maxlist = shortener.maxtuple = 4
-    return shortener.repr(value)
 
 
 def parse_port(text: str) -> int:
@@ -112,12 +105,13 @@ def join_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@functools.lru_cache(maxsize=32768)
 def parse_address(text: str) -> str:
     """Return an address as healthlb writes it (`unix:///path` becomes `unix:/path`), or raise Malformed."""
     for scheme in ("unix", "unix-abstract"):
         if text.startswith(f"{scheme}:"):
             return parse_socket_name(scheme, text.removeprefix(f"{scheme}:"))
-    if "://" in text:
+    if "://" in text or _URI.match(text):
         raise Malformed("the entries of a list are addresses, not URIs")
     host, port = split_port(text)
     if port is None:
@@ -165,9 +159,10 @@ def _parse_entry(entry: object) -> Endpoint:
         address = parse_address(endpoint.address)
     except Malformed as error:
         raise bad_target(entry, str(error)) from None
-    check_number(f"target {short(address)}: Endpoint.weight", endpoint.weight, above=0)
+    if type(endpoint.weight) is not float or not 0 < endpoint.weight < _COMMON:
+        check_number(f"target {short(address)}: Endpoint.weight", endpoint.weight, above=0)
     if not isinstance(endpoint.locality, str | None):
         raise bad_target(entry, "Endpoint.locality is a str or None")
     if not isinstance(endpoint.attributes, Mapping):
         raise bad_target(entry, "Endpoint.attributes is a mapping")
-    return dataclasses.replace(endpoint, address=address)
+    return endpoint if address == endpoint.address else dataclasses.replace(endpoint, address=address)

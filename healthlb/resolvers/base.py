@@ -10,7 +10,7 @@ from typing import Protocol
 
 from healthlb.core.messages import Endpoint
 
-Update = Callable[[Sequence[Endpoint]], None]
+Update = Callable[[Sequence[Endpoint | str]], None]
 
 
 class Resolver(Protocol):
@@ -28,6 +28,8 @@ class Resolver(Protocol):
     - `interval: float`: seconds in which a resolver that raised is run again at the latest; 30 without it. Above 0.
     - `keep: float`: seconds for which an address that is missing in a new list stays in use, while it is connected and
       healthy; 0 without it.
+
+    They are read where the channel is made, which raises ConfigError for what is of another kind.
     """
 
     async def resolve(self, update: Update) -> None:
@@ -38,7 +40,8 @@ class Resolver(Protocol):
         connection is lost, else after an exponential backoff (1 s, x1.6, at most `interval`).
 
         Args:
-            update: takes every endpoint there is; from any thread. It raises what is wrong with the list.
+            update: takes every endpoint there is, as `Endpoint` objects or addresses (`"host:port"`), as a target that
+                is a list does; from any thread. It raises what is wrong with the list.
 
         Raises:
             BaseException: the target could not be resolved. The last good list stays in use, and type and text are

@@ -14,17 +14,18 @@ from collections.abc import Iterable
 from healthlb.config import check_number
 from healthlb.core.messages import Endpoint
 from healthlb.errors import ConfigError
-from healthlb.resolvers._lookup import Answer, has_dnspython, look_up
+from healthlb.resolvers._answer import Answer
+from healthlb.resolvers._lookup import has_dnspython, look_up
 from healthlb.resolvers.addresses import (
     Malformed,
     check_host,
     is_ip,
     join_port,
     parse_port,
-    short,
     split_port,
 )
 from healthlb.resolvers.base import Update
+from healthlb.text import short
 
 _DNS_PORT = 53
 
@@ -85,8 +86,16 @@ class DnsResolver:
         ConfigError: a value is out of its bounds, or dnspython is needed and missing.
     """
 
-    def __init__(self, host: str, port: int, *, interval: float = 30.0, min_interval: float = 5.0,
-                 keep: float = 0.0, nameserver: str | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        interval: float = 30.0,
+        min_interval: float = 5.0,
+        keep: float = 0.0,
+        nameserver: str | None = None,
+    ) -> None:
         check_number("DnsResolver.min_interval", min_interval, above=0)
         check_number("DnsResolver.interval", interval, low=min_interval)
         check_number("DnsResolver.keep", keep, low=0)

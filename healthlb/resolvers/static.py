@@ -9,8 +9,9 @@ import asyncio
 from collections.abc import Sequence
 
 from healthlb.core.messages import Endpoint
-from healthlb.resolvers.addresses import parse_endpoints, short
+from healthlb.resolvers.addresses import parse_endpoints
 from healthlb.resolvers.base import Update
+from healthlb.text import short
 
 
 class StaticResolver:
@@ -30,7 +31,7 @@ class StaticResolver:
         return f"<StaticResolver {self}>"
 
     def __str__(self) -> str:
-        return short([endpoint.address for endpoint in self._endpoints])
+        return short([endpoint.address for endpoint in self._endpoints], 4)
 
     async def resolve(self, update: Update) -> None:
         """Call `update` once, then wait to be cancelled."""

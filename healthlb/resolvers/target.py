@@ -21,12 +21,12 @@ from healthlb.resolvers.addresses import (
     check_ip,
     join_port,
     parse_socket_name,
-    short,
     split_port,
 )
 from healthlb.resolvers.base import Resolver
 from healthlb.resolvers.dns import DnsResolver, parse_nameserver
 from healthlb.resolvers.static import StaticResolver
+from healthlb.text import short
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 # gRPC takes the port of https where a DNS target names none (its doc/naming.md).
@@ -149,20 +149,26 @@ def _parse_socket(scheme: str, rest: str) -> Target:
     return Target(StaticResolver([address]), None, address)
 
 
-_BUILT_IN: Final[Mapping[str, Callable[[str, str], Target]]] = MappingProxyType({
-    "dns": _parse_dns,
-    "ipv4": _parse_ip,
-    "ipv6": _parse_ip,
-    "unix": _parse_socket,
-    "unix-abstract": _parse_socket,
-})
+_BUILT_IN: Final[Mapping[str, Callable[[str, str], Target]]] = MappingProxyType(
+    {
+        "dns": _parse_dns,
+        "ipv4": _parse_ip,
+        "ipv6": _parse_ip,
+        "unix": _parse_socket,
+        "unix-abstract": _parse_socket,
+    }
+)
+
+
+_OF_URLS = ("http", "https", "grpc", "grpcs", "tcp")
 
 
 def _from_registry(scheme: str, uri: str) -> Target:
     factory = _registered.get(scheme)
     if factory is None:
         known = ", ".join(sorted({*_BUILT_IN, *_registered}))
-        raise Malformed(f"the scheme {short(scheme)} is unknown (known are {known})")
+        hint = f"; addresses of gRPC are no URLs: leave out '{scheme}://'" if scheme in _OF_URLS else ""
+        raise Malformed(f"the scheme {short(scheme)} is unknown (known are {known}){hint}")
     try:
         resolver = factory(uri)
     except ConfigError:

@@ -32,7 +32,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     def __init__(self, *, limits: WatchLimits | None = None) -> None:
         check_server_half()
-        self.registry = Registry(limits or WatchLimits())
+        self.registry: Registry = Registry(limits or WatchLimits())
         self._couriers = LoopCouriers(self.registry)
         self.Check = Handler(self.Check, is_async=True)  # type: ignore[method-assign]
         self.List = Handler(self.List, is_async=True)  # type: ignore[method-assign]
@@ -56,7 +56,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         """See `healthlb.server.HealthServicer.set`; it waits for nobody.
 
         Raises:
-            ConfigError: the name or the status is not valid.
+            ConfigError: the status or the name is not valid, or the name is longer than `WatchLimits.name_length`.
         """
         self.registry.set(service, status)
 

@@ -46,7 +46,7 @@ class Check:
     def __post_init__(self) -> None:
         if not callable(self.probe):
             raise ConfigError(f"Check.probe must be callable, not {self.probe!r}")
-        _check_arguments(self.probe)
+        check_no_arguments("Check.probe", self.probe)
         check_number("Check.interval", self.interval, above=0)
         check_number("Check.timeout", self.timeout, above=0)
         check_number("Check.jitter", self.jitter, low=0, high=1)
@@ -54,11 +54,12 @@ class Check:
         check_count("Check.pass_after", self.pass_after, low=1)
 
 
-def _check_arguments(probe: Probe) -> None:
+def check_no_arguments(option: str, function: Callable[..., object]) -> None:
+    """Raise `ConfigError` where a function cannot be called without arguments."""
     try:
-        inspect.signature(probe).bind()
+        inspect.signature(function).bind()
     except TypeError as error:
-        raise ConfigError(f"Check.probe must be callable without arguments, not {probe!r}: {error}") from error
+        raise ConfigError(f"{option} must be callable without arguments, not {function!r}: {error}") from error
     except ValueError:  # Some functions in C have no signature.
         pass
 

@@ -30,7 +30,8 @@ class WatchLimits:
         watchers_per_client: open Watches of one client; at least 1.
         unknown_names: different names in total that are watched and were not set when the Watch began; at least 1.
         unknown_names_per_client: the same of one client; at least 1.
-        name_length: bytes of UTF-8 that a watched name may have; at least 1. Beyond it: INVALID_ARGUMENT.
+        name_length: bytes of UTF-8 that a watched name may have; at least 1. Beyond it: INVALID_ARGUMENT, and a
+            `ConfigError` where such a name is set.
 
     Raises:
         ConfigError: a value is out of its bounds.

@@ -10,22 +10,130 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from healthlb.config import check_number
+from healthlb.config import check_callable, check_number
 from healthlb.control.patched import check_server_half
 from healthlb.core.messages import ServingStatus
 from healthlb.core.user_code import words
 from healthlb.errors import ConfigError
 from healthlb.server.check import Check, CheckResult, Record
-from healthlb.server.dependencies import Services, derive, resolve
 from healthlb.server.failures import log_failure
-from healthlb.server.loops import LoopThread
 from healthlb.server.registry import Registry
-from healthlb.server.runs import Runner, is_async
+from healthlb.server.runs import CheckRunner, is_async
 from healthlb.text import printable
+
+# An event loop on a thread of its own that nothing it runs can end.
+#
+# The one rule: whatever a callback raises is logged, and the loop goes on.
+
+_ENDING = 1.0  # Seconds for cancelled tasks to end.
+
+
+class LoopThread:
+    """Runs an event loop on a daemon thread, from `start` to `close`.
+
+    Args:
+        name: of the thread.
+
+    Attributes:
+        loop: the loop.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._host, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; once."""
+        self._thread.start()
+
+    def close(self, timeout: float) -> None:
+        """Cancel all tasks and end the thread, or leave it to itself where that takes more than `timeout` seconds."""
+        self._is_closing = True
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def _host(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        while not self._is_closing:
+            self._run()
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            # A check may take a moment to end when it is cancelled, or refuse to.
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=_ENDING))
+        self.loop.close()
+
+    def _run(self) -> None:
+        # SystemExit in a task or a callback ends `run_forever`, and would end every check with it.
+        try:
+            self.loop.run_forever()
+        except BaseException as error:
+            log_failure("a check raised outside of its run", error)
+
+
+# Which checks a service stands on, and what its status is then.
+#
+# The one rule: one failed check is NOT_SERVING, one that has not run is UNKNOWN, and SERVING needs all of them.
+
+Services = Mapping[str, Collection[str]]
+
+
+def resolve(checks: Mapping[str, Check], services: Services) -> dict[str, tuple[str, ...]]:
+    """Return the checks of every service, those of the services it names included; `""` has all critical ones.
+
+    Raises:
+        ConfigError: a name that is neither, or both, check and service; a service on nothing; a circle.
+    """
+    for name, check in checks.items():
+        if not isinstance(name, str) or not isinstance(check, Check):
+            raise ConfigError(f"checks must map names to Check objects, not {name!r} to {check!r}")
+    for service in services:
+        if not isinstance(service, str):
+            raise ConfigError(f"services must map names to collections of names, not {service!r}")
+    both = sorted(set(checks) & set(services))
+    if both:
+        raise ConfigError(f"{both[0]!r} is a check and a service")
+    resolved = {service: _checks_of(service, checks, services, ()) for service in services}
+    resolved.setdefault("", tuple(name for name, check in checks.items() if check.critical))
+    return resolved
+
+
+def derive(names: Collection[str], statuses: Mapping[str, ServingStatus]) -> ServingStatus:
+    """Return the status of a service that stands on these checks."""
+    seen = {statuses[name] for name in names}
+    for status in (ServingStatus.NOT_SERVING, ServingStatus.UNKNOWN):
+        if status in seen:
+            return status
+    return ServingStatus.SERVING
+
+
+def _checks_of(
+    service: str, checks: Mapping[str, Check], services: Services, above: tuple[str, ...]
+) -> tuple[str, ...]:
+    if service in above:
+        raise ConfigError(f"services in a circle: {' -> '.join(map(repr, (*above, service)))}")
+    named = services[service]
+    if isinstance(named, str) or not named:
+        raise ConfigError(f"service {service!r} must depend on a collection of one or more names, not {named!r}")
+    found: dict[str, None] = {}
+    for name in named:
+        if not isinstance(name, str):
+            raise ConfigError(f"service {service!r} must depend on names, not {name!r}")
+        if name in checks:
+            found[name] = None
+        elif name in services:
+            found.update(dict.fromkeys(_checks_of(name, checks, services, (*above, service))))
+        else:
+            raise ConfigError(f"service {service!r} depends on {name!r}, which is neither a check nor a service")
+    return tuple(found)
+
 
 _log = logging.getLogger("healthlb.server")
 
@@ -52,6 +160,8 @@ def _check_types(checks: object, services: object, loop: object, listeners: obje
         raise ConfigError(f"loop must be an event loop, not {loop!r}")
     if not isinstance(listeners, Sequence) or not all(map(callable, listeners)):
         raise ConfigError(f"listeners must be a sequence of functions, not {listeners!r}")
+    for listener in listeners:
+        check_callable("listeners", listener)
 
 
 class HasRegistry(Protocol):
@@ -81,8 +191,8 @@ class HealthManager:
         rng: the jitter's source.
 
     Raises:
-        ConfigError: a servicer that is not healthlb's, names that do not fit together, or anything else of a wrong
-            type.
+        ConfigError: a servicer that is not healthlb's, names that do not fit together or that nobody could watch, or
+            anything else of a wrong type.
     """
 
     def __init__(
@@ -102,6 +212,8 @@ class HealthManager:
         self._registry = _registry_of(servicer)
         self._records = {name: Record(check) for name, check in checks.items()}
         self._checks_of = resolve(checks, services or {})
+        for service in self._checks_of:
+            self._registry.check_name(service)
         self._loop = loop
         self._listeners = tuple(listeners)
         self._rng = rng or random.Random()
@@ -142,7 +254,7 @@ class HealthManager:
             self._threads = (own, beside)
             loop = beside.loop
         for name, record in self._records.items():
-            own.loop.create_task(self._repeat(name, record, Runner(record.check, loop)))
+            own.loop.create_task(self._repeat(name, record, CheckRunner(record.check, loop)))
         for thread in self._threads:
             thread.start()
 
@@ -178,7 +290,7 @@ class HealthManager:
         with self._changed:
             return self._changed.wait_for(lambda: all(record.runs for record in self._records.values()), timeout)
 
-    async def _repeat(self, name: str, record: Record, runner: Runner) -> None:
+    async def _repeat(self, name: str, record: Record, runner: CheckRunner) -> None:
         check = record.check
         while True:
             begun = time.monotonic()

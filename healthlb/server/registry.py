@@ -20,6 +20,7 @@ from typing import Protocol
 from healthlb.core.messages import ServingStatus
 from healthlb.errors import ConfigError
 from healthlb.server.limits import Census, WatchLimits, WatchRefused
+from healthlb.text import printable
 
 _log = logging.getLogger("healthlb.server")
 
@@ -48,9 +49,9 @@ class Watcher:
     __slots__ = ("_is_gone", "_last", "_registry", "_unknown_name", "client", "courier", "name", "wake")
 
     def __init__(self, registry: Registry, name: str, client: str, courier: Courier, unknown_name: str | None) -> None:
-        self.name = name
-        self.client = client
-        self.courier = courier
+        self.name: str = name
+        self.client: str = client
+        self.courier: Courier = courier
         self.wake: Callable[[], None] = _do_nothing
         self._registry = registry
         self._unknown_name = unknown_name
@@ -155,12 +156,33 @@ class Registry:
         """Set a status. While shut down it is kept for `resume` and not shown (P42).
 
         Raises:
-            ConfigError: the name or the status is not valid.
+            ConfigError: the name or the status is not valid, or nobody could watch the name.
         """
-        _check(name, status)
+        self.check_name(name)
+        _check_status(name, status)
         self._change(lambda: self._put(name, int(status)))
         if self._is_shut_down:
             _log.info("%r set to %s while shut down: clients see NOT_SERVING", name, ServingStatus(status).name)
+
+    def check_name(self, name: object) -> None:
+        """Refuse the name of a service that cannot be set.
+
+        Raises:
+            ConfigError: it is no string that UTF-8 can hold, or longer than `WatchLimits.name_length`, so that every
+                Watch of it would be refused.
+        """
+        if not isinstance(name, str):
+            raise ConfigError(f"service must be a string, not {name!r}")
+        try:
+            length = len(name.encode())
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"service must be a string that UTF-8 can hold, not {name!r}") from error
+        most = self._limits.name_length
+        if length > most:
+            raise ConfigError(
+                f"service must be a name of at most {most} bytes (WatchLimits.name_length), not one of {length}, "
+                f"{printable(name, 60)!r}: nobody could watch it"
+            )
 
     def shut_down(self) -> None:
         """Show every service as NOT_SERVING, whatever is set, until `resume`."""
@@ -290,13 +312,7 @@ def _do_nothing() -> None:
     """Wake nobody."""
 
 
-def _check(name: object, status: object) -> None:
-    if not isinstance(name, str):
-        raise ConfigError(f"service must be a string, not {name!r}")
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"service must be a string that UTF-8 can hold, not {name!r}") from error
+def _check_status(name: str, status: object) -> None:
     if isinstance(status, bool) or not isinstance(status, int) or status not in list(ServingStatus):
         known = ", ".join(f"{known.name} ({known.value})" for known in ServingStatus)
         raise ConfigError(f"status of {name!r} must be one of {known}, not {status!r}")

@@ -17,7 +17,7 @@ from healthlb.server.check import Check
 from healthlb.text import printable
 
 
-class Runner:
+class CheckRunner:
     """Runs one check again and again; functions on daemon threads, coroutines on a loop.
 
     Args:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from healthlb.server.failures import log_failure
-from healthlb.server.lanes import USUAL, FairQueue, Work
+from healthlb.server.fair_queue import USUAL, FairQueue, Work
 
 _log = logging.getLogger("healthlb.server")
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from healthlb.errors import ConfigError
-from healthlb.simulation.checks import CheckResult, evaluate
-from healthlb.simulation.record import RunRecord
-from healthlb.simulation.scenario import Scenario
-from healthlb.simulation.world import World
+from healthlb.simulation.checks.checks import CheckResult, evaluate
+from healthlb.simulation.scenario.scenario import Scenario
+from healthlb.simulation.world.record import RunRecord
+from healthlb.simulation.world.world import World
 
 
 @dataclass(slots=True)
@@ -64,8 +64,9 @@ class Outcome:
         return all(check.holds is not False for check in self.checks)
 
 
-def changed(scenario: Scenario, *, seed: int | None = None, replications: int | None = None,
-            until: int | None = None) -> Scenario:
+def changed(
+    scenario: Scenario, *, seed: int | None = None, replications: int | None = None, until: int | None = None
+) -> Scenario:
     """Return the scenario with what the command line says instead.
 
     Args:
@@ -101,8 +102,13 @@ def chosen(scenario: Scenario, policies: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(policies)) or tuple(scenario.policies)
 
 
-def run_all(scenario: Scenario, policies: Sequence[str], *, trace: int = 0,
-            tell: Callable[[Progress], object] = lambda progress: None) -> Outcome:
+def run_all(
+    scenario: Scenario,
+    policies: Sequence[str],
+    *,
+    trace: int = 0,
+    tell: Callable[[Progress], object] = lambda progress: None,
+) -> Outcome:
     """Run it, and hold its checks against what came of it. Ctrl-C ends it early and keeps what is done.
 
     Args:

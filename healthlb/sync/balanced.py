@@ -2,7 +2,7 @@
 
 grpcio asks it for operations, and hears of each of them once. An attempt's events are held back as long as another
 one may take over; those of the attempt that ends the call are passed on as they came, and in their order. The lock is
-the condition of grpcio's own state, which grpcio holds whenever it asks for anything but a cancellation.
+that of grpcio's own state, which grpcio holds whenever it asks for anything but a cancellation.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 
 import grpc
 
-from healthlb.control.attempts import Attempts, is_closed_error
-from healthlb.control.delivery import marked
-from healthlb.control.runner import CANCELLED, Runner
-from healthlb.control.user_code import log_guarded, run_guarded
-from healthlb.core.attempts import FIRST, count_out
+from healthlb.calls.attempts import Attempts, is_closed_error
+from healthlb.calls.call_runner import CANCELLED, CallRunner
+from healthlb.control.delivery import run_callback
+from healthlb.control.user_code import log_guarded
+from healthlb.core.call.call_attempts import FIRST, count_out
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, Fail
 from healthlb.sync import grpcio
-from healthlb.sync.attempts import End, LiveAttempt, outcome_of_batch
 from healthlb.sync.intake import Taken
+from healthlb.sync.live_attempt import End, LiveAttempt, outcome_of_batch
 from healthlb.sync.ongoing import Reader
 from healthlb.sync.requests import Requests
 
@@ -35,7 +35,7 @@ _TOO_MANY = "Internal gRPC call error 8. Please report to https://github.com/grp
 _NO_MORE = Fail(Code.CANCELLED, CANCELLED)
 
 
-class BalancedCall(Runner):
+class BalancedCall(CallRunner):
     """One call over its attempts.
 
     Args:
@@ -77,7 +77,7 @@ class BalancedCall(Runner):
         self._make_operations = grpcio.OPERATIONS[arity]
         self._has_stream = arity.endswith("stream")
         self._state = state
-        self._lock = state.condition
+        self._lock = grpcio.lock_of(state)
         self._pass_on = pass_on
         self._reader = reader
         if self._method.has_request_stream:
@@ -232,26 +232,29 @@ class BalancedCall(Runner):
     # --- events ------------------------------------------------------------------------------------------
 
     def _came(self, attempt: LiveAttempt, event: Any) -> bool:
-        operation = event.batch_operations[-1]
+        operations = event.batch_operations
+        operation = operations[-1]
         kind = operation.type()
-        if kind == grpcio.RECEIVE_STATUS:
-            attempt.status = event.batch_operations
+        is_due = False
         with self._lock:
-            is_direct = attempt.passes and not attempt.is_counting
+            if kind == grpcio.RECEIVE_STATUS:
+                attempt.status = operations
             attempt.due -= 1
             is_last = not attempt.due
+            is_direct = attempt.passes and not attempt.is_counting
+            if is_direct:
+                pass
+            elif attempt.is_dropped:
+                return is_last
+            elif kind == grpcio.SEND_MESSAGE or kind == grpcio.SEND_CLOSE:
+                assert self.requests is not None
+                is_due = self.requests.sent(attempt, kind)
+            else:
+                self._received(attempt, event, operation, kind)
         if is_direct:
             return self._pass_directly(attempt, event, kind)
-        if attempt.is_dropped:
-            return is_last
-        if kind == grpcio.SEND_MESSAGE or kind == grpcio.SEND_CLOSE:
-            assert self.requests is not None
-            with self._lock:
-                is_due = self.requests.sent(attempt, kind)
-            if is_due:
-                self._pass_on(event)
-        else:
-            self._received(attempt, event, operation, kind)
+        if is_due:
+            self._pass_on(event)
         if attempt.status is not None and not attempt.is_ended and attempt.is_decided:
             self._ended(attempt)
         if attempt.passes:
@@ -269,23 +272,22 @@ class BalancedCall(Runner):
         return not self._state.due
 
     def _received(self, attempt: LiveAttempt, event: Any, operation: Any, kind: int) -> None:
-        with self._lock:
-            attempt.held.append(event)
-            if kind == grpcio.RECEIVE_STATUS:
-                return
-            if kind == grpcio.RECEIVE_MESSAGE:
-                is_begun = operation.message() is not None
-                attempt.is_receiving = False
-                self._wants_message &= not (is_begun or attempt.passes)
-            else:
-                attempt.take_headers(operation)
-                # Those of a stream that nobody asks for can be another attempt's as well.
-                is_wanted = self._wants_headers or not self._has_stream
-                is_begun = is_wanted and (attempt.says_headers or self._wants_empty_headers)
-                # Who waits for them decides what becomes of empty ones.
-                self._lock.notify_all()
-            if is_begun and not attempt.passes:
-                self._commit(attempt)
+        attempt.held.append(event)
+        if kind == grpcio.RECEIVE_STATUS:
+            return
+        if kind == grpcio.RECEIVE_MESSAGE:
+            is_begun = operation.message() is not None
+            attempt.is_receiving = False
+            self._wants_message &= not (is_begun or attempt.passes)
+        else:
+            attempt.take_headers(operation)
+            # Those of a stream that nobody asks for can be another attempt's as well.
+            is_wanted = self._wants_headers or not self._has_stream
+            is_begun = is_wanted and (attempt.says_headers or self._wants_empty_headers)
+            # Who waits for them decides what becomes of empty ones.
+            self._state.condition.notify_all()
+        if is_begun and not attempt.passes:
+            self._commit(attempt)
 
     def _commit(self, attempt: LiveAttempt) -> bool:
         """Let no other attempt take over: something of its response is the caller's (gRFC A6). Under the lock."""
@@ -317,8 +319,7 @@ class BalancedCall(Runner):
 
     def _pass_status_on(self, event: Any) -> None:
         """Pass on an event at which the caller's callbacks may run. What they raise would end grpcio's thread."""
-        with marked():
-            run_guarded("callback", partial(self._pass_on, event))
+        run_callback(partial(self._pass_on, event))
 
     def _orphans(self, attempt: LiveAttempt) -> set[int] | None:
         """Return what grpcio was promised while no attempt was there to start it on."""
@@ -362,7 +363,7 @@ class BalancedCall(Runner):
 
     def _first_succeeded(self, attempt: LiveAttempt) -> None:
         """The way of nearly all calls: the first attempt, and no plan."""
-        method, self.address = self._method, attempt.sub.address
+        method, self.address = self._method, self.address or attempt.sub.address
         count_out(attempt.sub, method.budget, time.monotonic_ns())
         if method.told.of_all:
             method.tell(attempt.sub, Code.OK, attempt.started_at, self._trailers(attempt))

@@ -9,20 +9,22 @@ from typing import Any
 
 import grpc
 
-from healthlb.control.attempts import RESCUED, Attempt, Attempts
-from healthlb.core.attempts import CHANNEL_CLOSED, FIRST, count_out
-from healthlb.core.failover import Action, Start, WakeAt
+from healthlb.calls.attempts import RESCUED, Attempt, Attempts
+from healthlb.calls.call_runner import CANCELLED
+from healthlb.core.call.call_attempts import CHANNEL_CLOSED, FIRST, count_out
+from healthlb.core.call.failover import Action, Start, WakeAt
 from healthlb.core.load import Subchannel
-from healthlb.core.messages import Code
+from healthlb.core.messages import SECOND, Code
 from healthlb.sync import grpcio
-from healthlb.sync.attempts import outcome_of, pause, wait_for_pick
 from healthlb.sync.errors import InactiveRpcError, failed
 from healthlb.sync.intake import Taken
+from healthlb.sync.live_attempt import outcome_of, pause, wait_for_pick
 from healthlb.sync.ongoing import MultiThreadedRendezvous
 from healthlb.sync.pool import ongoing_of
 from healthlb.sync.segregated import SegregatedCall
 
 _OK = grpc.StatusCode.OK
+_CANCELLED = grpcio.NUMBERS[grpc.StatusCode.CANCELLED]
 
 # grpcio's state of a call that ended with OK, the attempts that failed before, and the backend that answered.
 Ended = tuple[Any, tuple[Attempt, ...], str | None]
@@ -39,8 +41,8 @@ def call_unary(taken: Taken) -> Ended:
     sub = method.pool.board.snapshot.picker.pick(method.any_call) if method.is_plain else None
     if sub is None or not sub.load.start():
         return _go_on(taken, taken.attempts(), FIRST, None)
-    started_at = time.monotonic()
-    state = _attempt(taken, FIRST, sub, taken.remaining, taken.metadata)
+    state = _attempt(taken, FIRST, sub, taken.deadline, taken.metadata)
+    started_at = taken.begun_at / SECOND
     if state is not None and state.code is _OK:
         count_out(sub, method.budget, time.monotonic_ns())
         if method.told.of_all:
@@ -59,7 +61,8 @@ def _go_on(taken: Taken, attempts: Attempts, start: Start | None, state: Any) ->
                 _check(taken)
             sub = wait_for_pick(attempts, start)
         started_at = time.monotonic()
-        state = _attempt(taken, start, sub, *attempts.terms(start, has_waited=True))
+        _, metadata = attempts.terms(start, has_waited=True)
+        state = _attempt(taken, start, sub, taken.attempt_deadline, metadata)
         if state is not None and state.code is _OK:
             attempts.succeeded(start, sub, time.monotonic_ns())
             if taken.method.told.of_all:
@@ -78,15 +81,18 @@ def _check(taken: Taken) -> None:
         raise failed(refusal)
 
 
-def _attempt(taken: Taken, start: Start, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
+def _attempt(taken: Taken, start: Start, sub: Subchannel, deadline: float | None, metadata: Any) -> Any:
     """Make an attempt that was counted in; return grpcio's state, None where its subchannel had closed."""
     method = taken.method
     assert taken.body is not None
     try:
         opened = method.opened.get(sub) or method.open(sub)
-        if method.is_rescued:
-            return ongoing_of(method).call_blocking(taken, opened, sub, start, timeout, metadata)
-        return grpcio.call_blocking(opened, taken.body, timeout, metadata, taken.credentials, taken.compression)
+        state, real = grpcio.start_blocking(
+            opened, taken.body, deadline, metadata, taken.credentials, taken.compression
+        )
+        event = ongoing_of(method).next_event(taken, real, sub, start) if method.is_rescued else real.next_event()
+        grpcio.handle_event(event, state, opened.deserializer)
+        return state
     except ValueError:
         if method.pool.is_closed or method.pool.channels.channel(sub) is not None:
             sub.load.abandon()
@@ -134,16 +140,34 @@ def call_queued(taken: Taken, arity: str, requests: Any, serializer: Any, deseri
         call.begin()
         if call.requests is not None:
             grpcio.consume_requests(requests, state, call, partial(call.requests.serialize, serializer), None)
+    except BaseException:
+        abort(call)
+        raise
+    return wait_for_end(call, state, deserializer)
+
+
+def abort(call: SegregatedCall) -> None:
+    """End a call that its caller's thread waits for no more."""
+    call.cancel(_CANCELLED, CANCELLED)
+    call.leave()
+
+
+def wait_for_end(call: SegregatedCall, state: Any, deserializer: Any) -> Ended:
+    """Take in the events of a call that has begun, in this thread, to its end.
+
+    Raises:
+        grpc.RpcError: it failed.
+    """
+    try:
         while state.due:
             event = call.next_event()
             with state.condition:
                 grpcio.handle_event(event, state, deserializer)
                 state.condition.notify_all()
     except BaseException:
-        call.cancel(grpcio.NUMBERS[grpc.StatusCode.CANCELLED], "Locally cancelled by application!")
+        abort(call)
         raise
-    finally:
-        call.leave()
+    call.leave()
     if state.code is not _OK:
         raise InactiveRpcError(state, call.attempts)
     return state, call.attempts, call.address

@@ -11,9 +11,10 @@ from typing import Any
 
 import grpc
 
-from healthlb.control.attempts import Method
+from healthlb.calls.attempts import Method
 from healthlb.sync import grpcio
 from healthlb.sync.blocking import Ended, call_queued, call_unary, with_call
+from healthlb.sync.hedged import call_hedged, first_attempts
 from healthlb.sync.intake import Taken, take_metadata, take_request
 from healthlb.sync.ongoing import MultiThreadedRendezvous, Reader, SingleThreadedRendezvous
 from healthlb.sync.rescuable import RescuableCall
@@ -34,6 +35,7 @@ class _MultiCallable:
 
     def __init__(self, method: Method, serializer: Any, deserializer: Any, *, is_single_threaded: bool = False) -> None:
         self._callee = method
+        self._hedging = first_attempts(method)
         self._method = grpcio.encode(method.name)  # as grpcio has it: instrumentation reads it
         self._serializer = serializer
         self._deserializer = deserializer
@@ -107,13 +109,13 @@ class UnaryUnary(_MultiCallable, grpc.UnaryUnaryMultiCallable):  # type: ignore[
         compression: grpc.Compression | None,
     ) -> Ended:
         method = self._callee
-        deadline = grpcio.deadline_of(timeout)
-        body = take_request(request, self._serializer, metadata, compression)
-        metadata = take_metadata(metadata)
+        deadline = None if timeout is None else grpcio.deadline_of(timeout)
+        serializer = self._serializer
+        is_taken = serializer is None and type(request) is bytes
+        body = request if is_taken else take_request(request, serializer, metadata, compression)
+        metadata = take_metadata(metadata) if metadata else None
         taken = Taken(method, body, timeout, deadline, metadata, credentials, wait_for_ready, compression)
-        if method.is_hedged:
-            return call_queued(taken, self._arity, None, None, self._deserializer)
-        return call_unary(taken)
+        return call_unary(taken) if self._hedging is None else call_hedged(taken, self._hedging, self._deserializer)
 
 
 class UnaryStream(_MultiCallable, grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 
 from healthlb._lazy import lazy
-from healthlb.config import Failover, HealthCheck, SlowStart, Subset
-from healthlb.config_outliers import Outliers
-from healthlb.config_overload import Overload
-from healthlb.control.defaults import DEFAULT_FAILOVER, DEFAULT_SERVICE
+from healthlb.calls.defaults import DEFAULT_FAILOVER, DEFAULT_SERVICE
+from healthlb.config import Failover, HealthCheck, SlowStart, Subset, check_callable
+from healthlb.config.outliers import Outliers
+from healthlb.config.overload import Overload
 from healthlb.errors import ChannelClosed
 
 if TYPE_CHECKING:
-    from healthlb.control.grpc_transport import to_grpc_state
-    from healthlb.control.settings import Listener, check_failover, check_listener, make_settings
+    from healthlb.calls.settings import Listener, check_failover, check_listener, make_settings
+    from healthlb.control.codes import to_grpc_state
+    from healthlb.control.options import can_share
     from healthlb.control.status import SubchannelStatus, check_wait, has_ready, lacking, statuses
     from healthlb.core.messages import Endpoint, Fact
     from healthlb.core.pickers import PickerSource
@@ -33,8 +34,9 @@ else:
     globals().update(
         lazy(
             {
-                "healthlb.control.grpc_transport": "to_grpc_state",
-                "healthlb.control.settings": "Listener check_failover check_listener make_settings",
+                "healthlb.control.codes": "to_grpc_state",
+                "healthlb.control.options": "can_share",
+                "healthlb.calls.settings": "Listener check_failover check_listener make_settings",
                 "healthlb.control.status": "SubchannelStatus check_wait has_ready lacking statuses",
                 "healthlb.core.messages": "Endpoint Fact",
                 "healthlb.core.pickers": "PickerSource",
@@ -75,10 +77,13 @@ class HealthAwareChannel(grpc.Channel):
         overload: how many calls may wait and be in flight; None is any number.
         panic_threshold: the share of healthy subchannels, 0 to 1, below which picks go to all that are connected;
             0 is never.
+        drain: seconds after which calls end with UNAVAILABLE that are in flight on an address that has left the list
+            or the subset, and is not back; at least 0. Idempotent ones may then be made elsewhere, as after any
+            UNAVAILABLE. None is no limit: they run to their own ends.
         subset: to how many of the target's endpoints it connects, a `Subset`; None is all.
         slow_start: how the weight of a subchannel grows that comes in late, a `SlowStart`; None is at once. It needs
             a picker that reads weights.
-        service_config: a gRPC service config, JSON text or mapping; explicit arguments win over it.
+        service_config: a gRPC service config, JSON (text or UTF-8 bytes) or a mapping; explicit arguments win over it.
         listeners: called with each fact, in order, on a thread of their own.
 
     Raises:
@@ -100,9 +105,10 @@ class HealthAwareChannel(grpc.Channel):
         outliers: Outliers | None = _DEFAULT_OUTLIERS,
         overload: Overload | None = _DEFAULT_OVERLOAD,
         panic_threshold: float = 0.0,
+        drain: float | None = None,
         subset: Subset | None = None,
         slow_start: SlowStart | None = None,
-        service_config: str | Mapping[str, Any] | None = None,
+        service_config: str | bytes | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
         settings = make_settings(
@@ -117,6 +123,7 @@ class HealthAwareChannel(grpc.Channel):
             outliers=outliers,
             overload=overload,
             panic_threshold=panic_threshold,
+            drain=drain,
             subset=subset,
             slow_start=slow_start,
             service_config=service_config,
@@ -175,10 +182,18 @@ class HealthAwareChannel(grpc.Channel):
     def subscribe(
         self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool | None = False
     ) -> None:
-        """Call `callback` with the aggregated state now and at each change; see `grpc.Channel.subscribe`."""
-        self._subscriptions.add(callback)
+        """Call `callback` with the aggregated state now and at each change; see `grpc.Channel.subscribe`.
+
+        On a channel that is closed, or that `callback` closes at once, it connects nothing and raises nothing.
+
+        Raises:
+            ConfigError: `callback` cannot be called, or is a coroutine function; grpcio takes it and calls nothing.
+        """
+        self._subscriptions.add(check_callable("callback", callback))
         if try_to_connect:
-            self._pool.start()
+            # As with grpcio: `callback` is told IDLE before this, and may have closed the channel.
+            with contextlib.suppress(ChannelClosed):
+                self._pool.start()
 
     def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
         """Call `callback` no more."""
@@ -215,7 +230,9 @@ class HealthAwareChannel(grpc.Channel):
 
     def subchannels(self) -> tuple[SubchannelStatus, ...]:
         """Return who is in, who is out, since when and why, in the resolver's order."""
-        return statuses(self._pool.board.snapshot, time.monotonic_ns())
+        pool = self._pool
+        is_shared = can_share(pool.settings.credentials, pool.settings.options)
+        return statuses(pool.board.snapshot, time.monotonic_ns(), shares_connection=is_shared)
 
     def state(self) -> grpc.ChannelConnectivity:
         """Return the aggregated state: READY, else CONNECTING, else TRANSIENT_FAILURE; IDLE before use.
@@ -278,7 +295,7 @@ class HealthAwareChannel(grpc.Channel):
         """Call `fn` with each fact from now on, in order, on a thread of its own.
 
         Raises:
-            ConfigError: `fn` cannot be called.
+            ConfigError: `fn` cannot be called, or is a coroutine function.
         """
         self._pool.listeners.append(check_listener(fn))
 

@@ -16,9 +16,9 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from healthlb.control.connectivity import Callback, ConnectivityChange, check_callback, core_channel
 from healthlb.control.delivery import Deliverer
 from healthlb.errors import ConfigError
+from healthlb.health_client.connectivity import Callback, ConnectivityChange, check_callback, core_channel
 
 _SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
 # For callbacks that block; of the changes that wait, the newest count.
@@ -45,7 +45,7 @@ class StateFollower:
     """
 
     def __init__(self, channel: grpc.Channel, callback: Callback, *, try_to_connect: bool) -> None:
-        self.is_closed = False
+        self.is_closed: bool = False
         self._channel = weakref.ref(channel)
         self._callback = callback
         self._state: grpc.ChannelConnectivity | None = None
@@ -123,7 +123,7 @@ def follow_state(
         An object with `close()`, also a context manager. It need not be kept.
 
     Raises:
-        ConfigError: no sync channel, or a callback that cannot be called.
+        ConfigError: no sync channel, or a callback that cannot be called or is a coroutine function.
     """
     if isinstance(channel, grpc.aio.Channel):
         raise ConfigError(f"channel must be a grpc.Channel, not {channel!r}: use healthlb.aio.follow_state")

@@ -6,8 +6,8 @@ from typing import Any
 
 import grpc
 
-from healthlb.control.attempts import Attempt, add_notes, with_remedy
-from healthlb.control.grpc_transport import to_grpc_code
+from healthlb.calls.attempts import Attempt, add_notes, with_remedy
+from healthlb.control.codes import to_grpc_code
 from healthlb.core.messages import Fail
 from healthlb.sync import grpcio
 

@@ -14,6 +14,10 @@ from typing import Any
 
 import grpc
 
+from healthlb.calls.metadata import check_call_credentials
+from healthlb.health_client.answer import HealthAdviser
+from healthlb.text import TELLS, tell
+
 _CHANNEL: Any = import_module("grpc._channel")
 _COMMON: Any = import_module("grpc._common")
 _COMPRESSION: Any = import_module("grpc._compression")
@@ -144,6 +148,11 @@ def new_state(arity: str, method: str) -> Any:
     return state
 
 
+def lock_of(state: Any) -> Any:
+    """Return the lock beneath a state's condition: to enter the condition itself costs two calls of Python's more."""
+    return state.condition._lock
+
+
 def ended_state(code: grpc.StatusCode, details: str, debug_error_string: str | None = None) -> Any:
     """Return the state of a call that has ended, and of which nothing came."""
     state = RpcState((), (), (), code, details)
@@ -151,55 +160,90 @@ def ended_state(code: grpc.StatusCode, details: str, debug_error_string: str | N
     return state
 
 
-def start_call(
-    opened: Any, deadline: float | None, metadata: Any, credentials: Any, batches: Batches, tag: Callable[[Any], bool]
-) -> Any:
-    """Start a call of C-core on the channel of a plain multi-callable; its events go to `tag` on grpcio's own thread.
+class Opened:
+    """A plain multi-callable, with what each of its calls of C-core needs.
 
     Args:
-        opened: the multi-callable.
+        multi_callable: grpcio's, of one subchannel.
+
+    Attributes:
+        name: the method's full name.
+        target: of the subchannel.
+        deserializer: the caller's, None where responses are bytes.
+        start: starts a call of C-core whose events go to a tag, on grpcio's own thread of the channel.
+        start_segregated: starts one whose events wait in a queue of its own.
+        method: the name in bytes.
+        context: for grpcio's observability.
+        handle: of a registered method.
+    """
+
+    __slots__ = ("context", "deserializer", "handle", "method", "name", "start", "start_segregated", "target")
+
+    def __init__(self, multi_callable: Any) -> None:
+        self.name = decode(multi_callable._method)
+        self.target = decode(multi_callable._target)
+        self.deserializer = multi_callable._response_deserializer
+        self.start = multi_callable._managed_call
+        self.start_segregated = multi_callable._channel.segregated_call
+        self.method = multi_callable._method
+        self.context = multi_callable._context
+        self.handle = multi_callable._registered_call_handle
+
+
+def start_call(
+    opened: Opened,
+    deadline: float | None,
+    metadata: Any,
+    credentials: Any,
+    batches: Batches,
+    tag: Callable[[Any], bool],
+) -> Any:
+    """Start a call of C-core; its events go to `tag` on grpcio's own thread.
+
+    Args:
+        opened: what is called.
         deadline: seconds of time.time(), None for none.
         metadata: for the text of an error.
         credentials: the caller's for this call, None for none.
         batches: what it begins with.
         tag: takes each event, and returns True at the last one.
     """
-    return opened._managed_call(
+    return opened.start(
         _PROPAGATE,
-        opened._method,
+        opened.method,
         None,
         deadline,
         metadata,
         None if credentials is None else credentials._credentials,
         batches,
         tag,
-        opened._context,
-        opened._registered_call_handle,
+        opened.context,
+        opened.handle,
     )
 
 
 def start_segregated_call(
-    opened: Any, deadline: float | None, metadata: Any, credentials: Any, batches: Batches
+    opened: Opened, deadline: float | None, metadata: Any, credentials: Any, batches: Batches
 ) -> Any:
     """Start a call of C-core with a completion queue of its own: its events wait for whoever asks it for them.
 
     Args:
-        opened: a plain multi-callable.
+        opened: what is called.
         deadline: seconds of time.time(), None for none.
         metadata: for the text of an error.
         credentials: the caller's for this call, None for none.
         batches: what it begins with.
     """
-    return opened._channel.segregated_call(
+    return opened.start_segregated(
         _PROPAGATE,
-        opened._method,
+        opened.method,
         None,
         deadline,
         metadata,
         None if credentials is None else credentials._credentials,
-        tuple((batch, None) for batch in batches),
-        opened._context,
-        opened._registered_call_handle,
+        tuple([(batch, None) for batch in batches]),
+        opened.context,
+        opened.handle,
     )
 
 
@@ -218,25 +262,39 @@ def read_one(call: Any) -> None:
             state.due.remove(RECEIVE_MESSAGE)
 
 
-def call_blocking(
-    opened: Any, body: bytes, timeout: float | None, metadata: Any, credentials: Any, compression: Any
-) -> Any:
-    """Make a unary call in this thread with a plain multi-callable; return its state."""
-    return opened._blocking(body, timeout, metadata, credentials, None, compression)[0]
-
-
 def start_blocking(
-    opened: Any, name: str, body: bytes, timeout: float | None, metadata: Any, credentials: Any, compression: Any
+    opened: Opened, body: bytes, deadline: float | None, metadata: Any, credentials: Any, compression: Any
 ) -> tuple[Any, Any]:
-    """Start what `call_blocking` makes; return its state, and C-core's call, which others may cancel.
+    """Start a unary call that this thread waits for; return its state, and C-core's call, which others may cancel.
 
     Its one event is for `handle_event`.
+
+    Args:
+        opened: what is called.
+        body: the request.
+        deadline: seconds of time.time(), None for none.
+        metadata: a tuple of pairs, None for none.
+        credentials: the caller's for this call, None for none.
+        compression: the caller's, None for the channel's.
     """
-    state = new_state("unary_unary", name)
-    state.target = decode(opened._target)
-    batches = _unary_unary(augment_metadata(metadata, compression), body)
-    deadline = with_parents_deadline(deadline_of(timeout))
-    return state, start_segregated_call(opened, deadline, metadata, credentials, batches)
+    state = RpcState(_DUE["unary_unary"], None, None, None, None)
+    state.rpc_start_time = time.perf_counter()
+    state.method = opened.name
+    state.target = opened.target
+    if compression:
+        metadata = augment_metadata(metadata, compression)
+    call = opened.start_segregated(
+        _PROPAGATE,
+        opened.method,
+        None,
+        with_parents_deadline(deadline),
+        metadata,
+        None if credentials is None else credentials._credentials,
+        ((_unary_unary(metadata, body)[0], None),),
+        opened.context,
+        opened.handle,
+    )
+    return state, call
 
 
 def open_channel(target: str, credentials: Any, options: Any, compression: Any) -> Any:
@@ -249,13 +307,40 @@ def open_channel(target: str, credentials: Any, options: Any, compression: Any) 
     return channel
 
 
+def close_with(channel: Any, code: grpc.StatusCode, details: str) -> None:
+    """Close a channel; calls in flight end with this status, and not with CANCELLED as by its own `close`."""
+    channel._channel.close(NUMBERS[code], details)
+
+
 def check_terms(compression: Any, credentials: Any) -> None:
     """Raise what grpcio raises of a call's terms before it asks C-core for a call.
 
     Raises:
         KeyError: no compression.
-        AttributeError: credentials of another type.
+        AttributeError, TypeError: credentials of another type.
     """
     augment_metadata(None, compression)
     if credentials is not None:
-        _ = credentials._credentials
+        check_call_credentials(credentials, _C.CallCredentials)
+
+
+def retell(error: Any, adviser: HealthAdviser, method: str, service: str = "") -> None:
+    """Have the error of a health client's call say what to do, where that is known.
+
+    Args:
+        error: what a call has raised.
+        adviser: of the client.
+        method: that was called: Check, Watch or List.
+        service: the name that was asked for.
+    """
+    if not hasattr(error, "code") or not hasattr(error, "details"):
+        return
+    text = adviser.explained(method, service, error)
+    if text == (error.details() or ""):
+        return
+    state = getattr(error, "_state", None)
+    if isinstance(state, RpcState):
+        with state.condition:
+            state.details = text
+    elif hasattr(error, "add_note"):
+        error.add_note(tell("", text.partition(TELLS)[2]))

@@ -15,21 +15,25 @@ import grpc
 import grpc.aio
 
 from healthlb._lazy import lazy
-from healthlb.control.health_answer import HealthAnswer, answered, listed
 from healthlb.control.health_messages import CHECK, LIST
-from healthlb.control.health_target import CLOSED, HealthTarget, checked_timeout, request_for
 from healthlb.control.patched import check_threads
 from healthlb.core.states import ServingStatus
 from healthlb.errors import ChannelClosed, NotServing
+from healthlb.health_client.answer import HealthAnswer, answered, listed
+from healthlb.health_client.target import CLOSED, HealthTarget, Metadata, checked_timeout, request_for
+from healthlb.text import tell
 
 if TYPE_CHECKING:
     from healthlb.config import Backoff
+    from healthlb.health_client.answer import HealthAdviser
+    from healthlb.sync.grpcio import retell
     from healthlb.sync.health_watches import HealthWatch, WatchIterator, WatchSubscription, check_callback
     from healthlb.sync.worker import Worker
 else:
     globals().update(
         lazy(
             {
+                "healthlb.sync.grpcio": "retell",
                 "healthlb.sync.health_watches": "WatchIterator WatchSubscription check_callback",
                 "healthlb.sync.worker": "Worker",
             }
@@ -51,6 +55,7 @@ class Link:
         pid: of the process that it was opened in.
         metadata: goes with every call.
         backoff: between Watches.
+        adviser: says what to do about first mistakes.
         subscriptions: the Watches that call back.
         iterators: weak references to those that are iterated over.
 
@@ -58,11 +63,14 @@ class Link:
         ChannelUnusable: eventlet, gevent or another package has replaced threads.
     """
 
+    channel: Any
+
     def __init__(self, target: HealthTarget) -> None:
         check_threads("a health client")
-        self.pid = os.getpid()
-        self.metadata = target.metadata
-        self.backoff = target.backoff
+        self.pid: int = os.getpid()
+        self.metadata: Metadata = target.metadata
+        self.backoff: Backoff | None = target.backoff
+        self.adviser: HealthAdviser = target.adviser
         self.subscriptions: set[WatchSubscription] = set()
         self.iterators: set[weakref.ref[WatchIterator]] = set()
         self.channel, self._is_own = target.connect(grpc)
@@ -104,6 +112,8 @@ class HealthClient:
         ConfigError: a value is out of its bounds, or of a wrong type.
     """
 
+    _wording: str = ""  # the client's own
+
     def __init__(
         self,
         target: str | grpc.Channel,
@@ -114,14 +124,18 @@ class HealthClient:
         backoff: Backoff | None = None,
     ) -> None:
         self._target = HealthTarget(
-            target, credentials=credentials, options=options, metadata=metadata, backoff=backoff, face=_FACE
+            target,
+            credentials=credentials,
+            options=options,
+            metadata=metadata,
+            backoff=backoff,
+            face=_FACE,
+            wording=self._wording,
         )
         self._links: dict[int, Link] = {}
         self._is_closed = False
 
-    def check(
-        self, service: str = "", timeout: float | None = 5.0, *, require_serving: bool = False
-    ) -> ServingStatus:
+    def check(self, service: str = "", timeout: float | None = 5.0, *, require_serving: bool = False) -> ServingStatus:
         """Return the status of a service.
 
         Args:
@@ -138,15 +152,21 @@ class HealthClient:
         """
         answer = self.ask(service, timeout)
         if require_serving and answer.status is not ServingStatus.SERVING:
-            raise NotServing(service, str(answer), answer.address)
+            raise NotServing(service, tell(str(answer), answer.remedy), answer.address)
         return answer.status
 
     def ask(self, service: str = "", timeout: float | None = 5.0) -> HealthAnswer:
         """Return what a server answers, as `check` does, with the backend that has answered where that is known."""
         request = request_for(service)
         link = self._link()
-        message, call = link.check.with_call(request, timeout=checked_timeout(timeout), metadata=link.metadata)
-        return answered(service, message, call)
+        seconds = checked_timeout(timeout)
+        link.adviser.about_to_block()
+        try:
+            message, call = link.check.with_call(request, timeout=seconds, metadata=link.metadata)
+        except grpc.RpcError as error:
+            retell(error, link.adviser, "Check", service)
+            raise
+        return answered(service, message, call, link.adviser)
 
     def list(self, timeout: float | None = 5.0) -> dict[str, ServingStatus]:
         """Return the status of every service that the server has, by name.
@@ -161,8 +181,14 @@ class HealthClient:
             ChannelClosed: the client is closed.
         """
         link = self._link()
-        call = link.channel.unary_unary(LIST)
-        return listed(call(b"", timeout=checked_timeout(timeout), metadata=link.metadata))
+        seconds = checked_timeout(timeout)
+        link.adviser.about_to_block()
+        try:
+            message = link.channel.unary_unary(LIST)(b"", timeout=seconds, metadata=link.metadata)
+        except grpc.RpcError as error:
+            retell(error, link.adviser, "List")
+            raise
+        return listed(message)
 
     @overload
     def watch(self, service: str = "", *, callback: None = None, follow: bool = False) -> WatchIterator: ...
@@ -182,9 +208,9 @@ class HealthClient:
 
         Args:
             service: the name asked for; `""` is the whole server.
-            callback: takes each status, in order, on one thread that all callbacks of this client share, whatever their
-                number. What it raises is logged. A Watch that calls back goes on until it, the client or the channel
-                is closed, whether or not it is kept.
+            callback: takes the newest status, at most 100 a second, on one thread that all callbacks of this client
+                share, whatever their number; what came before is passed over. What it raises is logged. A Watch that
+                calls back goes on until it, the client or the channel is closed, whether or not it is kept.
             follow: whether a Watch that ends is begun again, with backoff, until it is closed. Where the next one ends
                 without a word, UNKNOWN stands for that nothing is known, and `answer` says why.
 

@@ -1,12 +1,11 @@
 """The two kinds of Watch of the sync health client: one that is iterated over, and one that calls back.
 
-The one rule: the second kind has no thread of its own. grpcio's thread of the channel hands each message to the
-client's worker, which calls back and then asks for the next one.
+The one rule: the second kind has no thread of its own. grpcio's thread of the channel reads what is said, and the
+client's worker calls back with the newest of it.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 import random
 import threading
@@ -20,25 +19,25 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
-from healthlb.config import Backoff
-from healthlb.control.grpc_transport import to_code
-from healthlb.control.health_answer import HealthAnswer, answered, ended, failed_with
+from healthlb.config import Backoff, check_callable
+from healthlb.control.codes import to_code
 from healthlb.control.health_messages import WATCH
-from healthlb.control.health_target import FORKED, is_final
 from healthlb.control.user_code import run_guarded
-from healthlb.core.following import READ_PAUSE, Following
 from healthlb.core.messages import SECOND
 from healthlb.core.states import ServingStatus
-from healthlb.errors import ChannelUnusable, ConfigError, InvalidResponse
+from healthlb.core.subchannel.watch_restart import FLOOD_PAUSE, TELL_PAUSE, Following
+from healthlb.errors import ChannelUnusable, InvalidResponse
+from healthlb.health_client.answer import HealthAnswer, answered, ended, failed_with
+from healthlb.health_client.target import FORKED, is_final
 from healthlb.sync import grpcio
+from healthlb.sync.health_streams import Stream
 
 if TYPE_CHECKING:
     from healthlb.sync.health_client import Link
+    from healthlb.sync.worker import Worker
 
 DEFAULT_BACKOFF = Backoff(initial=0.2, maximum=2.0)
 Callback = Callable[[ServingStatus], object]
-
-_LOOK = 1.0  # Seconds after which a thread looks whether it is still wanted.
 
 
 class HealthWatch:
@@ -83,7 +82,21 @@ class HealthWatch:
     def _failed(self, answer: HealthAnswer) -> tuple[float, bool]:
         """Take in how a call ended; return the seconds until the next, and whether that is to be told."""
         delay, is_told = self._following.ended(to_code(answer.code), time.monotonic_ns())
+        self._warn(answer)
+        if self.answer is not None and self.answer.number is None:
+            self.answer = answer  # the newest reason, also where nobody is told of it
         return delay / SECOND, is_told
+
+    def _is_news(self, answer: HealthAnswer) -> bool:
+        """Take in an answer; return whether the caller is to hear of it."""
+        assert answer.number is not None
+        self._warn(answer)
+        return self._following.is_news(answer.number)
+
+    def _warn(self, answer: HealthAnswer) -> None:
+        """Log what to do about a first mistake: a status does not say it."""
+        if not self._following.has_spoken:
+            self._link.adviser.warn(answer)
 
 
 class WatchIterator(HealthWatch, Iterator[ServingStatus]):
@@ -92,6 +105,8 @@ class WatchIterator(HealthWatch, Iterator[ServingStatus]):
     It ends when it is closed. Where it was not asked to follow, it ends with its Watch, too: without an error where the
     server has ended that with OK, else with the `grpc.RpcError`.
     """
+
+    answer: HealthAnswer | None
 
     def __init__(self, link: Link, service: str, request: bytes, *, follow: bool) -> None:
         super().__init__(link, service, request, follow=follow)
@@ -111,6 +126,7 @@ class WatchIterator(HealthWatch, Iterator[ServingStatus]):
         """
         if self._link.pid != os.getpid():
             raise ChannelUnusable(FORKED)
+        self._link.adviser.about_to_block()
         while not self.is_closed:
             answer = self._next()
             if answer is not None:
@@ -123,21 +139,20 @@ class WatchIterator(HealthWatch, Iterator[ServingStatus]):
         try:
             if self._call is None and not self._open():
                 return None
-            answer = answered(self._service, next(self._call), self._call)
+            answer = answered(self._service, next(self._call), self._call, self._link.adviser)
         except StopIteration:
             return self._ended(ended(self._service), None)
         except (grpc.RpcError, InvalidResponse) as error:
-            return self._ended(failed_with(self._service, error), error)
+            return self._ended(failed_with(self._service, error, "Watch", self._link.adviser), error)
         except Exception:
             if self.is_closed:  # and so there is no call
                 return None
             # The channel is closed, or what stands before it has raised.
             self.close()
             raise
-        assert answer.number is not None
-        if self._following.is_news(answer.number):
+        if self._is_news(answer):
             return answer
-        self._closed.wait(READ_PAUSE)
+        self._closed.wait(TELL_PAUSE)
         return None
 
     def _open(self) -> bool:
@@ -161,6 +176,7 @@ class WatchIterator(HealthWatch, Iterator[ServingStatus]):
         self.close()
         if error is None:
             return None
+        grpcio.retell(error, self._link.adviser, "Watch", self._service)
         try:
             # The frames beneath hold the call, which is its own error in grpcio, and would be a reference cycle.
             raise error.with_traceback(None) from None
@@ -178,35 +194,6 @@ class WatchIterator(HealthWatch, Iterator[ServingStatus]):
         self._cancel()
 
 
-class _Stream:
-    """One call of a `WatchSubscription`, and the deserializer that its messages pass through.
-
-    Attributes:
-        call: None before it is begun.
-        is_pushed: whether its messages are taken from the deserializer, rather than read by a thread.
-    """
-
-    # A HealthAwareChannel keeps what it makes for a deserializer, if that can be looked up: this one is used once.
-    __hash__ = None  # type: ignore[assignment]
-
-    def __init__(self, subscription: WatchSubscription) -> None:
-        self.call: Any = None
-        self.is_pushed = False
-        self._subscription = subscription
-
-    def __call__(self, message: bytes) -> bytes:
-        """Hand a message on; it is called on grpcio's thread."""
-        if self.is_pushed:
-            subscription = self._subscription
-            subscription.worker.submit(partial(subscription.heard, self, message))
-        return message
-
-    def over(self, call: Any) -> None:
-        """The call is over."""
-        subscription = self._subscription
-        subscription.worker.submit(partial(subscription.ended, self, failed_with(subscription.service, call)))
-
-
 class WatchSubscription(HealthWatch):
     """Calls back with each status of a service, on the thread that all callbacks of a client share.
 
@@ -217,17 +204,20 @@ class WatchSubscription(HealthWatch):
         link: the client's channel.
         service: the name asked for.
         request: the same as a message.
-        callback: takes each status; the next message is read when it has returned.
+        callback: takes the newest status, at most 100 a second, the others are passed over.
         follow: whether a Watch that ends is begun again.
     """
+
+    answer: HealthAnswer | None
 
     def __init__(self, link: Link, service: str, request: bytes, callback: Callback, *, follow: bool) -> None:
         super().__init__(link, service, request, follow=follow)
         self.service = service
-        self.worker = link.worker
+        self.worker: Worker = link.worker
         self._callback = callback
-        self._stream: _Stream | None = None
+        self._stream: Stream | None = None
         self._stop_waiting: Callable[[], object] = _do_nothing
+        self._tell_at = 0.0  # in seconds on the monotonic clock
 
     def start(self) -> None:
         """Begin, on the worker."""
@@ -254,36 +244,37 @@ class WatchSubscription(HealthWatch):
     def _open(self) -> None:
         if self.is_closed:
             return
-        stream = self._stream = _Stream(self)
+        stream = self._stream = Stream(self, self._following.is_too_much)
         try:
-            call = stream.call = self._begin(stream)
+            call = self._begin(stream)
         except Exception as error:
-            self.ended(stream, failed_with(self.service, error), is_last=is_final(error))
+            self.ended(stream, self.failed_with(error), is_last=is_final(error))
             return
-        if isinstance(call, grpcio.MultiThreadedRendezvous):
-            stream.is_pushed = True
-            call.add_done_callback(stream.over)
-            grpcio.read_one(call)
-        else:
-            # Whatever an interceptor or another kind of channel returns can only be waited for.
-            threading.Thread(target=self._read, args=(stream,), name="healthlb-watch", daemon=True).start()
+        stream.read(call)
         if self.is_closed:  # another thread was quicker
             self._drop(stream)
 
-    def heard(self, stream: _Stream, message: bytes) -> None:
-        """Take in a message, and ask for the next one."""
+    def heard(self, stream: Stream) -> None:
+        """Tell the newest of what was said, when it is time."""
         if not self._is_present(stream):
             return
-        self._take(stream, message)
-        if self._is_present(stream):
-            self._stop_waiting = self.worker.call_later(READ_PAUSE, partial(self._read_on, stream))
+        if (wait := self._tell_at - time.monotonic()) > 0.0:
+            self._stop_waiting = self.worker.call_later(wait, partial(self.heard, stream))
+            return
+        self._take_newest(stream)
+        if stream.is_flooded and self._is_present(stream):
+            # What is still said is not read: a Watch that begins says it.
+            self._drop(stream)
+            self._begin_later(FLOOD_PAUSE)
 
-    def _read_on(self, stream: _Stream) -> None:
-        if self._is_present(stream):
-            grpcio.read_one(stream.call)
+    def failed_with(self, error: BaseException) -> HealthAnswer:
+        """Return that a call ended with an exception."""
+        return failed_with(self.service, error, "Watch", self._link.adviser)
 
-    def ended(self, stream: _Stream, answer: HealthAnswer, *, is_last: bool = False) -> None:
+    def ended(self, stream: Stream, answer: HealthAnswer, *, is_last: bool = False) -> None:
         """Take in the end of a call; `is_last` says that no other can be begun."""
+        if self._is_present(stream):
+            self._take_newest(stream)
         if not self._is_present(stream):
             return
         self._drop(stream)
@@ -293,58 +284,45 @@ class WatchSubscription(HealthWatch):
         delay, is_told = self._failed(answer)
         if is_told:
             self._tell(answer)
+        self._begin_later(delay)
+
+    def _begin_later(self, delay: float) -> None:
         if not self.is_closed:
             self._stop_waiting = self.worker.call_later(delay, self._open)
 
-    def _is_present(self, stream: _Stream) -> bool:
+    def _is_present(self, stream: Stream) -> bool:
         return stream is self._stream and not self.is_closed
 
-    def _take(self, stream: _Stream, message: bytes) -> None:
+    def _take_newest(self, stream: Stream) -> None:
+        for message in stream.take():
+            if self._is_present(stream):
+                self._take(stream, message)
+
+    def _take(self, stream: Stream, message: bytes) -> None:
         try:
-            answer = answered(self.service, message, stream.call)
+            answer = answered(self.service, message, stream.call, self._link.adviser)
         except InvalidResponse as error:
-            self.ended(stream, failed_with(self.service, error))
+            self.ended(stream, self.failed_with(error))
             return
-        assert answer.number is not None
-        if self._following.is_news(answer.number):
+        if self._is_news(answer):
             self._tell(answer)
 
     def _tell(self, answer: HealthAnswer) -> None:
         self.answer = answer
         run_guarded("watch callback", partial(self._callback, answer.status))
+        self._tell_at = time.monotonic() + TELL_PAUSE
 
     def _finish(self, answer: HealthAnswer) -> None:
         if not self.is_closed:
+            self._warn(answer)
             self._tell(answer)
         self.close()
 
-    def _drop(self, stream: _Stream | None) -> None:
+    def _drop(self, stream: Stream | None) -> None:
         self._stream = None
         if stream is not None and stream.call is not None:
             call, stream.call = stream.call, None
             _cancel(call)
-
-    # --- where a call can only be waited for -----------------------------------------------------------
-
-    def _read(self, stream: _Stream) -> None:
-        answer, is_last = ended(self.service), False
-        taken = threading.Event()
-        try:
-            for message in stream.call or ():
-                taken.clear()
-                self.worker.submit(partial(self._take_and_set, stream, message, taken))
-                while self._is_present(stream) and not taken.wait(_LOOK):
-                    pass
-                if not self._is_present(stream):
-                    return
-        except Exception as error:
-            answer, is_last = failed_with(self.service, error), is_final(error)
-        self.worker.submit(partial(self.ended, stream, answer, is_last=is_last))
-
-    def _take_and_set(self, stream: _Stream, message: bytes, taken: threading.Event) -> None:
-        if self._is_present(stream):
-            self._take(stream, message)
-        taken.set()
 
 
 def _cancel(call: Any) -> None:
@@ -368,8 +346,4 @@ def check_callback(callback: object) -> Callback:
     Raises:
         ConfigError: it cannot be called, or is a coroutine function, which nobody would await.
     """
-    if not callable(callback):
-        raise ConfigError(f"callback must be callable, not {callback!r}")
-    if inspect.iscoroutinefunction(callback):
-        raise ConfigError(f"callback must be no coroutine function, as {callback!r} is: use healthlb.aio.HealthClient")
-    return callback
+    return check_callable("callback", callback, hint="; use healthlb.aio.HealthClient")

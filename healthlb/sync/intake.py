@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 
-from healthlb.control.attempts import Attempts, Method
-from healthlb.control.call_metadata import check_types, illegal_keys
+from healthlb.calls.attempts import Attempts, Method
+from healthlb.calls.metadata import check_types, illegal_keys
 from healthlb.core.messages import Code, Fail
 from healthlb.sync import grpcio
 from healthlb.sync.errors import not_serialized
@@ -72,7 +72,7 @@ class Taken:
 
         Raises:
             KeyError: no compression.
-            AttributeError: no credentials.
+            AttributeError, TypeError: no credentials of calls.
         """
         grpcio.check_terms(self.compression, self.credentials)
 
@@ -92,11 +92,6 @@ class Taken:
         if limit is None:
             return self.deadline
         return time.time() + limit if self.deadline is None else min(self.deadline, time.time() + limit)
-
-    @property
-    def remaining(self) -> float | None:
-        """Seconds to the deadline, None for none."""
-        return None if self.deadline is None else self.deadline - time.time()
 
     @property
     def refusal(self) -> Fail | None:
@@ -135,7 +130,7 @@ def take_request(
         TypeError: they are no bytes, or metadata are none.
         KeyError: no compression.
     """
-    body: bytes | None = grpcio.serialize(request, serializer)
+    body: bytes | None = request if serializer is None else grpcio.serialize(request, serializer)
     if isinstance(body, bytes):
         return body
     if body is None and is_response_stream:

@@ -7,9 +7,9 @@ from typing import Any
 
 import grpc
 
+from healthlb.calls.attempts import Method
+from healthlb.calls.policy import Policies
 from healthlb.config import check_collection
-from healthlb.control.attempts import Method, make_method
-from healthlb.control.policy import Policies
 from healthlb.errors import ConfigError
 from healthlb.sync import grpcio
 from healthlb.sync.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
@@ -30,6 +30,13 @@ _INTERCEPTORS = (
 
 # Stubs have some dozens of methods; deserializers that are made anew for each multi-callable would fill the memory.
 _MOST_KEPT = 256
+
+
+class SyncMethod(Method):
+    """A method whose attempts are calls of C-core, without what grpcio does before each of its own."""
+
+    def _entry(self, multi_callable: Any) -> grpcio.Opened:
+        return grpcio.Opened(multi_callable)
 
 
 class Methods:
@@ -84,7 +91,8 @@ class Methods:
             "response_deserializer": deserializer,
             "_registered_method": registered,
         }
-        return make_method(self._pool, self._policies, arity, name, arguments)
+        pool, policies = self._pool, self._policies
+        return SyncMethod(pool, policies.method(name), pool.budget(policies.budget), arity, name, arguments)
 
 
 class _Bare(Methods, grpc.Channel):  # type: ignore[misc]

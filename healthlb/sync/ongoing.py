@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from healthlb.control.attempts import Attempt, with_remedy
+from healthlb.calls.attempts import Attempt, add_notes, with_remedy
 from healthlb.sync import grpcio
 from healthlb.sync.errors import snapshot
 
@@ -27,6 +27,7 @@ class _WithAttempts:
 
     _state: Any
     _call: Any
+    _has_notes = False
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -56,11 +57,33 @@ class _WithAttempts:
             return self._next()  # type: ignore[attr-defined]
         except grpc.RpcError as error:
             # The frames beneath hold this very object: it would never be freed but by the garbage collector.
-            raise error.with_traceback(None) from None
+            raise self._noted(error).with_traceback(None) from None
         finally:
             del self
 
     next = __next__
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        """Return the traceback of what the call failed with, None where it did not; block until that is known.
+
+        Raises:
+            grpc.FutureTimeoutError: not within `timeout` seconds.
+            grpc.FutureCancelledError: the caller cancelled it.
+        """
+        before = getattr(self, "__traceback__", None)
+        try:
+            return super().traceback(timeout)  # type: ignore[misc]
+        finally:
+            self.__traceback__ = before  # the frames beneath hold this very object, as in __next__
+            del self
+
+    def _noted(self, error: Any) -> Any:
+        """Return the call's error, which says why it was not tried again, once however often it is raised."""
+        with self._state.condition:
+            is_first, self._has_notes = not self._has_notes, True
+        if is_first and error is not None:
+            add_notes(error, self.attempts)
+        return error
 
     def __reduce__(self) -> Any:
         return snapshot(self._state, self.attempts, type(self).__name__)
@@ -95,9 +118,18 @@ class _MultiThreadedRendezvous(_WithAttempts, grpcio.MultiThreadedRendezvous):  
         try:
             return super().result(timeout)
         except grpc.RpcError as error:
-            raise error.with_traceback(None) from None  # as in __next__
+            raise self._noted(error).with_traceback(None) from None  # as in __next__
         finally:
             del self
+
+    def exception(self, timeout: float | None = None) -> Any:
+        """Return what the call failed with, None where it did not; block until that is known.
+
+        Raises:
+            grpc.FutureTimeoutError: not within `timeout` seconds.
+            grpc.FutureCancelledError: the caller cancelled it.
+        """
+        return self._noted(super().exception(timeout))
 
 
 class _SingleThreadedRendezvous(_WithAttempts, grpcio.SingleThreadedRendezvous):  # type: ignore[misc]

@@ -15,31 +15,30 @@ from typing import Any
 
 import grpc.experimental
 
-from healthlb.control.attempts import Method
-from healthlb.control.board import Board
+from healthlb.calls.attempts import Method
+from healthlb.calls.pool_base import PoolBase
+from healthlb.calls.settings import Listener, Settings
 from healthlb.control.delivery import is_in_callback
 from healthlb.control.driver import Driver
-from healthlb.control.fact_queue import FactQueue
 from healthlb.control.grpc_transport import GrpcTransport
-from healthlb.control.names import Names
 from healthlb.control.patched import check_selector
-from healthlb.control.pool import PoolBase
-from healthlb.control.settings import Listener, Settings
+from healthlb.control.resolved_names import ResolvedNames
+from healthlb.control.snapshot_holder import SnapshotHolder
 from healthlb.control.thread import Alarm, ControlThread
 from healthlb.control.user_code import log_guarded
 from healthlb.control.watchdog import Stall, StalledFactory, StalledResolver
+from healthlb.core.call.overload import Admission
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Fact
-from healthlb.core.overload import Admission
-from healthlb.core.pickers import PickerFactory
 from healthlb.core.snapshot import Snapshot
 from healthlb.errors import ChannelClosed
-from healthlb.resolvers import Resolver
 from healthlb.sync.data import SyncData
+from healthlb.sync.fact_queue import FactQueue
 from healthlb.sync.grpcio import IS_SINGLE_THREADED_BY_DEFAULT
 from healthlb.sync.rescue import AGAIN_AFTER, Ongoing
 
 _CLOSE_TIMEOUT = 5.0
+_LOOK = 0.1
 _IN_A_LOOP = (
     "a sync channel is used inside a running event loop, which its calls block: use healthlb.aio.HealthAwareChannel, "
     "or make the calls in a thread (asyncio.to_thread)"
@@ -53,8 +52,8 @@ class Control:
         self,
         settings: Settings,
         data: SyncData,
-        names: Names,
-        board: Board,
+        names: ResolvedNames,
+        board: SnapshotHolder,
         listeners: list[Listener],
         admission: Admission,
         ongoing: Ongoing,
@@ -67,6 +66,8 @@ class Control:
         self._board = board
         self._facts = FactQueue(listeners)
         self._driver: Driver | None = None
+        self._before: Driver | None = None
+        self._resolver, self._factory = settings.target.resolver, settings.factory
         self._alarms: dict[Alarm, None] = {}
         self._leaving: Snapshot | None = None
         self._first_generation = 0
@@ -75,9 +76,9 @@ class Control:
         self._is_closed = False
         self._pid = os.getpid()
         self.thread = ControlThread.acquire(self._move)
-        self.thread.run_soon(partial(self._start, self.thread, settings.target.resolver, settings.factory))
+        self.thread.run_soon(partial(self._start, self.thread))
 
-    def _start(self, thread: ControlThread, resolver: Resolver, factory: PickerFactory) -> None:
+    def _start(self, thread: ControlThread) -> None:
         if thread is not self.thread:
             return  # It stood still until now, and another one has taken over.
         settings = self._settings
@@ -85,39 +86,46 @@ class Control:
         self._publish(balancer.snapshot)
         self._driver = Driver(
             balancer=balancer,
-            transport=GrpcTransport(settings.credentials, settings.options, settings.health, self._names),
+            transport=GrpcTransport(
+                *(settings.credentials, settings.options, settings.health, self._names, settings.compression),
+                is_sync=True,
+            ),
             data=self._data,
-            resolver=resolver,
-            factory=factory,
+            resolver=self._resolver,
+            factory=self._factory,
             publish=self._publish,
             report=self._report,
             clock=time.monotonic_ns,
             rescue=self._rescue,
+            end_calls=self._data.end_calls,
         )
-        self._driver.start()
+        self._driver.start(self._before)
+        self._before = None
 
     def _move(self, stall: Stall) -> None:
         """Go on on a fresh thread, since this one stands still or has ended; on the watchdog's."""
-        resolver, factory = self._settings.target.resolver, self._settings.factory
         with self._moving:
             if self._is_closed:
                 return
             driver, self._driver = self._driver, None
             self.thread = ControlThread.acquire(self._move)
         if driver is not None:
-            known = driver.abandon()
-            if driver is stall.culprit:
-                resolver, factory = StalledResolver(resolver, stall, known), StalledFactory(factory, stall)
-        self.thread.run_soon(partial(self._start_afresh, self.thread, resolver, factory))
+            driver.abandon()
+            self._before = driver
+            if driver is stall.culprit and stall.is_in_picker:
+                self._factory = StalledFactory(self._settings.factory, stall)
+            elif driver is stall.culprit:
+                self._resolver = StalledResolver(self._settings.target.resolver, stall)
+        self.thread.run_soon(partial(self._start_afresh, self.thread))
         for alarm in self._alarms.copy():
             alarm.arm(self.thread)
 
-    def _start_afresh(self, thread: ControlThread, resolver: Resolver, factory: PickerFactory) -> None:
+    def _start_afresh(self, thread: ControlThread) -> None:
         self._data.start_afresh()
         self._names.start_afresh()
         self._leaving = self._board.snapshot
         self._first_generation = self._leaving.generation + 1
-        self._start(thread, resolver, factory)
+        self._start(thread)
 
     def _publish(self, snapshot: Snapshot) -> None:
         leaving = self._leaving
@@ -169,8 +177,7 @@ class Control:
         if os.getpid() != self._pid or self.thread.is_halted:
             closed.set()
             return closed
-        # The calls' end waits for the user's callbacks, so in one of them it cannot be waited for.
-        then = closed.set if is_in_callback() else partial(self._data.when_closed, closed.set)
+        then = self._then(closed)
         if self.thread.is_current:
             self._close(then)
         else:
@@ -178,13 +185,41 @@ class Control:
         self.thread.release(self._move)
         return closed
 
+    def _then(self, closed: threading.Event) -> Callable[[], None]:
+        # The calls' end waits for the user's callbacks, so in one of them it cannot be waited for.
+        return closed.set if is_in_callback() else partial(self._data.when_closed, closed.set)
+
     def _close(self, then: Callable[[], None]) -> None:
+        with self._moving:
+            driver, self._driver = self._driver, None
         try:
-            if self._driver is not None:
-                self._driver.close()
+            if driver is not None:
+                driver.close()
         finally:
             self._data.close_all()
             then()
+
+    def wait_closed(self, closed: threading.Event) -> None:
+        """Wait for what `close` returned, in vain for 5 s at most.
+
+        Where the thread is held up by the user's code, calls are ended here, and it gives back the rest when it can.
+        """
+        give_up_at = time.monotonic() + _CLOSE_TIMEOUT
+        while not closed.wait(_LOOK) and time.monotonic() < give_up_at:
+            if self.thread.is_held_up:
+                self._close_here()
+                self._then(closed)()
+                closed.wait(give_up_at - time.monotonic())
+                return
+
+    def _close_here(self) -> None:
+        with self._moving:
+            driver, self._driver = self._driver, None
+        if driver is not None:
+            driver.abandon()
+        generation = self._board.snapshot.generation + 1
+        self._board.publish(Snapshot(generation, ConnectivityState.SHUTDOWN, service=self._settings.service))
+        self._data.close_all()
 
 
 class Pool(PoolBase):
@@ -240,6 +275,8 @@ class Pool(PoolBase):
             if self.is_closed:
                 return
             self.is_closed = True
+        for waiting in list(self.ongoing.hedged.values()):
+            waiting.stop()
         control = self._control
         if control is None or control.thread.is_halted:
             self.board.publish(Snapshot(0, ConnectivityState.SHUTDOWN, service=self.settings.service))
@@ -247,7 +284,7 @@ class Pool(PoolBase):
             self._finalizer.detach()
             closed = control.close()
             if not control.thread.is_current:
-                closed.wait(_CLOSE_TIMEOUT)
+                control.wait_closed(closed)
 
     def forget_after_fork(self) -> None:
         """In a forked child nothing of the control plane is alive."""

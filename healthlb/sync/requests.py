@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from healthlb.control.replay import RequestLog
+from healthlb.calls.replay import RequestLog
 from healthlb.sync import grpcio
-from healthlb.sync.attempts import LiveAttempt
+from healthlb.sync.live_attempt import LiveAttempt
 
 
 class Requests:
@@ -41,7 +41,7 @@ class Requests:
     @property
     def have_begun(self) -> bool:
         """Whether any were sent, or their end."""
-        return bool(self._log) or self._is_closed
+        return self._is_closed or (self._log is not None and self._log.count > 0)
 
     def ask(self, kind: int) -> None:
         """Take what grpcio wants sent: the latest request, or the end."""
@@ -58,7 +58,7 @@ class Requests:
         log = self._log
         if log is None or attempt.real is None or attempt.is_sending:
             return
-        if attempt.sent < len(log):
+        if attempt.sent < log.count:
             attempt.is_sending = True
             attempt.sent += 1
             attempt.operate((grpcio.send_message(log.get(attempt.sent - 1), 0),))
@@ -72,7 +72,7 @@ class Requests:
             was_told, self._is_closing_told = self._is_closing_told, True
             return not was_told
         attempt.is_sending = False
-        was_told = self._is_sending_told or (self._log is not None and attempt.sent < len(self._log))
+        was_told = self._is_sending_told or (self._log is not None and attempt.sent < self._log.count)
         self._is_sending_told |= not was_told
         self.send(attempt)
         return not was_told

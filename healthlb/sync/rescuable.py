@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from healthlb.control.runner import Live
-from healthlb.core.attempts import FIRST
+from healthlb.calls.attempts import Live
+from healthlb.core.call.call_attempts import FIRST
 from healthlb.core.load import Subchannel
 from healthlb.sync.balanced import BalancedCall
 from healthlb.sync.pool import ongoing_of

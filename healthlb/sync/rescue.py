@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import grpc
 
-from healthlb.control.attempts import RESCUED
-from healthlb.core.failover import Start
+from healthlb.calls.attempts import RESCUED
+from healthlb.core.call.failover import Start
 from healthlb.core.load import Subchannel
 from healthlb.sync import grpcio
 from healthlb.sync.intake import Taken
@@ -34,35 +34,38 @@ class Rescued(Protocol):
         """Go elsewhere where an attempt is under way on this backend, if the call may."""
 
 
+class Waiting(Protocol):
+    """The hedged calls of one hedging delay that have made one attempt so far, and wait for it."""
+
+    def rescue(self, sub: Subchannel) -> None:
+        """Have those that wait for this backend be among `Ongoing.calls`, if they may be rescued."""
+
+    def stop(self) -> None:
+        """Set no timer any more: the channel is closed."""
+
+
 class Ongoing:
     """The calls of a channel that may be rescued.
 
     Attributes:
         calls: those that go on by themselves.
+        hedged: those that are hedged and have made one attempt so far, by their hedging delay in nanoseconds.
     """
 
     def __init__(self) -> None:
         self.calls: dict[Rescued, None] = {}
+        self.hedged: dict[int, Waiting] = {}
         self._blocked: dict[Taken, tuple[Subchannel, Any, Start]] = {}
         # Guards the plans of calls that block, from outside and at their ends.
         self._lock = threading.Lock()
 
-    def call_blocking(
-        self, taken: Taken, opened: Any, sub: Subchannel, start: Start, timeout: float | None, metadata: Any
-    ) -> Any:
-        """Make an attempt that blocks, as `grpcio.call_blocking` does; it can be cancelled meanwhile."""
-        body, name = taken.body, taken.method.name
-        assert body is not None
-        state, real = grpcio.start_blocking(
-            opened, name, body, timeout, metadata, taken.credentials, taken.compression
-        )
+    def next_event(self, taken: Taken, real: Any, sub: Subchannel, start: Start) -> Any:
+        """Wait for the event of an attempt that blocks; meanwhile it can be cancelled."""
         self._blocked[taken] = (sub, real, start)
         try:
-            event = real.next_event()
+            return real.next_event()
         finally:
             del self._blocked[taken]
-        grpcio.handle_event(event, state, opened._response_deserializer)
-        return state
 
     def was_rescued(self, taken: Taken) -> bool:
         """Whether the attempt of a call that blocks was given up; asked once, when it has ended otherwise than well."""
@@ -80,6 +83,8 @@ class Ongoing:
         """
         blocked = list(self._blocked.items())
         tell(sum(self._rescue_blocked(taken, entry) for taken, entry in blocked if entry[0] is sub))
+        for waiting in list(self.hedged.values()):
+            waiting.rescue(sub)
         if self.calls:
             deliver(partial(self._rescue_calls, sub, tell))
 

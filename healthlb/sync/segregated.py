@@ -14,12 +14,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-from healthlb.control.runner import CANCELLED
+from healthlb.calls.call_runner import CANCELLED
 from healthlb.core.messages import Code, Fail
 from healthlb.sync import grpcio
-from healthlb.sync.attempts import End, LiveAttempt
 from healthlb.sync.balanced import BalancedCall
 from healthlb.sync.intake import Taken
+from healthlb.sync.live_attempt import End, LiveAttempt
 from healthlb.sync.pool import Pool
 from healthlb.sync.rescuable import RescuableCall
 
@@ -65,6 +65,13 @@ class SegregatedCall(RescuableCall, QueuedCall):
                 return event
             event()
 
+    def lose(self) -> None:
+        """Ask no more for an event of the attempt that the caller's thread waited for when Ctrl-C came.
+
+        Whether it was taken out is not known, and C-core dies if it is asked for one too many.
+        """
+        self._lost = self._own.popleft()
+
     def leave(self) -> None:
         """Have threads take in what is still to come: the caller does not wait any more."""
         self._thread = 0
@@ -106,8 +113,7 @@ class SegregatedCall(RescuableCall, QueuedCall):
         try:
             is_last = attempt(attempt.real.next_event())
         except BaseException:
-            # Ctrl-C: whether the event was taken out is not known, and C-core dies if it is asked for one too many.
-            self._lost = self._own.popleft()
+            self.lose()
             raise
         if is_last:
             self._own.popleft()

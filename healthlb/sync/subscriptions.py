@@ -8,8 +8,8 @@ from functools import partial
 
 import grpc
 
+from healthlb.control.codes import to_grpc_state
 from healthlb.control.delivery import Deliverer
-from healthlb.control.grpc_transport import to_grpc_state
 from healthlb.core.messages import ConnectivityState
 
 Callback = Callable[[grpc.ChannelConnectivity], object]

@@ -16,6 +16,7 @@ from healthlb.core.messages import (
     Fact,
     HealthCheckingUnavailable,
     HeartbeatLoss,
+    LoadShedding,
     Overflow,
     Panic,
     Release,
@@ -26,9 +27,10 @@ from healthlb.core.messages import (
     StateChange,
     StatusFlood,
     Suppression,
+    TooManyAddresses,
     WatchUnavailable,
 )
-from healthlb.core.remedies import explained, of_connection
+from healthlb.core.remedies import SHEDDING, explained, of_connection
 
 _log = logging.getLogger("healthlb")
 
@@ -47,8 +49,10 @@ _LEVELS: dict[type[Fact], int] = {
     BusyBackend: logging.INFO,
     Ejection: logging.WARNING,
     Return: logging.INFO,
+    LoadShedding: logging.WARNING,
     Overflow: logging.WARNING,
     StatusFlood: logging.WARNING,
+    TooManyAddresses: logging.WARNING,
     DroppedFacts: logging.WARNING,
     Suppression: logging.WARNING,
     Release: logging.INFO,
@@ -100,12 +104,18 @@ def describe(fact: Fact) -> str:
             return f"{address}: {what} ({cause}; {times} of late)"
         case Return(_, _, address, cause):
             return f"{address}: no longer ejected ({cause})"
+        case LoadShedding(_, True, calls=calls):
+            return f"load shedding is over: calls refused: {calls:,}"
+        case LoadShedding(_, _, hung, total, share):
+            return f"load shedding: {SHEDDING.format(hung=hung, total=total, share=share)}"
         case Overflow(_, cap, limit, calls):
             return f"channel: calls refused by {cap}={limit:g}: {calls}"
         case DroppedFacts(_, facts):
             return f"channel: listeners are too slow, so facts were dropped: {facts:,}"
         case StatusFlood(_, _, address, statuses):
             return f"{address}: sends statuses faster than they are followed (passed over: {statuses:,})"
+        case TooManyAddresses(_, given, used):
+            return f"channel: the resolver gives {given:,} addresses, and {used:,} of them are used (see subset=...)"
         case Suppression(_, _, address, flaps, _, duration):
             return f"{address}: damped for {duration / SECOND:.1f} s ({flaps} flaps of late)"
         case Release(_, _, address, cause):

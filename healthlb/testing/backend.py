@@ -53,7 +53,7 @@ class FakeBackend:
         self._register = register
         self._answers: dict[str, Callable[[bytes | None, grpc.ServicerContext], Any]] = {}
         self.calls: list[ReceivedCall] = []
-        self.address = "127.0.0.1:0"
+        self.address: str = "127.0.0.1:0"
         self._server: grpc.Server | None = None
         self.start()
 

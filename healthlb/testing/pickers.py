@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Endpoint
-from healthlb.core.pickers import ANY_CALL, CallInfo, Picker, PickerFactory, PickerSource, make_factory
+from healthlb.core.pickers import ANY_CALL, CallInfo, Picker, PickerBuilder, PickerSource, hook, make_factory
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -45,7 +45,7 @@ def make_subchannels(
     return subs
 
 
-def open_factory(picker: PickerSource, subs: Sequence[Subchannel] = (), seed: int = 1) -> PickerFactory:
+def open_factory(picker: PickerSource, subs: Sequence[Subchannel] = (), seed: int = 1) -> PickerBuilder:
     """Return a factory as a channel makes it: seeded, and told of all endpoints if it wants to know.
 
     Args:
@@ -54,7 +54,7 @@ def open_factory(picker: PickerSource, subs: Sequence[Subchannel] = (), seed: in
         seed: of its random stream.
     """
     factory = make_factory(picker, random.Random(seed))
-    tell = getattr(factory, "endpoints", None)
+    tell = hook(factory, "endpoints")
     if tell is not None:
         tell(tuple(sub.endpoint for sub in subs))
     return factory

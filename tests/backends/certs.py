@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _VALID = datetime.timedelta(days=2)
-_EXPIRED = datetime.timedelta(hours=1)
+_HOUR = datetime.timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +53,26 @@ class Certificates:
 
 
 def make_certificates(
-    folder: Path, names: Sequence[str] = ("localhost", "127.0.0.1", "::1"), *, is_expired: bool = False
+    folder: Path,
+    names: Sequence[str] = ("localhost", "127.0.0.1", "::1"),
+    *,
+    is_expired: bool = False,
+    is_early: bool = False,
+    common_name: str = "server",
 ) -> Certificates:
     """Make a CA, a server certificate for `names` (host names and IP addresses) and a client's in `folder`.
 
-    With `is_expired` the server's and the client's were valid until an hour ago.
+    With `is_expired` the server's and the client's were valid until an hour ago; with `is_early` they will be in an hour.
+    Without `names` the server's has its `common_name` alone.
     """
-    until = -_EXPIRED if is_expired else _VALID
+    since = _HOUR if is_early else -_VALID
+    until = -_HOUR if is_expired else _VALID
     ca_key = ec.generate_private_key(ec.SECP256R1())
     authority = _certificate("test CA", ca_key, None, ca_key, ())
     pairs = {"ca": _stored(folder, "ca", authority, ca_key)}
-    for role, wanted in (("server", names), ("client", ("client",))):
+    for role, name, wanted in (("server", common_name, names), ("client", "client", ("client",))):
         key = ec.generate_private_key(ec.SECP256R1())
-        pairs[role] = _stored(folder, role, _certificate(role, key, authority, ca_key, wanted, until), key)
+        pairs[role] = _stored(folder, role, _certificate(name, key, authority, ca_key, wanted, since, until), key)
     return Certificates(**pairs)
 
 
@@ -75,6 +82,7 @@ def _certificate(
     issuer: x509.Certificate | None,
     issuer_key: ec.EllipticCurvePrivateKey,
     names: Sequence[str],
+    since: datetime.timedelta = -_VALID,
     until: datetime.timedelta = _VALID,
 ) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
@@ -86,7 +94,7 @@ def _certificate(
         .issuer_name(subject if issuer is None else issuer.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _VALID)
+        .not_valid_before(now + since)
         .not_valid_after(now + until)
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
     )

@@ -48,7 +48,14 @@ class ServerProcess:
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the finalizer
         paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
         self._popen = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "-m", "tests.backends.server", json.dumps({**settings, "journal": journal})],
+            [
+                sys.executable,
+                "-X",
+                "faulthandler",
+                "-m",
+                "tests.backends.server",
+                json.dumps({**settings, "journal": journal}),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

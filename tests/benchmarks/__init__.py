@@ -1,6 +1,7 @@
 """Benchmarks: healthlb beside native grpcio, in one process and one run.
 
-    python -m tests.benchmarks [latency|throughput|pick|scale|simulation|all] [--face sync|aio|both] [--json FILE] [--quick]
+    python -m tests.benchmarks [latency|throughput|streaming|instructions|pick|scale|simulation|all] [--face sync|aio|both]
+    python -m tests.benchmarks --row aio_latency [--row ...] [--json FILE] [--quick]
 
 What is compared, in each column of the table:
 
@@ -10,9 +11,11 @@ What is compared, in each column of the table:
 
 The one rule: on a shared machine only ratios within one run mean anything. So the contestants take turns in short
 blocks, the order changes from round to round, each round gives one ratio, and the figure is the median of those.
-`--null` puts healthlb in every column and so shows the noise of the method itself.
+A second healthlb channel takes its turns as well: what it differs by from the first is the noise of the method, and a
+verdict that this could turn has a question mark.
 
 `catalogue` says what each figure is and what it has to reach, `pairing` how blocks alternate, `statistics` what a
-ratio is worth; `sync_calls` and `aio_calls`, `pick`, `scale` and `simulation` measure; `jobs` runs each in a fresh process;
+ratio is worth; `sync_calls` and `aio_calls`, `pick`, `scale` and `simulation` measure,
+`instructions` counts; `jobs` runs each in a fresh process;
 `report` prints.
 """

@@ -13,7 +13,7 @@ import grpc.aio
 
 from tests.backends import start_backends
 from tests.benchmarks.catalogue import Measurement
-from tests.benchmarks.contestants import BIDI, CONTESTANTS, HEALTHLB, PLAIN, SERVER_STREAM, UNARY, open_aio
+from tests.benchmarks.contestants import AGAIN, BIDI, CONTESTANTS, PLAIN, SERVER_STREAM, UNARY, open_aio
 from tests.benchmarks.effort import Effort
 from tests.benchmarks.pairing import alternate
 
@@ -24,28 +24,29 @@ _PATIENCE = 30.0
 Call = Callable[[bytes], Awaitable[Any]]
 
 
-def latency(effort: Effort, *, is_null: bool = False) -> list[Measurement]:
+def latency(effort: Effort, row: str = "") -> list[Measurement]:
     """Measure the median latency of calls one after the other, in microseconds."""
-    with _channels(is_null) as (runner, channels):
+    with _channels() as (runner, channels):
         blocks = {
             name: _block(runner, _median_latency, _unary(channel), effort.calls) for name, channel in channels.items()
         }
         return [Measurement("aio_latency", alternate(blocks, effort.rounds))]
 
 
-def throughput(effort: Effort, *, is_null: bool = False) -> list[Measurement]:
+def throughput(effort: Effort, row: str = "") -> list[Measurement]:
     """Measure the calls per second of many tasks."""
-    with _channels(is_null) as (runner, channels):
+    with _channels() as (runner, channels):
         blocks = {name: _block(runner, _rate, _unary(channel), effort) for name, channel in channels.items()}
         return [Measurement("aio_throughput", alternate(blocks, effort.throughput_rounds))]
 
 
-def streaming(effort: Effort, *, is_null: bool = False) -> list[Measurement]:
+def streaming(effort: Effort, row: str = "") -> list[Measurement]:
     """Measure the messages per second that one stream takes, and that one sends and takes in turn."""
-    with _channels(is_null) as (runner, channels):
+    with _channels() as (runner, channels):
         return [
             Measurement(figure, alternate(blocks, effort.stream_rounds))
             for figure, flow in (("aio_stream", _take), ("aio_bidi", _converse))
+            if row in ("", figure)
             for blocks in [{name: _block(runner, flow, one, effort.messages) for name, one in channels.items()}]
         ]
 
@@ -55,24 +56,24 @@ def _block(runner: asyncio.Runner, measure: Callable[..., Any], *arguments: Any)
 
 
 @contextlib.contextmanager
-def _channels(is_null: bool) -> Iterator[tuple[asyncio.Runner, dict[str, grpc.aio.Channel]]]:
+def _channels() -> Iterator[tuple[asyncio.Runner, dict[str, grpc.aio.Channel]]]:
     with asyncio.Runner() as runner:
         stack = contextlib.AsyncExitStack()
         try:
-            yield runner, runner.run(_connect(stack, is_null))
+            yield runner, runner.run(_connect(stack))
         finally:
             runner.run(stack.aclose())
 
 
-async def _connect(stack: contextlib.AsyncExitStack, is_null: bool) -> dict[str, grpc.aio.Channel]:
+async def _connect(stack: contextlib.AsyncExitStack) -> dict[str, grpc.aio.Channel]:
     backends = start_backends(_BACKENDS)
     for backend in backends:
         stack.callback(backend.close)
     addresses = [backend.address for backend in backends]
     channels: dict[str, grpc.aio.Channel] = {}
-    for name in CONTESTANTS:
-        channels[name] = await stack.enter_async_context(open_aio(HEALTHLB if is_null else name, addresses))
-        await _warm(channels[name], 1 if name == PLAIN and not is_null else _BACKENDS)
+    for name in (*CONTESTANTS, AGAIN):
+        channels[name] = await stack.enter_async_context(open_aio(name, addresses))
+        await _warm(channels[name], 1 if name == PLAIN else _BACKENDS)
     return channels
 
 

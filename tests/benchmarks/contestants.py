@@ -16,6 +16,8 @@ import healthlb
 import healthlb.aio
 
 HEALTHLB, NATIVE, RETRYING, PLAIN = "healthlb", "native", "retrying", "plain"
+# healthlb once more: what the two differ by is the noise of the method.
+AGAIN = "again"
 CONTESTANTS = (HEALTHLB, NATIVE, RETRYING, PLAIN)
 UNARY = "/test.Echo/Unary"
 SERVER_STREAM = "/test.Echo/ServerStream"
@@ -48,7 +50,7 @@ def _native_options(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def open_sync(contestant: str, addresses: Sequence[str]) -> grpc.Channel:
     """Open a contestant's sync channel."""
     match contestant:
-        case "healthlb":
+        case "healthlb" | "again":
             return healthlb.HealthAwareChannel(addresses)
         case "native":
             return grpc.insecure_channel(native_target(addresses), options=_native_options(_ROUND_ROBIN))
@@ -61,7 +63,7 @@ def open_sync(contestant: str, addresses: Sequence[str]) -> grpc.Channel:
 def open_aio(contestant: str, addresses: Sequence[str]) -> grpc.aio.Channel:
     """Open a contestant's aio channel; on the loop."""
     match contestant:
-        case "healthlb":
+        case "healthlb" | "again":
             return healthlb.aio.HealthAwareChannel(addresses)
         case "native":
             return grpc.aio.insecure_channel(native_target(addresses), options=_native_options(_ROUND_ROBIN))

@@ -25,6 +25,8 @@ class Effort:
         subchannels: of the scale figures.
         idle_seconds: how long the scale figures watch a channel without calls.
         flips: how often all subchannels go out and come back.
+        counted_rounds: blocks of calls whose instructions are counted.
+        counted_calls: in each of them.
         simulated_calls: in a run of the simulation figures.
         simulation_rounds: runs of them.
     """
@@ -44,6 +46,8 @@ class Effort:
     subchannels: int = 1_000
     idle_seconds: float = 30.0
     flips: int = 3
+    counted_rounds: int = 5
+    counted_calls: int = 200
     simulated_calls: int = 1_000_000
     simulation_rounds: int = 3
 
@@ -57,6 +61,8 @@ QUICK = Effort(
     subchannels=200,
     idle_seconds=5.0,
     flips=2,
+    counted_rounds=3,
+    counted_calls=50,
     simulated_calls=200_000,
     simulation_rounds=1,
 )

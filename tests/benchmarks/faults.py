@@ -187,9 +187,7 @@ def clients_of(face: Face, addresses: Sequence[str]) -> dict[str, Client]:
     }
 
 
-def play(
-    row: Row, face: Face, deadline: float, before: float = BEFORE, after: float = AFTER
-) -> dict[str, Result]:
+def play(row: Row, face: Face, deadline: float, before: float = BEFORE, after: float = AFTER) -> dict[str, Result]:
     """Let one fault happen and return what it came to for each contestant."""
     with ExitStack() as stack:
         backends = stack.enter_context(_backends(row))
@@ -215,8 +213,7 @@ def play(
         executed = sum((Counter(backend.executed_ids()) for backend in backends), Counter())
         at_fault = addresses[:1] if row.is_one else []
         results = {
-            name: _result(load, clients[name], executed, at_fault, began_at, ended_at)
-            for name, load in loads.items()
+            name: _result(load, clients[name], executed, at_fault, began_at, ended_at) for name, load in loads.items()
         }
         for client in clients.values():
             client.close()

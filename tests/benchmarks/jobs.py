@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import aio_calls, pick, publication, scale, simulation, sync_calls
+from tests.benchmarks import aio_calls, instructions, pick, publication, scale, simulation, sync_calls
 from tests.benchmarks.catalogue import Measurement
 from tests.benchmarks.contestants import HEALTHLB, NATIVE
 from tests.benchmarks.effort import Effort
 
-PARTS = ("latency", "throughput", "streaming", "pick", "scale", "simulation")
+PARTS = ("latency", "throughput", "streaming", "instructions", "pick", "scale", "simulation")
 FACES = ("sync", "aio")
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -34,30 +34,41 @@ class Job:
         part: one of `PARTS`.
         face: one of `FACES`; "" where it does not matter.
         contestant: the one that has the process to itself; "" where all share it.
-        is_null: whether healthlb plays all contestants.
+        row: the one row of its part that is wanted, as `rows` names it; "" for all.
     """
 
     part: str
     face: str = ""
     contestant: str = ""
-    is_null: bool = False
+    row: str = ""
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (self.part, self.face, self.contestant)))
+        return " ".join(filter(None, (self.part, self.face, self.contestant, self.row)))
 
 
 class JobFailed(RuntimeError):
     """A measurement's process failed; its traceback is on stderr."""
 
 
-def plan(parts: tuple[str, ...], faces: tuple[str, ...], *, is_null: bool) -> Iterator[Job]:
-    """Yield the jobs of a run; with `is_null` those where contestants share a process."""
+def rows() -> dict[str, Job]:
+    """Return what measures each row that can be repeated by itself."""
+    found = {f"{face}_{part}": Job(part=part, face=face) for face in FACES for part in ("latency", "throughput")}
+    for face in FACES:
+        for row in (f"{face}_stream", f"{face}_bidi"):
+            found[row] = Job(part="streaming", face=face, row=row)
+        for way in instructions.WAYS:
+            found[f"{face}_instructions: {way}"] = Job(part="instructions", face=face, row=way)
+    return found
+
+
+def plan(parts: tuple[str, ...], faces: tuple[str, ...]) -> Iterator[Job]:
+    """Yield the jobs of a run."""
     for part in parts:
-        if part in ("latency", "throughput", "streaming"):
-            yield from (Job(part=part, face=face, is_null=is_null) for face in faces)
-        elif part in ("pick", "simulation") and not is_null:
+        if part in ("latency", "throughput", "streaming", "instructions"):
+            yield from (Job(part=part, face=face) for face in faces)
+        elif part in ("pick", "simulation"):
             yield Job(part=part)
-        elif part == "scale" and not is_null:
+        elif part == "scale":
             for face in faces:
                 yield from (Job(part=part, face=face, contestant=name) for name in (HEALTHLB, NATIVE))
 
@@ -85,9 +96,11 @@ def measure(job: Job, effort: Effort) -> list[Measurement]:
             return simulation.simulations(effort)
         case "scale":
             return scale.scale(effort, job.face, job.contestant)
+        case "instructions":
+            return instructions.instructions(effort, job.face, job.row)
         case _:
             work: Callable[..., list[Measurement]] = getattr(_FACES[job.face], job.part)
-            return work(effort, is_null=job.is_null)
+            return work(effort, job.row)
 
 
 def _main() -> None:

@@ -12,20 +12,19 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import Any
 
-import grpc
-
 import healthlb
-from healthlb.control.attempts import Attempts
-from healthlb.core.attempts import FIRST
+from healthlb.calls.attempts import Attempts
+from healthlb.core.call.call_attempts import FIRST
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import ConnectivityState, Endpoint
 from healthlb.core.pickers import PickerSource
 from healthlb.core.snapshot import Snapshot
 from healthlb.pickers import CallEnd, Code, PeakEwma, RingHash
-from healthlb.sync.grpcio import ended_state
+from healthlb.sync.grpcio import RECEIVE_STATUS
 from tests.benchmarks.catalogue import Measurement
 from tests.benchmarks.contestants import HEALTHLB
 from tests.benchmarks.effort import Effort
@@ -50,12 +49,29 @@ class SilentChannel:
 class SilentCalls:
     """Stands for grpcio's multi-callable, as `healthlb.sync.grpcio` uses it."""
 
+    _method = b"/silent"
+    _target = b"silent"
+    _response_deserializer = _context = _registered_call_handle = _managed_call = None
+
     def __init__(self) -> None:
         """End every call with OK."""
-        self._state = ended_state(grpc.StatusCode.OK, "")
+        self._channel = self
+        self.batch_operations = (self,)
+        for name, told in (("type", RECEIVE_STATUS), ("code", 0), ("details", ""), ("error_string", "")):
+            setattr(self, name, partial(_same, told))
+        self.trailing_metadata = partial(_same, ())
 
-    def _blocking(self, *arguments: Any) -> tuple[Any, None]:
-        return self._state, None
+    def segregated_call(self, *arguments: Any) -> SilentCalls:
+        """Return a call that is over."""
+        return self
+
+    def next_event(self) -> SilentCalls:
+        """Return its status."""
+        return self
+
+
+def _same(told: object) -> object:
+    return told
 
 
 @dataclass(frozen=True, slots=True)

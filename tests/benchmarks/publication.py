@@ -10,8 +10,8 @@ import random
 import time
 
 from healthlb.config import HealthCheck
-from healthlb.config_outliers import Outliers
-from healthlb.control.board import Board
+from healthlb.config.outliers import Outliers
+from healthlb.control.snapshot_holder import SnapshotHolder
 from healthlb.core.balancer import Balancer
 from healthlb.core.messages import ConnectivityChanged, ConnectivityState, DataReady, Endpoint, HealthReported, Resolved
 from healthlb.core.pickers import make_factory
@@ -32,7 +32,7 @@ def publications(effort: Effort) -> list[Measurement]:
 
 def _measure(case: Case, size: int, rounds: int) -> Measurement:
     balancer = _all_ready(case, size)
-    board = Board(balancer.snapshot)
+    board = SnapshotHolder(balancer.snapshot)
     publisher = Publisher(make_factory(case.picker, random.Random(1)), board.snapshot)
     samples = []
     for number in range(rounds + 1):

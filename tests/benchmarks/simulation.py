@@ -12,9 +12,18 @@ import subprocess
 import sys
 
 from healthlb.config import Failover
-from healthlb.simulation.laws import Exponential
-from healthlb.simulation.scenario import MILLISECOND, SECOND, BackendGroup, ClientGroup, Fault, Load, Policy, Scenario
-from healthlb.simulation.world import run
+from healthlb.simulation.scenario.laws import Exponential
+from healthlb.simulation.scenario.scenario import (
+    MILLISECOND,
+    SECOND,
+    BackendGroup,
+    ClientGroup,
+    Fault,
+    Load,
+    Policy,
+    Scenario,
+)
+from healthlb.simulation.world.world import run
 from tests.benchmarks.catalogue import Measurement
 from tests.benchmarks.contestants import HEALTHLB
 from tests.benchmarks.effort import Effort

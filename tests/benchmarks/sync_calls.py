@@ -14,7 +14,7 @@ import grpc
 
 from tests.backends import start_backends
 from tests.benchmarks.catalogue import Measurement
-from tests.benchmarks.contestants import BIDI, CONTESTANTS, HEALTHLB, PLAIN, SERVER_STREAM, UNARY, open_sync
+from tests.benchmarks.contestants import AGAIN, BIDI, CONTESTANTS, PLAIN, SERVER_STREAM, UNARY, open_sync
 from tests.benchmarks.effort import Effort
 from tests.benchmarks.pairing import alternate
 
@@ -25,42 +25,43 @@ _PATIENCE = 30.0
 Call = Callable[[bytes], Any]
 
 
-def latency(effort: Effort, *, is_null: bool = False) -> list[Measurement]:
+def latency(effort: Effort, row: str = "") -> list[Measurement]:
     """Measure the median latency of calls one after the other, in microseconds."""
-    with _channels(is_null) as channels:
+    with _channels() as channels:
         blocks = {name: partial(_median_latency, _unary(channel), effort.calls) for name, channel in channels.items()}
         return [Measurement("sync_latency", alternate(blocks, effort.rounds))]
 
 
-def throughput(effort: Effort, *, is_null: bool = False) -> list[Measurement]:
+def throughput(effort: Effort, row: str = "") -> list[Measurement]:
     """Measure the calls per second of many threads."""
-    with _channels(is_null) as channels:
+    with _channels() as channels:
         blocks = {name: partial(_rate, _unary(channel), effort) for name, channel in channels.items()}
         return [Measurement("sync_throughput", alternate(blocks, effort.throughput_rounds))]
 
 
-def streaming(effort: Effort, *, is_null: bool = False) -> list[Measurement]:
+def streaming(effort: Effort, row: str = "") -> list[Measurement]:
     """Measure the messages per second that one stream takes, and that one sends and takes in turn."""
-    with _channels(is_null) as channels:
+    with _channels() as channels:
         return [
             Measurement(figure, alternate(blocks, effort.stream_rounds))
             for figure, flow in (("sync_stream", _take), ("sync_bidi", _converse))
+            if row in ("", figure)
             for blocks in [{name: partial(flow, one, effort.messages) for name, one in channels.items()}]
         ]
 
 
 @contextlib.contextmanager
-def _channels(is_null: bool) -> Iterator[dict[str, grpc.Channel]]:
-    """Yield each contestant's channel, connected to every backend; with `is_null` all are healthlb's."""
+def _channels() -> Iterator[dict[str, grpc.Channel]]:
+    """Yield each contestant's channel, connected to every backend."""
     with contextlib.ExitStack() as stack:
         backends = start_backends(_BACKENDS)
         for backend in backends:
             stack.callback(backend.close)
         addresses = [backend.address for backend in backends]
         channels: dict[str, grpc.Channel] = {}
-        for name in CONTESTANTS:
-            channels[name] = stack.enter_context(open_sync(HEALTHLB if is_null else name, addresses))
-            _warm(channels[name], 1 if name == PLAIN and not is_null else _BACKENDS)
+        for name in (*CONTESTANTS, AGAIN):
+            channels[name] = stack.enter_context(open_sync(name, addresses))
+            _warm(channels[name], 1 if name == PLAIN else _BACKENDS)
         yield channels
 
 

@@ -83,14 +83,17 @@ def test_another_status_is_4(run: Probe, address: str) -> None:
 def test_an_unknown_service_is_3(run: Probe, address: str) -> None:
     assert run("-addr", address, "-service=never", *LONG) == (
         3,
-        "error: health rpc failed: NOT_FOUND: unknown service",
+        "error: health rpc failed: NOT_FOUND: unknown service\n"
+        "What to do: the server does not know the service 'never': healthlb list shows those that it has, where the "
+        "server has List",
     )
 
 
 def test_no_connection_is_2(run: Probe) -> None:
     assert run("-addr=127.0.0.1:1", "-connect-timeout=300ms") == (
         2,
-        'timeout: failed to connect service "127.0.0.1:1" within 300ms',
+        'timeout: failed to connect service "127.0.0.1:1" within 300ms\n'
+        "What to do: nothing listens there: check that the server is up, and its address and port",
     )
 
 
@@ -100,7 +103,8 @@ def test_no_health_service_is_3(run: Probe) -> None:
 
     assert (code, text) == (
         3,
-        "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): Method not found!",
+        "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): Method not found!\n"
+        "What to do: the server has no health service (grpc.health.v1.Health): add one to it",
     )
 
 
@@ -108,7 +112,10 @@ def test_no_answer_is_3(run: Probe) -> None:
     with Backend(name="b0", kind="hung_check") as backend:
         code, text = run("-addr", backend.address, "-connect-timeout=15s", "-rpc-timeout=300ms")
 
-    assert (code, text) == (3, "timeout: health rpc did not complete within 300ms")
+    first, second = text.splitlines()
+    assert (code, first) == (3, "timeout: health rpc did not complete within 300ms")
+    assert second.startswith("What to do: nothing was answered in time")
+    assert second.endswith("a slow one needs a longer -rpc-timeout")
 
 
 BAD = {
@@ -162,13 +169,33 @@ def test_binary_headers(run: Probe, recorder: Recorder, address: str) -> None:
     assert recorder.metadata["k-bin"] == b"\x01\xc3\xa9"
 
 
-@pytest.mark.parametrize("header", ["bad name: 1", ":1", " name:1", "k: \x01"])
-def test_metadata_that_cannot_be_sent_fail_the_call(run: Probe, address: str, header: str) -> None:
-    assert run("-addr", address, f"-rpc-header={header}", *LONG)[0] == 3
+@pytest.mark.parametrize(
+    ("header", "named"),
+    {
+        "bad name: token": "bad name: ...",
+        ": token": ": ...",
+        ":token": ": ...",
+        ": token:x": ": ...",
+        ":path: token": ":path: ...",
+        " name:token": " name: ...",
+        "k: \x01token": "k: ...",
+        "k: tokené": "k: ...",
+    }.items(),
+)
+def test_metadata_that_cannot_be_sent_are_1(run: Probe, header: str, named: str) -> None:
+    """Before it connects to a server that is not there, and without the value."""
+    assert run("-addr=127.0.0.1:1", f"-rpc-header={header}", *LONG) == (
+        1,
+        f"error: invalid value {named!r} for flag -rpc-header: it must be a name of letters, digits, '_', '.' and '-', a "
+        "colon and a value of printable ASCII; of any characters where the name ends in '-bin'",
+    )
 
 
-def test_a_name_that_cannot_be_sent_fails_the_call(run: Probe, address: str) -> None:
-    assert run("-addr", address, "-service=\udcff", *LONG)[0] == 3
+@pytest.mark.parametrize("flag", ["service=", "rpc-header=k:", "rpc-header=k-bin:"])
+def test_what_utf8_cannot_hold_is_1(run: Probe, flag: str) -> None:
+    code, text = run("-addr=127.0.0.1:1", f"-{flag}\udcff", *LONG)
+
+    assert (code, text.endswith("it must be text in UTF-8")) == (1, True), text
 
 
 def test_timeouts_beyond_what_grpc_can_count(run: Probe, address: str) -> None:
@@ -199,7 +226,8 @@ def test_version_and_help(run: Probe, capsys: pytest.CaptureFixture[str]) -> Non
     code, text = run("-help")
     assert code == 1
     for flag in probe.FLAGS:
-        assert f"  -{flag}\n" in text
+        assert f"  -{flag}\n        {probe.FLAGS[flag].usage}" in text
+    assert "\\" not in text
 
 
 @pytest.fixture(scope="module")
@@ -238,10 +266,11 @@ def test_no_verify_takes_an_expired_certificate(run: Probe, tmp_path: Path, host
 
 @pytest.mark.parametrize("flags", [("-tls",), ("-tls", "-tls-no-verify")])
 def test_tls_with_a_server_that_has_none_is_2(run: Probe, address: str, flags: tuple[str, ...]) -> None:
-    assert run("-addr", address, *flags, "-connect-timeout=500ms") == (
-        2,
-        f'timeout: failed to connect service "{address}" within 500ms',
-    )
+    code, text = run("-addr", address, *flags, "-connect-timeout=500ms")
+
+    first, second = text.splitlines()
+    assert (code, first) == (2, f'timeout: failed to connect service "{address}" within 500ms')
+    assert second.startswith("What to do: the server ")
 
 
 @pytest.mark.parametrize(
@@ -356,7 +385,11 @@ def test_grpcs_own_log_is_silent(tmp_path: Path) -> None:
         environment = {key: value for key, value in os.environ.items() if key != "GRPC_VERBOSITY"}
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
-    assert (ended.returncode, ended.stderr) == (2, f'timeout: failed to connect service "{served.address}" within 1s\n')
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        f'timeout: failed to connect service "{served.address}" within 1s\n'
+        "What to do: the server does not speak TLS on this port: leave out -tls, or switch TLS on in the server\n",
+    )
 
 
 def test_the_command_runs_without_click() -> None:

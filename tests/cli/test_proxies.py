@@ -68,7 +68,9 @@ def run(environment: dict[str, str], *arguments: str, returncode: int = 0) -> st
 
 def test_probe_list_and_watch(address: str, environment: dict[str, str]) -> None:
     port = address.rpartition(":")[2]
-    probed = run(environment, "-m", "healthlb", "probe", "-addr", f":{port}", "-service", "svc", "-connect-timeout", "10s")
+    probed = run(
+        environment, "-m", "healthlb", "probe", "-addr", f":{port}", "-service", "svc", "-connect-timeout", "10s"
+    )
     listed = run(environment, "-m", "healthlb", "list", address, "--timeout", "10", returncode=3)
 
     assert "status: SERVING" in probed

@@ -9,7 +9,7 @@ from typing import Any
 
 from healthlb.config import Backoff, HealthCheck
 from healthlb.control.driver import Driver
-from healthlb.control.port import CheckAnswer, Connection, DataDone, WatchEnded
+from healthlb.control.transport import CheckAnswer, Connection, DataDone, WatchEnded
 from healthlb.core.balancer import Balancer
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import (
@@ -69,7 +69,7 @@ class ScriptedConnection:
         self.watches: list[ScriptedWatch] = []
         self.checks: list[asyncio.Future[tuple[Any, ...]]] = []
         self.pings: list[asyncio.Future[Code]] = []
-        self.releases = 0
+        self.releases = self.dials = 0
         self._state = CONNECTING
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -89,6 +89,9 @@ class ScriptedConnection:
 
     def state(self) -> ConnectivityState:
         return self._state
+
+    def connect(self) -> None:
+        self.dials += 1
 
     async def left(self, state: ConnectivityState) -> None:
         if self._state is state:

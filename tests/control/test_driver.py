@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from healthlb.config import Backoff, HealthCheck, Heartbeat
-from healthlb.control.port import CheckAnswer
+from healthlb.control.transport import CheckAnswer
 from healthlb.core.messages import (
     Code,
     ConnectivityChanged,
@@ -103,6 +103,7 @@ def test_calls_that_fail_and_drain() -> None:
         await serve(world, "a:1")
         old = world.snapshot.ready[0]
         assert old.load.start()
+        await asyncio.sleep(0.3)
         world.forget(old.id)  # its connection for calls broke
         for _ in range(3):
             world.driver.call_failed(old.id, old.generation, Code.UNAVAILABLE, is_refused=True)
@@ -148,7 +149,9 @@ def test_refused_calls_are_told_of_together() -> None:
         await settle()
 
         assert [entry for entry, _ in world.log[before:]] == ["handle", "handle", "report"]
-        assert [(fact.cap, fact.calls) for fact in world.facts if isinstance(fact, Overflow)] == [("max_waiting", 1_000)]
+        assert [(fact.cap, fact.calls) for fact in world.facts if isinstance(fact, Overflow)] == [
+            ("max_waiting", 1_000)
+        ]
         await close(world)
 
     run(main())
@@ -375,7 +378,11 @@ def test_a_mass_flip_is_one_publication_and_one_picker() -> None:
         addresses = [f"host-{number}:1" for number in range(1_000)]
         factory = Switch()
         world = await opened(*addresses, factory=factory)
-        await serve(world, *addresses)
+        served = 0
+        while fresh := world.connections[served:]:  # a hundred at a time
+            await serve(world, *(connection.address for connection in fresh))
+            served += len(fresh)
+            await asyncio.sleep(0.1)  # as long as it takes until so many Watches may begin again
         assert len(world.snapshot.ready) == 1_000
         publications, pickers = len(world.published), len(factory.built)
         for connection in world.connections:
@@ -716,7 +723,8 @@ def test_a_refresh_that_raises_stops_nothing(error: BaseException, caplog: pytes
         (None, "NoneType"),
         (7, "int"),
         ("a:1", "list of Endpoint objects"),
-        (["a:1"], "'a:1'"),
+        (["a:1", 7], "7 (int)"),
+        (["no port"], "no port"),
         ([Endpoint("a:1"), None], "None"),
         ([Endpoint("")], "''"),
         ([Endpoint("no port")], "no port"),
@@ -738,6 +746,17 @@ def test_garbage_from_a_resolver_is_a_failure_that_names_it(garbage: Any, named:
         resolver.say(endpoints("a:1"))
         await asyncio.sleep(1.3)
         assert world.states == {"a:1": "CONNECTING"}
+        await close(world)
+
+    run(main())
+
+
+def test_a_resolver_may_hand_over_addresses_as_a_list_target_does() -> None:
+    async def main() -> None:
+        world = World(ScriptedResolver(["a:1", Endpoint("b:1")]))
+        await settle()
+
+        assert world.states == {"a:1": "CONNECTING", "b:1": "CONNECTING"}
         await close(world)
 
     run(main())

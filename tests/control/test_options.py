@@ -122,7 +122,15 @@ LOCAL = [
     "unix:/run/s", "unix:///run/s", "unix-abstract:s", "localhost", "::1", "ip6-localhost:1", "localhost.localdomain:1",
     f"{os.uname().nodename}:1",
 ]  # fmt: skip
-REMOTE = ["shop.prod:1", "10.0.0.1:1", "dns:///shop.prod:1", "[2001:db8::1]:1", "ipv4:10.0.0.1:1", "localhost.prod:1", "unix.prod:1"]
+REMOTE = [
+    "shop.prod:1",
+    "10.0.0.1:1",
+    "dns:///shop.prod:1",
+    "[2001:db8::1]:1",
+    "ipv4:10.0.0.1:1",
+    "localhost.prod:1",
+    "unix.prod:1",
+]
 
 
 @pytest.mark.parametrize("target", LOCAL)

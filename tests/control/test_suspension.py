@@ -12,9 +12,9 @@ import pytest
 from healthlb.config import HealthCheck
 from healthlb.control import grpc_transport
 from healthlb.control.grpc_transport import GrpcConnection, GrpcTransport, connections_closed
-from healthlb.control.names import Names
 from healthlb.control.options import subchannel_options
-from healthlb.control.port import CheckAnswer
+from healthlb.control.resolved_names import ResolvedNames
+from healthlb.control.transport import CheckAnswer
 from healthlb.core.messages import Code, ConnectivityState, Endpoint
 from tests.backends import Backend
 from tests.backends.clients import NOT_SERVING, PATIENCE, SERVING
@@ -33,7 +33,8 @@ def backend() -> Iterator[Backend]:
 async def connect(backend: Backend) -> GrpcConnection:
     """Return a connection that is READY."""
     options = subchannel_options((), HealthCheck().reconnect, None)
-    connection = GrpcTransport(None, options, HealthCheck(), Names()).connect(Endpoint(backend.address))
+    connection = GrpcTransport(None, options, HealthCheck(), ResolvedNames()).connect(Endpoint(backend.address))
+    connection.connect()
     async with asyncio.timeout(PATIENCE):
         while (state := connection.state()) is not READY:
             await connection.left(state)

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from healthlb.config import HealthCheck, RetryBudget
-from healthlb.config_outliers import Outliers
-from healthlb.config_overload import Overload
-from healthlb.control.board import Board
+from healthlb.config.outliers import Outliers
+from healthlb.config.overload import Overload
 from healthlb.control.grpc_transport import _closing, connections_closed
+from healthlb.control.snapshot_holder import SnapshotHolder
 from healthlb.core.balancer import Balancer
-from healthlb.core.budget import make_budget
+from healthlb.core.call.budget import make_budget
+from healthlb.core.call.overload import Admission
 from healthlb.core.load import Verdict
 from healthlb.core.messages import (
     CallFailed,
@@ -33,9 +34,8 @@ from healthlb.core.messages import (
     StartWatch,
     Tick,
 )
-from healthlb.core.orca import LoadReport
-from healthlb.core.overload import Admission
 from healthlb.core.pickers import CallEnd, CallInfo, make_factory, picker_names
+from healthlb.core.pickers.orca import LoadReport
 from healthlb.core.snapshot import Snapshot
 from tests.core.fleets import fleet
 
@@ -129,7 +129,7 @@ def test_the_balancer_reads_what_calls_count() -> None:
         assert all(sum(load.picks for load in view.loads) >= 0 for view in snapshot.views)
 
     def call(rng: random.Random) -> None:
-        snapshot = balancer._picture._snapshot
+        snapshot = balancer._picture.snapshot
         place = admission.crowd.wait()
         if place is not None:
             place.leave()
@@ -153,7 +153,7 @@ def test_the_budget_is_read_while_calls_pay() -> None:
 
 
 def test_the_board_is_published_while_calls_come_and_go() -> None:
-    board = Board(Snapshot(0, READY))
+    board = SnapshotHolder(Snapshot(0, READY))
     generations = itertools.count(1)
     called = itertools.count()
 

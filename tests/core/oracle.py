@@ -13,22 +13,25 @@ import pytest
 
 from healthlb.config import FlapDamping, HealthCheck, SlowStart
 from healthlb.core.balancer import Balancer
-from healthlb.core.heartbeat import Pace
+from healthlb.core.load import Subchannel
 from healthlb.core.messages import (
     SECOND,
     Addition,
     BusyBackend,
     CallFailed,
+    Challenge,
     ChannelStateChange,
     CheckEnded,
     CloseConnection,
     CloseSubchannel,
     Closing,
     Code,
+    Connect,
     ConnectivityChanged,
     ConnectivityState,
     DataFailed,
     DataReady,
+    Disconnect,
     Drain,
     Effect,
     Event,
@@ -38,6 +41,7 @@ from healthlb.core.messages import (
     OpenSubchannel,
     Panic,
     PingEnded,
+    PrepareData,
     Release,
     Removal,
     Replace,
@@ -54,9 +58,11 @@ from healthlb.core.messages import (
     Tick,
     WatchClosed,
 )
+from healthlb.core.subchannel.dialling import Pace
 
 IDLE, CONNECTING, READY, FAILURE, SHUTDOWN = ConnectivityState
 GRACE = 30 * SECOND
+NO_ANSWER = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.INTERNAL)
 
 
 @dataclass
@@ -86,6 +92,19 @@ class Sub:
     is_damped: bool = False
     penalty: float = 0.0
     flapped_at: int = 0
+    is_redialled: bool = False  # by what was told last
+    is_given_up: bool = False  # there is no connection, until it is replaced
+    has_served: bool = False  # the present connection, since it is up
+    is_doubtful: bool = False  # one counted as a failed attempt, and none has served since
+    begins_at: int | None = None  # its health is not asked before, nor calls sent
+    connected_at: int = 0
+    was_connected: bool = False
+    lost_at: int | None = None
+    is_absent: bool = False  # no part of the fleet
+    is_checked: bool = True
+    silent_since: int | None = None  # it was silent then, and has answered neither Check nor ping since
+    is_disbelieved: bool = False  # its Watch was believed in vain
+    succeeded_at: int = -1  # the last call
 
     @property
     def is_healthy(self) -> bool:
@@ -94,17 +113,35 @@ class Sub:
 
     @property
     def silent_at(self) -> int:
-        """When it will have been silent for too long, once both are late."""
-        return self.check_due if self.ping is None else min(self.check_due, self.ping_due)
+        """When it will have been silent for too long: a Check waits for its ping, and ends with it."""
+        return self.check_due if self.ping is None else self.ping_due
 
     def conclude(self) -> None:
-        """gRFC A17 and A62 in three lines, and damping."""
+        """gRFC A17 and A62 in three lines, and what holds it out: damping, and a Watch that is not believed."""
         if self.is_healthy:
-            self.state = FAILURE if self.is_damped else READY
+            self.state = FAILURE if self.is_damped or self.is_disbelieved else READY
         elif self.word == "bad" or self.data == "failed" or self.link is FAILURE:
             self.state = FAILURE
         elif self.state is not FAILURE:
             self.state = CONNECTING
+
+    def look_for(self, now: int) -> None:
+        """Who failed to connect is absent: at once, or 30 s after its connection was lost; until its health is known."""
+        # Without health checking, who merely connects takes over nothing yet.
+        if self.link is READY and self.word != "none" and (self.is_checked or self.data == "up"):
+            self.is_absent, self.lost_at = False, None
+        elif self.link is not READY and self.state is FAILURE:
+            self.is_absent |= not self.was_connected
+        if self.lost_at is not None and now - self.lost_at >= 30 * SECOND:
+            self.lost_at = None
+            self.is_absent |= self.state is FAILURE
+
+    def connection_is(self, link: ConnectivityState, now: int) -> None:
+        """There was news of the link."""
+        if link is READY:
+            self.was_connected = True
+        elif self.was_connected and self.lost_at is None:
+            self.lost_at = now
 
     def lose(self, link: ConnectivityState) -> None:
         """Nothing that was said on the old connection counts."""
@@ -113,6 +150,42 @@ class Sub:
         self.row, self.has_word, self.confirm_at = (), False, None
         self.is_polling, self.last = False, None
         self.is_serving, self.renew_until = False, None
+        self.begins_at = None
+
+    def connected(self, service: str | None, policy: HealthCheck, now: int) -> None:
+        """It is up, and has yet to serve; after one that served nothing, all waits for 20 ms."""
+        self.lose(READY)
+        self.connected_at, self.has_served = now, False
+        self.is_checked = service is not None
+        self.begins_at = now + SECOND // 50
+        if not self.is_doubtful:
+            self.begin(policy)
+
+    def begin(self, policy: HealthCheck) -> None:
+        """Health is asked from now on, or nothing speaks against calls."""
+        self.begins_at = None
+        if not self.is_checked:
+            self.word = "good"
+        elif not policy.watch:
+            self.poll()
+
+    def served(self, code: Code = Code.OK) -> None:
+        """Something has ended so, or was said."""
+        if code not in NO_ANSWER:
+            self.has_served, self.is_doubtful = True, False
+
+    def fell_silent(self, now: int) -> None:
+        """A Watch is believed once: the second silence in a row, without an answer to anything, makes it doubtful."""
+        self.lose(CONNECTING)
+        self.is_disbelieved = self.silent_since is not None and self.succeeded_at <= self.silent_since
+        self.silent_since, self.has_served = now, False
+        self.state, self.generation = FAILURE, None
+
+    def was_told(self, event: CheckEnded | PingEnded) -> None:
+        """A Check or a ping that is under way has ended: any status of the server's own is an answer."""
+        is_made_up = event.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED)
+        if not (is_made_up or (isinstance(event, CheckEnded) and event.is_unsent)):
+            self.silent_since, self.is_disbelieved = None, False
 
     def poll(self) -> None:
         """Checks tell the health from now on."""
@@ -127,7 +200,7 @@ class Sub:
                 return  # silence is the heartbeat's affair
             case Code.UNIMPLEMENTED:
                 self.word = "bad" if policy.on_unimplemented == "unhealthy" else "good"
-                self.row, self.is_polling = (), False
+                self.row, self.is_polling, self.is_checked = (), False, self.word == "bad"
             case Code.OK | Code.NOT_FOUND:
                 self.last = event.status if event.code is Code.OK else 3
                 self.said(self.last == 1, policy, now)
@@ -147,7 +220,8 @@ class Sub:
             return
         self.is_serving, self.renew_until = False, None
         is_unimplemented = code is Code.UNIMPLEMENTED
-        self.word = "good" if is_unimplemented and policy.on_unimplemented == "healthy" else "bad"
+        self.is_checked = not (is_unimplemented and policy.on_unimplemented == "healthy")
+        self.word = "bad" if self.is_checked else "good"
         if is_unimplemented and policy.on_unimplemented == "check":
             self.poll()
 
@@ -214,19 +288,37 @@ class Oracle:
         effects = self.balancer.handle(event, self.now)
         self.trace.append((event, [plain(effect) for effect in effects], self.balancer.deadline))
         if not self.is_closed:
-            self._hear(event, {effect.sub for effect in effects if isinstance(effect, Replace)})
+            self._hear(event, effects)
         elif isinstance(event, DataReady):
             self.open_data.add((event.sub, event.generation))
         for effect in effects:
             self._asked(effect)
         self._count_flaps()
         for sub in self.subs.values():
-            if not any(isinstance(effect, Replace) and self.subs.get(effect.sub) is sub for effect in effects):
+            if not any(self._is_silenced(effect, sub) for effect in effects):
                 sub.conclude()
+            sub.look_for(self.now)
+        if isinstance(event, Tick) and not self.is_held:
+            self._end_questions()
         if isinstance(event, Closing):
             self.subs.clear()
         self._check(event, effects)
         return effects
+
+    def _is_silenced(self, effect: Effect, sub: Sub) -> bool:
+        return isinstance(effect, Replace) and self.subs.get(effect.sub) is sub and not sub.is_redialled
+
+    def _end_questions(self) -> None:
+        """What is not answered in time has ended, where something new is not asked already."""
+        for sub in self.subs.values():
+            if sub.silent_at <= self.now:
+                sub.check = sub.ping = None
+
+    def succeed(self, handle: Subchannel) -> None:
+        """Have a call on this one succeed."""
+        assert handle.load.start()
+        handle.load.succeed(self.now)
+        self.subs[handle.id].succeeded_at = self.now
 
     def _hold(self) -> None:
         """Timers that are seen so late that the loop must have stood still wait for 50 ms, once."""
@@ -244,11 +336,17 @@ class Oracle:
 
     # --- events and effects ----------------------------------------------------------------------
 
-    def _hear(self, event: Event, silent: set[int]) -> None:
+    def _hear(self, event: Event, effects: list[Effect]) -> None:
+        for sub in self.subs.values():
+            sub.is_redialled = False
         match event:
+            case Tick() if self.is_held:
+                pass
             case Tick():
-                self._confirm(silent)
+                replaced = {effect.sub for effect in effects if isinstance(effect, Replace)}
+                self._confirm({number for number in replaced if not self.subs[number].is_given_up})
                 self._renew()
+                self._begin()
             case Resolved(endpoints) if endpoints:
                 self.error = ""
             case Resolved():
@@ -260,17 +358,26 @@ class Oracle:
         sub = self.subs.get(getattr(event, "sub", 0))
         if sub is None:
             return
+        if isinstance(event, CheckEnded | PingEnded):
+            sub.served(event.code)
+            if self._is_awaited(event, sub):
+                sub.was_told(event)
+        if isinstance(event, ConnectivityChanged) and not sub.is_given_up:
+            sub.connection_is(event.state, self.now)
         match event:
+            case ConnectivityChanged() if sub.is_given_up:
+                pass
             case ConnectivityChanged(state=ConnectivityState.READY) if sub.link is not READY:
-                sub.lose(READY)
-                sub.word = "good" if self.service is None else "none"
-                if self.service is not None and not self.policy.watch:
-                    sub.poll()
+                sub.connected(self.service, self.policy, self.now)
+            case ConnectivityChanged(number, ConnectivityState.IDLE):
+                sub.lose(self._link_after_loss(number, sub, effects))
             case ConnectivityChanged(state=state) if state is not READY:
                 sub.lose(state)
-            case HealthReported(_, watch, status) if watch == sub.watch:
+            case HealthReported(_, watch, status) if watch == sub.watch and watch:
+                sub.served()
                 sub.said(status == 1, self.policy, self.now)
-            case WatchClosed(_, watch, code) if watch == sub.watch:
+            case WatchClosed(_, watch, code) if watch == sub.watch and watch:
+                sub.served(code)
                 sub.closed(code, self.policy, self.now)
             case DataReady(generation=generation):
                 sub.generation = generation
@@ -278,9 +385,13 @@ class Oracle:
             case DataFailed() if sub.link is READY and sub.data != "up":
                 sub.data = "failed"
             case CallFailed(generation=generation, is_refused=True) if generation == sub.generation:
-                sub.data = "none" if sub.data == "up" else sub.data
-            case PingEnded(ping=ping, code=code) if ping == sub.ping and code is not Code.DEADLINE_EXCEEDED:
+                # At once where it was of use or lasted, else after the backoff.
+                is_asked = any(isinstance(effect, PrepareData) for effect in effects)
+                lost = "none" if is_asked else "failed"
+                sub.data = lost if sub.data == "up" else sub.data
+            case PingEnded(ping=ping, code=code) if ping == sub.ping:
                 sub.ping = None
+                sub.check = None if code is Code.DEADLINE_EXCEEDED else sub.check
             case CheckEnded(check=check, code=Code.DEADLINE_EXCEEDED) if (
                 check == sub.check and sub.ping is not None and sub.ping_due > self.now
             ):
@@ -289,6 +400,19 @@ class Oracle:
                 sub.check = sub.ping = None
                 if sub.is_polling:
                     sub.answered(event, self.policy, self.now)
+
+    def _link_after_loss(self, number: int, sub: Sub, effects: list[Effect]) -> ConnectivityState:
+        """A connection that served nothing is a failed attempt, unless it lasted; who has served is dialled again."""
+        has_served = sub.has_served or sub.succeeded_at >= sub.connected_at
+        dials = [effect for effect in effects if isinstance(effect, Connect | Disconnect)]
+        assert [effect.sub for effect in dials] == [number]
+        is_failed = isinstance(dials[0], Disconnect) and not has_served
+        sub.is_doubtful = not has_served and (is_failed or sub.is_doubtful)
+        return FAILURE if is_failed else IDLE
+
+    @staticmethod
+    def _is_awaited(event: CheckEnded | PingEnded, sub: Sub) -> bool:
+        return event.check == sub.check if isinstance(event, CheckEnded) else event.ping == sub.ping
 
     def _confirm(self, silent: set[int]) -> None:
         """A status that has stood for the interval is as good as said again."""
@@ -300,8 +424,13 @@ class Oracle:
     def _renew(self) -> None:
         """The time is over for which the end of a Watch leaves a subchannel in."""
         for sub in self.subs.values():
-            if sub.renew_until is not None and sub.renew_until <= self.now and not self.is_held:
+            if sub.renew_until is not None and sub.renew_until <= self.now:
                 sub.word, sub.is_serving, sub.renew_until = "bad", False, None
+
+    def _begin(self) -> None:
+        for sub in self.subs.values():
+            if sub.begins_at is not None and sub.begins_at <= self.now:
+                sub.begin(self.policy)
 
     def _count_flaps(self) -> None:
         if self.policy.damping is not None:
@@ -332,20 +461,30 @@ class Oracle:
                 sub = self.subs[number]
                 assert sub.link is READY
                 assert sub.check is None or self.now >= sub.check_due, "two Checks in flight"
-                sub.check, sub.check_due = check, self.now + timeout
+                sub.check, sub.check_due, sub.ping = check, self.now + timeout, None
             case SendPing(number, ping, timeout):
                 sub = self.subs[number]
                 assert self.policy.heartbeat is not None
                 assert self.policy.heartbeat.ping
                 assert sub.check is not None, "a ping without a Check"
-                assert sub.ping is None, "two pings under way"
+                assert sub.ping is None or self.now >= sub.ping_due, "two pings under way"
                 assert timeout <= self.policy.heartbeat.timeout_ns
                 sub.ping, sub.ping_due = ping, self.now + timeout
+            case Connect(number):
+                self.subs[number].has_served = False
+            case Disconnect(number):
+                self.subs[number].is_given_up = True
+            case Challenge(number):
+                assert not self.subs[number].is_given_up
+                self.subs[number].has_served = False
+            case Replace(number) if self.subs[number].is_given_up:
+                sub = self.subs[number]
+                sub.is_given_up = sub.has_served = False
+                sub.is_redialled = True
+                sub.link = CONNECTING
             case Replace(number):
                 self._count_flaps()
-                sub = self.subs[number]
-                sub.lose(CONNECTING)
-                sub.state, sub.generation = FAILURE, None
+                self.subs[number].fell_silent(self.now)
             case Drain(handle):
                 assert (handle.id, handle.generation) in self.open_data
             case CloseConnection(number, generation):
@@ -369,8 +508,8 @@ class Oracle:
                 self.subs[number].check = self.subs[number].ping = None
             case BusyBackend(_, number, _, is_over):
                 sub = self.subs[number]
-                assert sub.ping is None, "busy while a ping is under way"
-                sub.check = None if not is_over else sub.check
+                assert sub.ping is None or self.now >= sub.ping_due, "busy while a ping is under way"
+                sub.check, sub.ping = None if not is_over else sub.check, None
             case Removal(_, number, _):
                 assert self.gone[number] == self.now
             case ResolutionFailure(_, error):
@@ -439,13 +578,16 @@ class Oracle:
         subs = list(self.subs.values())
         states = Counter(sub.state for sub in subs)
         hopeful = states[READY] + states[CONNECTING]
-        assert self.is_panicking is (bool(subs) and hopeful / len(subs) < self.panic_threshold)
+        present = sum(not sub.is_absent for sub in subs)
+        if present or not subs:
+            assert self.is_panicking is (bool(subs) and hopeful / present < self.panic_threshold)
+        assert all(sub.state is FAILURE for sub in subs if sub.is_absent)
         assert snapshot.is_panicking is self.is_panicking
         assert [view.is_damped for view in snapshot.views] == [self.subs[view.id].is_damped for view in snapshot.views]
         held_out = [sub for sub in subs if sub.is_damped and sub.is_healthy]
         if held_out:
             assert states[READY], "the last healthy one is held out"
-            assert len(subs) - states[READY] <= -(-len(subs) // 2)
+            assert present - states[READY] <= -(-present // 2)
         policy = self.policy.damping
         for sub in subs:
             if sub.is_damped and policy is not None and isinstance(self.trace[-1][0], Tick):
@@ -476,12 +618,19 @@ class Oracle:
         assert set(balancer._heartbeats._machines) == living
         assert self.pace.members == len(counted) == (len(living) if is_beating else 0)
         draining = {number for number, _ in self.open_data}
-        assert set(balancer._leaving) <= draining - living
+        assert {machine.id for machine in balancer._draining} <= draining - living
+        by_address = balancer._draining._by_address.values()
+        assert sorted(one for subs in by_address for one in subs) == sorted(balancer._draining._machines)
+        assert all(by_address)
         assert set(balancer._damping._records) <= living
         assert set(balancer._damping._held_out) <= set(balancer._damping._suppressed) <= living
         assert set(balancer._warmup._since) <= living
         assert set(balancer._panic._connected) <= living
-        assert {key[0] for key in balancer._timers._live} <= living | set(balancer._leaving) | {0}
+        assert set(balancer._presence._absent) <= living
+        assert set(balancer._presence._lost_at) <= living
+        assert {key[0] for key in balancer._timers._live} <= living | {machine.id for machine in balancer._draining} | {
+            0
+        }
         if self.is_closed:
             assert (living, self.open_data, self.balancer.deadline) == (set(), set(), None)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from healthlb.config import Backoff, FlapDamping, HealthCheck, Heartbeat, SlowStart
-from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
+from healthlb.config.outliers import FailurePercentage, Outliers, SuccessRate
 from healthlb.core import messages
 from healthlb.core.balancer import Balancer
 from healthlb.core.load import Verdict
@@ -35,17 +35,19 @@ from healthlb.core.messages import (
 )
 from healthlb.core.pickers import ANY_CALL
 from healthlb.core.pickers.round_robin import RoundRobin
+from healthlb.core.subchannel.dialling import Pace
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.toml"))
 
 _START = 1_000 * SECOND  # so that no time is 0 by chance
 _HEADER = {
-    "title", "source", "service", "is_checked", "health", "outliers", "panic_threshold", "slow_start", "keep", "phases",
+    "title", "source", "service", "is_checked", "health", "outliers", "panic_threshold", "slow_start", "keep", "drain",
+    "phases",
 }  # fmt: skip
 _INPUTS = {"title", "at", "stalls", "events"}
 _EXPECTATIONS = {
     "states", "state", "reasons", "serving", "ready", "picks", "failure", "effects", "facts", "is_rebuilt", "deadline",
-    "absent", "ejected", "probes", "damped", "is_panicking", "weights",
+    "absent", "ejected", "probes", "damped", "is_panicking", "weights", "hung", "refused",
 }  # fmt: skip
 _NUMBERED = {"watch": StartWatch, "check": SendCheck}
 
@@ -76,15 +78,19 @@ class World:
     def __init__(self, spec: dict[str, Any]) -> None:
         service = spec.get("service", "svc") if spec.get("is_checked", True) else None
         self._outliers = _outliers(spec["outliers"]) if "outliers" in spec else None
+        pace = Pace()
         self.balancer = Balancer(
             service,
             _policy(spec.get("health", {})),
             seed=1,
+            pace=pace,
             outliers=self._outliers,
             panic_threshold=spec.get("panic_threshold", 0.0),
             slow_start=SlowStart(**spec["slow_start"]) if "slow_start" in spec else None,
             keep=spec.get("keep", 0.0),
+            drain=spec.get("drain"),
         )
+        self._pace = pace
         self._probes_ended: list[ProbeEnded] = []
         self._now = _START
         self._numbers: dict[tuple[type, int], list[int]] = defaultdict(list)
@@ -145,10 +151,12 @@ class World:
             return []
         if name == "well":
             return self._well(*values)
+        if name == "other_watches":
+            return [self._pace.dials.watches.reserve(self._now) for _ in range(*values)][:0]
         if name == "status":
             sub, status = values
             return self._tell("HealthReported", [sub, len(self._numbers[StartWatch, sub]), status])
-        if name in ("statuses", "flaps"):
+        if name in ("statuses", "flaps", "loses"):
             return getattr(self, f"_{name}")(*values)
         kind = getattr(messages, name)
         names = [field.name for field in dataclasses.fields(kind)]
@@ -175,6 +183,14 @@ class World:
         for number in range(count):
             effects += self._run_to(self._now + _ns(seconds), stalls=False)
             effects += self._tell("status", [sub, "SERVING" if number % 2 else "NOT_SERVING"])
+        return effects
+
+    def _loses(self, sub: int, count: int) -> list[Any]:
+        effects = []
+        for _ in range(count):
+            effects += self._tell("ConnectivityChanged", [sub, "READY"])
+            effects += self._tell("status", [sub, "SERVING"])
+            effects += self._tell("ConnectivityChanged", [sub, "IDLE"])
         return effects
 
     def _well(self, *subs: int) -> list[Any]:
@@ -240,7 +256,7 @@ class World:
                 fields[field] = self._numbers[kind, message.sub].index(fields[field]) + 1
         if "subchannel" in fields:
             handle = fields.pop("subchannel")
-            fields = {"sub": handle.id, "generation": handle.generation}
+            fields = {"sub": handle.id, "generation": handle.generation, **fields}
         if "timeout" in fields:
             fields["timeout"] /= SECOND
         if "list_age" in fields:
@@ -269,6 +285,8 @@ class World:
             "ejected": [address for address, view in views.items() if view.is_ejected],
             "damped": [address for address, view in views.items() if view.is_damped],
             "is_panicking": snapshot.is_panicking,
+            "hung": snapshot.shedding.hung if snapshot.shedding else 0,
+            "refused": round(snapshot.shedding.share, 3) if snapshot.shedding else 0,
             "weights": {address: round(view.weight, 6) for address, view in views.items()},
             "probes": [handle.address for handle in snapshot.probes],
             "failure": snapshot.failure.details if snapshot.failure else "",
@@ -299,6 +317,8 @@ def _outliers(table: dict[str, Any]) -> Outliers:
     for name, kind in (("success_rate", SuccessRate), ("failure_percentage", FailurePercentage)):
         if name in fields:
             fields[name] = kind(**fields[name]) if isinstance(fields[name], dict) else None
+    if fields.get("ejection_growth") is False:
+        fields["ejection_growth"] = None
     return Outliers(**fields)
 
 

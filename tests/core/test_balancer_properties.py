@@ -30,6 +30,7 @@ from healthlb.core.messages import (
     Tick,
     WatchClosed,
 )
+from healthlb.core.subchannel.eligibility import on_probe, pickable
 from tests.core.oracle import GRACE, Oracle
 
 READY = ConnectivityState.READY
@@ -39,6 +40,8 @@ numbers = st.integers(0, 8)
 states = st.sampled_from(ConnectivityState)
 codes = st.sampled_from([Code.OK, Code.UNAVAILABLE, Code.UNIMPLEMENTED, Code.DEADLINE_EXCEEDED, Code.INTERNAL])
 check_codes = st.one_of(codes, st.sampled_from([Code.NOT_FOUND, Code.RESOURCE_EXHAUSTED]))
+# The code, and whether the client could not send the Check: the transport says that with INTERNAL alone.
+check_ends = st.one_of(st.tuples(check_codes, st.just(False)), st.just((Code.INTERNAL, True)))
 endpoints = st.builds(Endpoint, st.sampled_from("abcd"), weight=st.sampled_from([1.0, 2.0]))
 lists = st.lists(endpoints, max_size=6).map(tuple)
 durations = st.one_of(
@@ -65,7 +68,13 @@ events = st.one_of(
     st.builds(ConnectivityChanged, subs, states, st.sampled_from(["", "refused"])),
     st.builds(HealthReported, subs, numbers, st.integers(-1, 5)),
     st.builds(WatchClosed, subs, numbers, codes, st.sampled_from(["", "bye"])),
-    st.builds(CheckEnded, subs, numbers, check_codes, st.integers(0, 3), st.just(""), st.booleans()),
+    st.builds(
+        lambda sub, number, end, status: CheckEnded(sub, number, end[0], status, is_unsent=end[1]),
+        subs,
+        numbers,
+        check_ends,
+        st.integers(0, 3),
+    ),
     st.builds(PingEnded, subs, numbers, codes),
     st.builds(CallFailed, subs, numbers, codes, st.booleans()),
     st.builds(DataReady, subs, numbers),
@@ -208,15 +217,13 @@ class BalancerMachine(RuleBasedStateMachine):
         watch = model.last_watch if model is not None else 0
         return sub, watch if is_present else max(0, watch - 1)
 
-    @rule(
-        index=subs, code=check_codes, status=st.integers(0, 3), is_unsent=st.booleans(), is_present=st.booleans()
-    )
-    def check_ended(self, index: int, code: Code, status: int, is_unsent: bool, is_present: bool) -> None:
+    @rule(index=subs, end=check_ends, status=st.integers(0, 3), is_present=st.booleans())
+    def check_ended(self, index: int, end: tuple[Code, bool], status: int, is_present: bool) -> None:
         sub = self._living(index)
         model = self.oracle.subs.get(sub)
         check = (model.check or 0) if model is not None else 0
         number = check if is_present else check - 1
-        self.oracle.tell(CheckEnded(sub, number, code, status, "", is_unsent))
+        self.oracle.tell(CheckEnded(sub, number, end[0], status, "", end[1]))
 
     @rule(index=subs, code=codes, is_present=st.booleans())
     def ping_ended(self, index: int, code: Code, is_present: bool) -> None:
@@ -245,9 +252,7 @@ class BalancerMachine(RuleBasedStateMachine):
     def call_succeeded(self, index: int) -> None:
         ready = self.oracle.balancer.snapshot.ready
         if ready:
-            load = ready[index % len(ready)].load
-            assert load.start()
-            load.succeed(self.oracle.now)
+            self.oracle.succeed(ready[index % len(ready)])
 
     @precondition(lambda self: self.oracle.open_data)
     @rule(index=subs)
@@ -267,6 +272,7 @@ class BalancerMachine(RuleBasedStateMachine):
     def everything_leaves_and_drains(self) -> None:
         """Nothing of the old addresses is left after their last calls, however they were; before, all of them go on."""
         self.oracle.tell(Resolved((Endpoint("z"),)))
+        self.oracle.run(SECOND)  # it may have to wait
         in_use = {one for one in self.oracle.open_data if one[0] not in self.oracle.subs}
         self.oracle.run(GRACE)
         assert in_use <= set(self.oracle.open_data)
@@ -276,6 +282,16 @@ class BalancerMachine(RuleBasedStateMachine):
 
         assert [sub.address for sub in self.oracle.subs.values()] == ["z"]
         assert {number for number, _ in self.oracle.open_data} <= set(self.oracle.subs)
+
+    @invariant()
+    def its_snapshot_is_what_one_made_anew_would_be(self) -> None:
+        balancer = self.oracle.balancer if hasattr(self, "oracle") else Balancer(None, HealthCheck(), 1)
+        snapshot, machines = balancer.snapshot, balancer._machines.values()
+        picked = [pickable(machine, is_panicking=snapshot.is_panicking) for machine in machines]
+
+        assert snapshot.views == tuple(machine.view for machine in machines)
+        assert snapshot.ready == tuple(sub for sub in picked if sub is not None)
+        assert snapshot.probes == on_probe(machines)
 
     @invariant()
     def is_sound(self) -> None:

@@ -19,10 +19,13 @@ from healthlb.core.messages import (
     CheckEnded,
     CloseConnection,
     Code,
+    Connect,
     ConnectivityChanged,
     ConnectivityState,
     DataReady,
+    Disconnect,
     Drain,
+    EndCalls,
     Endpoint,
     Event,
     Fact,
@@ -38,8 +41,8 @@ from healthlb.core.messages import (
 )
 from healthlb.core.pickers import make_factory
 from healthlb.core.publication import Publisher
+from healthlb.core.random_streams import Streams
 from healthlb.core.snapshot import Snapshot
-from healthlb.core.streams import Streams
 
 READY = ConnectivityState.READY
 ONE, TWO = Endpoint("10.0.0.1:1"), Endpoint("10.0.0.2:1")
@@ -56,6 +59,9 @@ class Wire:
 
     def release(self) -> None:
         self.log.append(("release", self.name))
+
+    def connect(self) -> None:
+        self.log.append(("dial", self.name))
 
     def cancel(self) -> None:
         self.log.append(("cancel", self.name))
@@ -139,6 +145,9 @@ class Host(BalancerHost):
 
     def _resolve(self) -> None:
         self.log.append("resolve")
+
+    def _end_calls(self, handle: Subchannel, details: str) -> None:
+        self.log.append(("end calls", handle.id, handle.generation, details))
 
     def _watch(self, sub: int, endpoint: Endpoint) -> Watcher:
         self.log.append(("open", sub))
@@ -288,6 +297,18 @@ def test_the_other_effects() -> None:
     ]  # fmt: skip
 
 
+def test_a_lost_connection_is_dialled_again_or_given_up() -> None:
+    host = serving(ONE)
+
+    for effect in (Connect(1), Disconnect(1), Replace(1)):
+        host._perform(effect)
+
+    assert host._watchers[1].log == [
+        ("dial", "connection 1"), "stop", ("cancel", "watch 1"), ("release", "connection 1"), ("connect", 2),
+        ("follow", "connection 2"),
+    ]  # fmt: skip
+
+
 def test_what_was_rescued_is_told() -> None:
     host = serving(ONE)
     sub = host.snapshot.ready[0]
@@ -297,6 +318,8 @@ def test_what_was_rescued_is_told() -> None:
     host.rescued = 3
     host._perform(RescueCalls(sub))
     assert host.turn() == [("rescue", 1), "Rescue"]
+    host._perform(EndCalls(sub, "too long"))
+    assert host.turn() == [("end calls", 1, sub.generation, "too long")]
 
 
 # --- one connection --------------------------------------------------------------------------------------
@@ -328,7 +351,8 @@ def test_a_challenger_that_wins_takes_over(watcher: Watcher, log: list[Any]) -> 
 def test_a_challenger_gives_way_to_the_next_and_to_the_end(watcher: Watcher, log: list[Any]) -> None:
     watcher.challenge()
     watcher.challenge()
-    watcher.close()
+    watcher.disconnect()
+    watcher.disconnect()
 
     assert [one for one in log if one[0] == "release"] == [
         ("release", "connection 2"), ("release", "connection 3"), ("release", "connection 1"),

@@ -111,3 +111,13 @@ def test_a_subchannel_reads_well() -> None:
     sub.load.start()
 
     assert (repr(sub), sub.address, sub.weight) == ("<Subchannel 3 10.0.0.7:50051, 1 in flight>", "10.0.0.7:50051", 2.0)
+
+
+@pytest.mark.parametrize("name", ["endpoint", "share", "weight", "address"])
+def test_pickers_cannot_change_what_they_were_given(name: str) -> None:
+    sub = Subchannel(3, 1, Endpoint("10.0.0.7:50051", weight=2.0), share=0.5)
+
+    with pytest.raises(AttributeError):
+        setattr(sub, name, getattr(sub, name))
+
+    assert (sub.endpoint.weight, sub.share, sub.weight) == (2.0, 0.5, 1.0)

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from healthlb.config import Backoff, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
 from healthlb.core.balancer import Balancer
-from healthlb.core.budget import RatioBudget, Throttle
-from healthlb.core.heartbeat import HeartbeatMachine, Pace
+from healthlb.core.call.budget import RatioBudget, Throttle
+from healthlb.core.event_context import TimerKey, Turn
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import (
     SECOND,
@@ -19,8 +19,10 @@ from healthlb.core.messages import (
     ConnectivityChanged,
     ConnectivityState,
     DataReady,
+    Disconnect,
     Endpoint,
     HealthReported,
+    Replace,
     Resolved,
     ResolveNow,
     SendCheck,
@@ -29,10 +31,12 @@ from healthlb.core.messages import (
     Tick,
     WatchClosed,
 )
+from healthlb.core.random_streams import Streams
 from healthlb.core.resolution import Resolution
-from healthlb.core.streams import Streams
+from healthlb.core.subchannel.dialling import Pace
+from healthlb.core.subchannel.heartbeat import HeartbeatMachine
+from healthlb.core.subchannel.reconnecting import NOTHING_SERVED
 from healthlb.core.timers import Timers
-from healthlb.core.turn import TimerKey, Turn
 
 START = 1_000 * SECOND
 READY, FAILURE = ConnectivityState.READY, ConnectivityState.TRANSIENT_FAILURE
@@ -144,7 +148,7 @@ class AliveMachine(RuleBasedStateMachine):
         elif key[2]:
             self.machine.suspicion_due(turn)
         else:
-            self.machine.due(self.handle, turn)
+            self.machine.due(self.handle.load.last_success_at, turn)
         self.take(turn)
 
 
@@ -162,15 +166,19 @@ class WatchMachine(RuleBasedStateMachine):
         self.now = START
         self.watch = 0
         self.generation = 0
-        self.is_up = self.is_open = self.has_said = False
+        self.is_up = self.is_open = self.has_said = self.is_given_up = self.is_doubted = False
         self.opened_at = 0
         self.due = (0, 0)
         self.failures = self.quick_ends = 0
+        self.status: int | None = None
+        self.kept_until = 0
         self.tell(Resolved((Endpoint("a"),)))
 
     def tell(self, event: object) -> None:
         for effect in self.balancer.handle(event, self.now):  # type: ignore[arg-type]
-            if isinstance(effect, StartWatch):
+            if isinstance(effect, Disconnect | Replace):
+                self.is_given_up = isinstance(effect, Disconnect)
+            elif isinstance(effect, StartWatch):
                 assert self.is_up
                 assert not self.is_open
                 assert effect.watch > self.watch
@@ -182,7 +190,9 @@ class WatchMachine(RuleBasedStateMachine):
                     self.is_open = False
                     if self.is_up:  # silence for too long
                         assert not self.has_said
-                        assert self.now - self.opened_at == self.policy.first_response_timeout_ns
+                        timeout = self.opened_at + self.policy.first_response_timeout_ns
+                        assert self.now == (self.kept_until if self.status == 1 else timeout)
+                        self.status = None
                         self.wait_for_backoff()
 
     def wait_for_backoff(self) -> None:
@@ -193,22 +203,26 @@ class WatchMachine(RuleBasedStateMachine):
         spread = round(delay * self.jitter) + 1
         self.due = (self.now + max(0, delay - spread), self.now + delay + spread)
 
-    @precondition(lambda self: not self.is_up)
+    @precondition(lambda self: not (self.is_up or self.is_given_up))
     @rule()
     def connected(self) -> None:
         self.is_up, self.failures, self.quick_ends = True, 0, 0
-        self.due = (self.now, self.now)
+        at = self.now + SECOND // 50 if self.is_doubted else self.now
+        self.due = (at, at)
         self.tell(ConnectivityChanged(1, READY))
         self.generation += 1
         self.tell(DataReady(1, self.generation))
 
-        assert self.is_open
+        assert self.is_open is not self.is_doubted
 
     @precondition(lambda self: self.is_up)
     @rule(state=st.sampled_from([ConnectivityState.IDLE, FAILURE]))
     def connection_is_lost(self, state: ConnectivityState) -> None:
-        self.is_up = False
+        self.is_up, self.status = False, None
         self.tell(ConnectivityChanged(1, state))
+        if state is ConnectivityState.IDLE:
+            (view,) = self.balancer.snapshot.views
+            self.is_doubted = view.reason == NOTHING_SERVED
 
         assert not self.is_open
         assert self.balancer.snapshot.ready == ()
@@ -218,7 +232,8 @@ class WatchMachine(RuleBasedStateMachine):
     def a_status(self, status: int) -> None:
         if not self.has_said:
             self.failures = 0
-        self.has_said = True
+        self.has_said, self.is_doubted = True, False
+        self.status = status
         self.tell(HealthReported(1, self.watch, status))
 
         assert bool(self.balancer.snapshot.ready) is (status == 1)
@@ -227,18 +242,31 @@ class WatchMachine(RuleBasedStateMachine):
     @rule(code=st.sampled_from([Code.OK, Code.UNAVAILABLE, Code.INTERNAL]))
     def it_ends(self, code: Code) -> None:
         self.is_open = False
-        if not self.has_said:
+        lasted = self.now - self.opened_at if self.has_said else 0
+        if not self.has_said and self.status != 1:
             self.wait_for_backoff()
-        elif self.now - self.opened_at >= 10 * SECOND:
+        elif lasted >= 10 * SECOND:
             self.quick_ends = 0
             self.due = (self.now, self.now)
         else:
             floor = min(self.policy.min_restart_interval, 8.0)
             self.wait(min(8 * SECOND, round(floor * SECOND) * 2**self.quick_ends))
             self.quick_ends += 1
+        if self.status == 1:
+            self.stay(lasted)
         self.tell(WatchClosed(1, self.watch, code))
 
-        assert self.balancer.snapshot.ready == ()
+        assert bool(self.balancer.snapshot.ready) is (self.status == 1)
+
+    def stay(self, lasted: int) -> None:
+        """Who was SERVING stays in while the next Watch begins, which leaves time for its first word."""
+        floor = self.policy.min_restart_interval_ns
+        most = min(max(2 * SECOND, 2 * floor), 10 * SECOND)
+        if self.has_said:
+            self.kept_until = self.now + most
+        latest = self.now + max(most // 2, floor)
+        spread = round(min(SECOND / 2, self.jitter * lasted / 4)) + 1
+        self.due = (min(self.due[0], latest), min(self.due[1] + spread, latest))
 
     @rule(status=st.integers(0, 2), old=st.integers(1, 3))
     def an_old_one_speaks(self, status: int, old: int) -> None:
@@ -254,6 +282,8 @@ class WatchMachine(RuleBasedStateMachine):
         while (at := self.balancer.deadline) is not None and at <= end:
             self.now = max(self.now, at)
             self.tell(Tick())
+            if self.status == 1 and not self.has_said and self.now >= self.kept_until:
+                self.status = None
         self.now = end
 
         assert not self.is_up or self.is_open or self.now <= self.due[1]
@@ -351,6 +381,7 @@ class ResolutionMachine(RuleBasedStateMachine):
     @rule(addresses=st.lists(st.sampled_from("abcd"), min_size=1, max_size=6))
     def a_list(self, addresses: list[str]) -> None:
         endpoints = [Endpoint(address, weight=place + 1.0) for place, address in enumerate(addresses)]
+        self.now += SECOND  # lists that come faster have to wait
         turn = self.turn()
         wanted = self.resolution.resolved(endpoints, turn)
         had_failed, self.failures, self.due = bool(self.failures), 0, None

@@ -19,8 +19,7 @@ from healthlb.core.messages import (
     StopWatch,
 )
 from healthlb.core.pickers import CallInfo, Picker
-from healthlb.core.probing import ProbingPicker
-from healthlb.core.publication import Publisher, in_order
+from healthlb.core.publication import ProbingPicker, Publisher, in_order
 from healthlb.core.snapshot import Snapshot, SubchannelView
 
 READY = ConnectivityState.READY
@@ -112,6 +111,22 @@ def test_the_last_good_picker_stays_where_the_factory_fails() -> None:
     publisher.publish(Snapshot(3, READY, (ONE, TWO)))
     assert publisher.error is None
     assert publisher.published.picker is not picker
+
+
+def test_one_that_follows_another_goes_on_with_its_picker() -> None:
+    factory = Factory()
+    before = Publisher(factory, Snapshot(0, READY))
+    before.publish(Snapshot(1, READY, (ONE,)))
+    factory.is_broken = True
+    publisher = Publisher(factory, Snapshot(0, READY))
+    publisher.adopt(before)
+    publisher.publish(Snapshot(1, READY, (TWO,)))
+
+    assert str(publisher.error) == "no"
+    assert publisher.published.picker.pick(CallInfo("/s/m", {})) is TWO
+    factory.is_broken = False
+    assert publisher.retry()
+    assert publisher.published.picker.pick(CallInfo("/s/m", {})) is None
 
 
 def test_a_factory_that_asks_hears_of_all_endpoints_when_they_change() -> None:

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from healthlb.core.call.load_shedding import with_share
+from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Endpoint, Fail
-from healthlb.core.pickers import ANY_CALL
-from healthlb.core.snapshot import Snapshot, SubchannelView
+from healthlb.core.pickers import ANY_CALL, Picker
+from healthlb.core.pickers.checked import CheckedPicker
+from healthlb.core.pickers.round_robin import RoundRobin
+from healthlb.core.publication import with_probes
+from healthlb.core.shedding import Shedding
+from healthlb.core.snapshot import NOTHING, Snapshot, SubchannelView
+from healthlb.core.user_code import Guard
 
 CONNECTING, READY = ConnectivityState.CONNECTING, ConnectivityState.READY
 FAILURE, SHUTDOWN = ConnectivityState.TRANSIENT_FAILURE, ConnectivityState.SHUTDOWN
@@ -59,11 +68,66 @@ def test_describe_says_who_lacks_what(picture: Snapshot, text: str) -> None:
     assert picture.describe() == text
 
 
+def advised(number: int, remedy: str) -> SubchannelView:
+    return replace(view(number, FAILURE, "x"), remedy=remedy)
+
+
+@pytest.mark.parametrize(
+    ("views", "told"),
+    [
+        ([advised(1, "do this")], "do this"),
+        ([advised(1, "do this"), advised(2, "do this")], "do this"),
+        ([advised(1, "do this"), advised(2, "")], "for 10.0.0.1:1: do this"),
+        ([advised(1, "do this"), view(2, READY, "SERVING")], "for 10.0.0.1:1: do this"),
+        (
+            [advised(1, "do this"), advised(2, "do that"), advised(3, "do this")],
+            "for 10.0.0.1:1, 10.0.0.3:1: do this; or for 10.0.0.2:1: do that",
+        ),
+        (
+            [*(advised(number, "do this") for number in range(1, 8)), advised(8, "")],
+            "for 10.0.0.1:1, 10.0.0.2:1, 10.0.0.3:1, 10.0.0.4:1, 10.0.0.5:1 and 2 more: do this",
+        ),
+    ],
+)
+def test_a_remedy_says_for_whom_it_is_unless_it_is_for_all(views: list[SubchannelView], told: str) -> None:
+    assert snapshot(FAILURE, *views).describe().partition(". What to do: ")[2] == told
+
+
+def test_a_remedy_that_stands_in_the_text_is_not_told_again() -> None:
+    picture = snapshot(FAILURE, replace(view(1, FAILURE, "refused: do this"), remedy="do this"), view(2, FAILURE, "x"))
+
+    assert "What to do" not in picture.describe()
+
+
+def test_a_picker_that_chose_none_of_those_that_are_ready_is_named() -> None:
+    subs = tuple(Subchannel(number, 1, Endpoint(f"10.0.0.{number}:1")) for number in (1, 2))
+    spare = RoundRobin().build(subs)
+    own = CheckedPicker(NOTHING, subs, spare, "Odd", Guard())
+    none, some = snapshot(READY), replace(snapshot(READY, view(1, READY, "SERVING")), ready=subs)
+    plain = "1 subchannel for service 'svc': 1 READY"
+    half = Shedding(1, 2, 0.5, lambda: 0.9)
+    pickers: list[Picker] = [own, with_probes(own, subs), with_share(with_probes(own, subs), half)]
+
+    for picker in pickers:
+        waited = some.picked_by(picker)
+        assert waited.describe(has_waited=True) == f"{plain}; the picker Odd returned None from pick"
+        assert waited.describe() == plain
+        assert none.picked_by(picker).describe(has_waited=True) == none.describe()
+    for picker in (spare, with_probes(spare, subs), with_share(spare, half)):
+        assert some.picked_by(picker).describe(has_waited=True) == plain
+
+
 def test_calls_fail_in_transient_failure_only() -> None:
     failing = snapshot(FAILURE, view(1, FAILURE, "refused"))
 
     assert failing.failure == Fail(Code.UNAVAILABLE, failing.describe())
     assert [snapshot(state).failure for state in (CONNECTING, READY, SHUTDOWN)] == [None] * 3
+
+
+def test_calls_that_fail_on_one_snapshot_share_their_text() -> None:
+    failing = snapshot(FAILURE, view(1, FAILURE, "refused"))
+
+    assert failing.failure is failing.failure
 
 
 def test_without_a_picker_there_is_nothing_to_pick() -> None:

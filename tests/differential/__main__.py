@@ -1,7 +1,7 @@
 """Runs programs of a file, or many random ones, and prints each kind of difference with its smallest program.
 
-    python -m tests.differential FILE
-    python -m tests.differential --face aio --programs 5000 --seed 7 [--loop eager|uvloop|debug] [--form none]
+python -m tests.differential FILE
+python -m tests.differential --face aio --programs 5000 --seed 7 [--loop eager|uvloop|debug] [--form none]
 """
 
 from __future__ import annotations

@@ -28,9 +28,7 @@ INTERCEPTORS = (
     *("AsyncPairs()", 'AsyncRenaming(b"call=0", b"call=9")', "AsyncLimiting(0.0)", "AsyncLimiting(20.0)"),
     *('AsyncTelling(see, "a")', "AsyncRefused()", "AsyncOwn()", "AsyncTwice()", "AsyncIntercepting()"),
 )
-REQUESTS = (
-    *('[[b"a"], [b"b"]]', '([b"a"], [b"b"])', "Countdown(3)", "()", "iter(())", "AsyncCountdown(3)"),
-)
+REQUESTS = (*('[[b"a"], [b"b"]]', '([b"a"], [b"b"])', "Countdown(3)", "()", "iter(())", "AsyncCountdown(3)"),)
 BAD_REQUESTS = ("raising(1)", "araising(1)", "araising(0)", "3")
 
 STATES = ("{c}.done()", "{c}.cancelled()", "remaining({c})")
@@ -40,7 +38,10 @@ AWAITS = (
     *("{c}", "{c}", "awaited({c})", "in_group({c})", "in_group({c}, {c})", "asyncio.wait_for({c}, 3)"),
     *("asyncio.shield(awaited({c}))", "asyncio.gather({c}, {c})"),
 )
-READS = {"alist": ("alist({c})", "asome({c}, 1)"), "aread": ("aread({c})", "{c}.read()", "asyncio.wait_for({c}.read(), 3)")}
+READS = {
+    "alist": ("alist({c})", "asome({c}, 1)"),
+    "aread": ("aread({c})", "{c}.read()", "asyncio.wait_for({c}.read(), 3)"),
+}
 COPIES = ("pickled(see.error)", "copied(see.error)", "deepcopied(see.error)")
 
 
@@ -136,7 +137,11 @@ def _requests(w: Writer, call: Call, made: Any) -> tuple[str, str]:
 def _wait(w: Writer, call: Call, step: str) -> None:
     """Write a step that is awaited; a call that may never have begun is not awaited for ever."""
     step = step.format(c=call.name)
-    bounded = f"asyncio.wait_for({step}, {0.3 if call.is_refused else 2})" if call.may_hang and "wait_for(" not in step else step
+    bounded = (
+        f"asyncio.wait_for({step}, {0.3 if call.is_refused else 2})"
+        if call.may_hang and "wait_for(" not in step
+        else step
+    )
     w.add(f"await see.wait(lambda: {bounded})")
 
 

@@ -174,7 +174,13 @@ def minimise(runner: Runner, program: Program, found: tuple[Difference, ...], *,
 _SIMPLER = (
     *((r"fresh=True, ", ""), (r"fresh=True", ""), (r"interceptors=\[.*?\]", ""), (r", metadata=md\d", "")),
     *((r", timeout=20", ""), (r"see\.noting\(.*?, (\w+)\)", r"\1"), (r"request_iterator=|request=", "")),
-    *((r'", "trail"', '"'), (r'", "head"', '"'), (r'", "sleep=20"', '"'), (r"\.encode\(\)", ""), (r"see\.thread", "see")),
+    *(
+        (r'", "trail"', '"'),
+        (r'", "head"', '"'),
+        (r'", "sleep=20"', '"'),
+        (r"\.encode\(\)", ""),
+        (r"see\.thread", "see"),
+    ),
     *((r", request_serializer=user", ", request_serializer=joined"), (r", response_deserializer=text", "")),
     (r'await see\.wait\(lambda: as_user\("alice", lambda: (.*)\)\)$', r"see(lambda: \1)"),
 )

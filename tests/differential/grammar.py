@@ -262,7 +262,7 @@ def oddities(w: Writer, number: int, streams: bool) -> Oddities:
             made.deserializer = w.pick("text", "bytes.decode", f'see.noting("deserializer {number}", bytes.decode)')
         if w.chance(30):
             made.metadata = f"md{number}"
-            w.add(f'md{number} = {w.pick("grpc.aio.Metadata(*", "list(")}{SECRET})')
+            w.add(f"md{number} = {w.pick('grpc.aio.Metadata(*', 'list(')}{SECRET})")
         return made
     made.is_odd = True
     made.is_refused = kind == "serializer"

@@ -33,6 +33,7 @@ class OnPurpose:
 
 
 _SUBCHANNELS = re.compile(r"(\d+ subchannels?|no addresses) for service .*")
+_REMEDY = re.compile(r"\. What to do: the call credentials [^']*(?=')")
 _ARGS = re.compile(r"""args=\[(?:'.*?'|".*?")\]""")
 _DETAILS = re.compile(r"""details=(?:'.*?'|".*?")(?=, initial)""")
 _UNSERIALIZED = re.compile(r"request_serializer=(failing|nothing|text|None)")
@@ -77,6 +78,11 @@ def _tells_of_subchannels(program: Program, where: str, plain: str, ours: str) -
     return is_details or _DETAILS.sub("", plain) == _DETAILS.sub("", ours)
 
 
+def _says_what_to_do(program: Program, where: str, plain: str, ours: str) -> bool:
+    """A remedy follows grpcio's own words, in the details alone."""
+    return _REMEDY.search(ours) is not None and _REMEDY.sub("", ours) == plain
+
+
 def _is_closed(program: Program, where: str, plain: str, ours: str) -> bool:
     """The same exception with another text, or `ChannelClosed`."""
     closed = all("hannel" in text and "closed" in text for text in (plain, ours))
@@ -111,7 +117,9 @@ def _would_never_end(program: Program, where: str, plain: str, ours: str) -> boo
         return False
     if where == "stray":
         # Its error, which nobody has looked at; plain's tasks may be destroyed before they have one.
-        left = ours.replace("asyncio: ERROR Task exception was never retrieved\nfuture: <Task finished na", "").strip("; ")
+        left = ours.replace("asyncio: ERROR Task exception was never retrieved\nfuture: <Task finished na", "").strip(
+            "; "
+        )
         return left == plain or (not left and _is_noise(plain))
     if where.startswith("callbacks"):
         return not plain
@@ -152,7 +160,9 @@ def _is_tried_again(program: Program, where: str, plain: str, ours: str) -> bool
         return False
     if where == "stray":
         # What another attempt has answered, and nobody could deserialize.
-        where = next((f"m{number}" for number in sorted(_concerned(program, "")) if "failing" in _method(program, number)), "")
+        where = next(
+            (f"m{number}" for number in sorted(_concerned(program, "")) if "failing" in _method(program, number)), ""
+        )
     numbers = _concerned(program, where, _differing(plain, ours) if where == SERVER else "")
     steps = [_method(program, number) for number in numbers]
     return bool(steps) and all(_is_uncommitted(line, where) for line in steps)
@@ -184,6 +194,11 @@ ON_PURPOSE: tuple[OnPurpose, ...] = (
         "their details",
         "who is out and why is what one asks when no backend can be reached",
         _tells_of_subchannels,
+    ),
+    OnPurpose(
+        "what to do",
+        "an error says what to do where that is known",
+        _says_what_to_do,
     ),
     OnPurpose(
         "a closed channel",

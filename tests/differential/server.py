@@ -105,9 +105,7 @@ class Runs:
         with self.changed:
             entry.held += 1
             self.changed.notify_all()
-            self.changed.wait_for(
-                lambda: (may_go_on and entry.is_released) or not context.is_active(), LONGEST_HOLD
-            )
+            self.changed.wait_for(lambda: (may_go_on and entry.is_released) or not context.is_active(), LONGEST_HOLD)
 
     def report(self, run: str, count: int, patience: float) -> list[dict[str, Any]]:
         """Wait until `count` executions have begun and all are over; return and forget them all."""

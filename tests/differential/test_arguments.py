@@ -7,8 +7,10 @@ from itertools import combinations
 from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
 
+import healthlb.aio
 from healthlb import HealthAwareChannel
 
 ADDRESS = "127.0.0.1:9"  # nobody listens
@@ -22,6 +24,7 @@ REFUSED: list[dict[str, Any]] = [
     {"compression": "gzip"},
     {"compression": 7},
     {"credentials": "none"},
+    {"credentials": grpc.ssl_channel_credentials()},
     {"metadata": 3},
     {"metadata": [None]},
     {"metadata": [("key", 3)]},
@@ -58,3 +61,35 @@ def refusals(make: Callable[[], grpc.Channel], arity: str, form: str) -> list[tu
 @pytest.mark.parametrize(("arity", "form"), FORMS)
 def test_a_closed_channel_refuses_as_a_plain_one_does(arity: str, form: str) -> None:
     assert refusals(ours, arity, form) == refusals(plain, arity, form)
+
+
+CREDENTIALS = ["none", 3, grpc.ssl_channel_credentials(), grpc.access_token_call_credentials("token"), None]
+
+
+async def refused_credentials(channel: Any, arity: str) -> list[str]:
+    """Return what asyncio calls raise while they are made, with each kind of credentials."""
+    found = []
+    async with channel:
+        for credentials in CREDENTIALS:
+            try:
+                call = getattr(channel, arity)("/a/b")(
+                    b"" if arity.startswith("unary") else None, credentials=credentials
+                )
+            except (AttributeError, TypeError, grpc.aio.UsageError) as error:
+                found.append(type(error).__name__)
+            else:
+                found.append("made")
+                call.cancel()
+    return found
+
+
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plaintext", "TLS"])
+@pytest.mark.parametrize("arity", ARITIES)
+async def test_an_asyncio_call_refuses_credentials_while_it_is_made(arity: str, is_secure: bool) -> None:
+    tls = grpc.ssl_channel_credentials() if is_secure else None
+    theirs = grpc.aio.insecure_channel(ADDRESS) if tls is None else grpc.aio.secure_channel(ADDRESS, tls)
+    ours = healthlb.aio.HealthAwareChannel([ADDRESS], credentials=tls)
+
+    found = await refused_credentials(ours, arity)
+    assert found == await refused_credentials(theirs, arity)
+    assert found.count("made") == (2 if is_secure else 1)

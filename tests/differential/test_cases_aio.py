@@ -132,7 +132,9 @@ async def an_error_carries_nothing_of_the_call(open, see, peer):  # C8
 
 
 async def an_interceptor_calls_another_method(open, see, peer):  # C9
-    channel = await open(interceptors=for_all(AsyncRenaming(b"call=0", b"call=9"), AsyncTelling(see, "a"), AsyncPairs()))
+    channel = await open(
+        interceptors=for_all(AsyncRenaming(b"call=0", b"call=9"), AsyncTelling(see, "a"), AsyncPairs())
+    )
     uu = see(lambda: channel.unary_unary(peer("uu", "call=0"), request_serializer=joined))
     c = see(lambda: uu([b"a"], timeout=20))
     await see.wait(lambda: c)
@@ -157,7 +159,9 @@ async def errors_are_copied(open, see, peer):  # C12
     channel = await open()
     for arity in ("unary_unary", "unary_stream"):
         m = getattr(channel, arity)(peer(arity[0] + arity[6], "abort=NOT_FOUND"), request_serializer=joined)
-        await see.wait(lambda: awaited(m([b"a"], timeout=20)) if arity == "unary_unary" else alist(m([b"a"], timeout=20)))
+        await see.wait(
+            lambda: awaited(m([b"a"], timeout=20)) if arity == "unary_unary" else alist(m([b"a"], timeout=20))
+        )
         see(lambda: pickled(see.error))
         see(lambda: copied(see.error))
         see(lambda: deepcopied(see.error))

@@ -118,4 +118,6 @@ def test_what_is_on_purpose_covers_nothing_else() -> None:
     ]
 
     for plain, ours, _ in wrong:
-        assert not any(entry.covers(program, "see(lambda: m0([b'a'], timeout=20))", plain, ours) for entry in ON_PURPOSE)
+        assert not any(
+            entry.covers(program, "see(lambda: m0([b'a'], timeout=20))", plain, ours) for entry in ON_PURPOSE
+        )

@@ -151,6 +151,13 @@ def anonymous(text: str) -> str:
 # --- the servers -----------------------------------------------------------------------------------------
 
 
+class _Blocking(health.HealthServicer):  # type: ignore[misc]
+    """The stock one keeps `experimental_non_blocking` with its class's function: the last that was made decides."""
+
+    def Watch(self, *arguments: Any) -> Any:
+        return super().Watch(*arguments)
+
+
 class _Refuses(grpc.ServerInterceptor):
     """Lets nobody in without a token, as authentication does that covers the health service, too."""
 
@@ -171,11 +178,14 @@ class Servers:
     """Real servers, in this process, of all the kinds that mistakes take."""
 
     def __init__(self, folder: Path) -> None:
-        folders = folder / "good", folder / "misnamed"
+        folders = [folder / name for name in ("good", "misnamed", "expired", "early", "unnamed")]
         for each in folders:
             each.mkdir()
         self.certificates = make_certificates(folders[0], ["127.0.0.1"])
         self.misnamed = make_certificates(folders[1], ["shop.example"])
+        self.expired = make_certificates(folders[2], ["127.0.0.1"], is_expired=True)
+        self.early = make_certificates(folders[3], ["127.0.0.1"], is_early=True)
+        self.unnamed = make_certificates(folders[4], [], common_name="127.0.0.1")
         self._ends: list[Callable[[], object]] = []
 
     def close(self) -> None:
@@ -197,7 +207,7 @@ class Servers:
         echo = {"Get": grpc.unary_unary_rpc_method_handler(lambda request, context: request)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("shop.Cart", echo),))
         if has_health:
-            servicer = health.HealthServicer(experimental_non_blocking=not is_blocking)
+            servicer = _Blocking(experimental_non_blocking=False) if is_blocking else health.HealthServicer()
             servicer.set("shop.Cart", 1)
             health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         if certificates is None:
@@ -237,6 +247,31 @@ class Servers:
         self._ends.append(reservation.release)
         return reservation.addresses[0]
 
+    def refuses(self) -> grpc.ServerInterceptor:
+        """Return an interceptor that lets nobody in without a token."""
+        return _Refuses()
+
+    def only(self, service: str) -> str:
+        """Start a server whose health is that of one service, and not of the whole; return its address."""
+        return self._health({"Check": _unknown, "Watch": _unknown_status})
+
+    def other(self) -> str:
+        """Start a server whose `grpc.health.v1.Health` answers with other messages; return its address."""
+        return self._health({"Check": _other, "List": _other, "Watch": _others})
+
+    def _health(self, methods: dict[str, Callable[..., Any]]) -> str:
+        server = grpc.server(futures.ThreadPoolExecutor(4))
+        make = grpc.unary_unary_rpc_method_handler
+        handlers = {
+            name: (grpc.unary_stream_rpc_method_handler if name == "Watch" else make)(method)
+            for name, method in methods.items()
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", handlers),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        self._ends.append(lambda: server.stop(0).wait())
+        return f"127.0.0.1:{port}"
+
     def full(self) -> str:
         """Start a server that allows one call at a time, which is somebody's Watch; return its address."""
         # grpcio counts the Watches of the blocking servicer alone: each holds a thread.
@@ -246,6 +281,22 @@ class Servers:
         next(watch)
         self._ends += [other.close, watch.cancel]
         return address
+
+
+def _unknown(request: bytes, context: grpc.ServicerContext) -> None:
+    context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+
+
+def _unknown_status(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    yield b"\x08\x03"
+
+
+def _other(request: bytes, context: grpc.ServicerContext) -> bytes:
+    return b"\xff"
+
+
+def _others(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    yield b"\xff"
 
 
 def _shut(listener: socket.socket) -> None:
@@ -281,6 +332,19 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return len(payload).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + payload
 
 
+def failing_credentials(channel: grpc.ChannelCredentials) -> grpc.ChannelCredentials:
+    """Return credentials whose part for calls raises."""
+
+    def fetch(context: object, callback: object) -> None:
+        raise OSError("no token file")
+
+    return grpc.composite_channel_credentials(channel, grpc.metadata_call_credentials(fetch))
+
+
+def _of(servers: Servers, certificates: Certificates) -> Mistake:
+    return Mistake([servers.grpc(certificates)], "", {"credentials": certificates.channel_credentials()})
+
+
 def all_mistakes(servers: Servers) -> dict[str, Mistake]:
     """Return every mistake of the page, by the name it has there."""
     trusting = servers.certificates.channel_credentials()
@@ -296,14 +360,23 @@ def all_mistakes(servers: Servers) -> dict[str, Mistake]:
         "another CA": Mistake(
             [servers.grpc(servers.certificates)], "", {"credentials": grpc.ssl_channel_credentials()}
         ),
+        "certificate expired": _of(servers, servers.expired),
+        "certificate not yet valid": _of(servers, servers.early),
+        "certificate without the name": _of(servers, servers.unnamed),
         "no client certificate": Mistake([mutual], "", {"credentials": trusting}),
-        "no PEM": Mistake([servers.grpc(servers.certificates)], "", {"credentials": grpc.ssl_channel_credentials(b"/etc/ssl/ca.pem")}),
+        "no PEM": Mistake(
+            [servers.grpc(servers.certificates)], "", {"credentials": grpc.ssl_channel_credentials(b"/etc/ssl/ca.pem")}
+        ),
         "not gRPC": Mistake([servers.http1()]),
         "port closed": Mistake([servers.closed()]),
         "name unknown": Mistake(["no-such-host.invalid:50051"]),
         "name unknown to DNS": Mistake("dns:///no-such-name.invalid:50051"),
         "wrong authority": Mistake([servers.web()]),
         "token refused": Mistake([servers.grpc(interceptors=(_Refuses(),))]),
+        "credentials fail": Mistake(
+            [servers.grpc(servers.certificates)], "", {"credentials": failing_credentials(trusting)}
+        ),
         "server full": Mistake([servers.full()]),
+        "Watches fill the server": Mistake([servers.grpc(is_blocking=True, maximum_concurrent_rpcs=1)]),
         "message too big": Mistake([servers.grpc()], "", limited, bytes(2 * _LIMIT)),
     }

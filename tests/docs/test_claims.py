@@ -19,7 +19,8 @@ import healthlb
 import healthlb.aio
 import healthlb.core.pickers
 import healthlb.pickers
-from healthlb.core import facts, health
+from healthlb.core import facts
+from healthlb.core.subchannel import health
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, inline_codes, links, table_rows
 
 DOCS = ROOT / "docs"
@@ -236,7 +237,7 @@ COMMANDS = {
     "demo": "python3 -m venv .venv && .venv/bin/pip install -q -e '.[cli,server]' && .venv/bin/healthlb demo",
     "tests": (
         "python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && "
-        ".venv/bin/python -m pytest -n 2 --dist loadscope"
+        ".venv/bin/python -m pytest -n 3 --dist loadscope"
     ),
 }
 

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from healthlb.simulation.check_math import FUNCTIONS
-from healthlb.simulation.scenario_file import catalogue
+from healthlb.simulation.checks.check_math import FUNCTIONS
+from healthlb.simulation.scenario_files.scenario_file import catalogue
 from healthlb.simulation.sweep import simulating
 from healthlb.simulation.sweep.designs import in_seconds
 from healthlb.simulation.sweep.files import read

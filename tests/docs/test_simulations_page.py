@@ -9,14 +9,14 @@ from typing import Any
 import click
 import pytest
 
-from healthlb.cli.simulate.command import simulate
-from healthlb.simulation import check_functions, check_math
-from healthlb.simulation.checks import METRICS, OVER_RUNS
-from healthlb.simulation.laws import parse_law
-from healthlb.simulation.record import BELIEFS, TRUTHS
-from healthlb.simulation.scenario_file import parse_scenario
-from healthlb.simulation.scenario_table import ScenarioError
-from healthlb.simulation.scenario_world import FAULTS
+from healthlb.simulation.checks import check_functions, check_math
+from healthlb.simulation.checks.checks import METRICS, OVER_RUNS
+from healthlb.simulation.commands.command import simulate
+from healthlb.simulation.scenario.laws import parse_law
+from healthlb.simulation.scenario_files.scenario_file import parse_scenario
+from healthlb.simulation.scenario_files.table import ScenarioError
+from healthlb.simulation.scenario_files.world_tables import FAULTS
+from healthlb.simulation.world.record import BELIEFS, TRUTHS
 from tests.docs.pages import ROOT, table_rows
 
 PAGE = ROOT / "docs" / "simulations.md"

@@ -8,8 +8,8 @@ from typing import Any
 import click
 import pytest
 
-from healthlb.cli.simulate.sweep import command
-from healthlb.simulation.scenario_table import REQUIRED, Table
+from healthlb.simulation.commands.sweep import command
+from healthlb.simulation.scenario_files.table import REQUIRED, Table
 from healthlb.simulation.sweep import files, simulating
 from tests.docs.pages import ROOT
 

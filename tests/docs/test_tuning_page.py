@@ -8,9 +8,9 @@ from statistics import fmean
 
 import pytest
 
-from healthlb.simulation import world
-from healthlb.simulation.scenario_file import catalogue, load_scenario
+from healthlb.simulation.scenario_files.scenario_file import catalogue, load_scenario
 from healthlb.simulation.sweep import simulating
+from healthlb.simulation.world import world
 from tests.docs.pages import ROOT
 
 TEXT = (ROOT / "docs" / "tuning.md").read_text()

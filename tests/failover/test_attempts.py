@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 
 from healthlb import Backoff, Failover, RetryBudget, RetryThrottle
-from healthlb.control.attempts import Outcome
-from healthlb.control.evidence import MADE_UP
+from healthlb.calls.attempts import Outcome
+from healthlb.calls.refusals import MADE_UP
 from tests.backends.clients import eventually
 from tests.failover.storm import comes_to_rest, in_flight, view
 from tests.failover.support import ANY, Call, failure, outcome, ready, seconds
@@ -354,6 +356,23 @@ def test_r24_each_delay_sends_another(face: Face, fleet: Fleet) -> None:
     eventually(lambda: sum(backend.stats().in_flight for backend in backends) == 0)
     comes_to_rest(client)
     assert call.executions(*backends) == [1, 1, 1, 0]
+
+
+def test_r24_each_of_many_calls_is_hedged_when_it_is_late(face: Face, fleet: Fleet) -> None:
+    """One timer looks after all of them, and is set anew while there are any."""
+    backends = fleet.lend(2)
+    backends[0].behave(sleep=30)
+    client = ready(face, backends, hedged(0.1, budget=None))
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(2):
+            making = []
+            for _ in range(4):
+                making.append(threads.submit(Call(client).make))
+                time.sleep(0.02)
+
+            assert [one.result() for one in making] == ["b1"] * 4
+    eventually(lambda: backends[0].stats().in_flight == 0)
+    comes_to_rest(client)
 
 
 def test_r24_a_fatal_status_ends_all(face: Face, fleet: Fleet) -> None:

@@ -14,7 +14,7 @@ import grpc.aio
 import pytest
 
 from healthlb import Failover
-from healthlb.control.evidence import MADE_UP, names_refusal
+from healthlb.calls.refusals import MADE_UP, names_refusal
 from tests.backends import Backend
 from tests.backends.addresses import Reservation
 from tests.backends.clients import eventually
@@ -67,7 +67,9 @@ def test_the_text_of_a_refusal(nobody: str) -> None:
     assert names_refusal(error.details(), {address})
 
 
-REFUSED = "failed to connect to all addresses; last error: UNKNOWN: {}: Failed to connect to remote host: Connection refused"
+REFUSED = (
+    "failed to connect to all addresses; last error: UNKNOWN: {}: Failed to connect to remote host: Connection refused"
+)
 
 
 @pytest.mark.parametrize(
@@ -305,14 +307,14 @@ class Closed:
         self.asked = itertools.count()
 
     def channel(self, sub: Any) -> Any:
-        """See `healthlb.control.pool.Channels`."""
+        """See `healthlb.calls.pool_base.Channels`."""
         if sub.address == self._address:
             next(self.asked)
             return None
         return self._channels.channel(sub)
 
     def is_ready(self, sub: Any) -> bool:
-        """See `healthlb.control.pool.Channels`."""
+        """See `healthlb.calls.pool_base.Channels`."""
         return bool(self._channels.is_ready(sub))
 
 

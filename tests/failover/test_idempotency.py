@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 
 from healthlb import Failover
-from healthlb.control.idempotency import is_idempotent
+from healthlb.calls.policy import is_idempotent
 from tests.failover.local import Local, fail
 from tests.failover.support import InOrder, failure
 from tests.parity.face import Face
@@ -26,7 +26,9 @@ def _described() -> None:
     file.message_type.add(name="Nothing")
     service = file.service.add(name="Shop")
     for name, level in _OPTIONS.items():
-        method = service.method.add(name=name, input_type=".healthlb_test.Nothing", output_type=".healthlb_test.Nothing")
+        method = service.method.add(
+            name=name, input_type=".healthlb_test.Nothing", output_type=".healthlb_test.Nothing"
+        )
         if level is not None:
             method.options.idempotency_level = level
     pool = descriptor_pool.Default()

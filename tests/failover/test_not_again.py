@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
 import grpc
+import grpc.experimental
 import pytest
 
 import healthlb
 import healthlb.aio
 
 METHODS = ("/shop.Cart/Get", "/shop.Cart/Put")
+READ_BY_ITS_THREAD = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
 Target = tuple[list[str], dict[str, Any]]
 
 
@@ -36,7 +39,7 @@ def address() -> Iterator[str]:
 
 
 def sync_errors(address: str, failover: healthlb.Failover | None) -> list[Exception]:
-    """Return the errors of a call of each method, and of a future."""
+    """Return the errors of a call of each method."""
     errors: list[Exception] = []
     with healthlb.HealthAwareChannel([address], None, failover=failover, outliers=None) as channel:
         stubs = [channel.unary_unary(name) for name in METHODS]
@@ -65,7 +68,31 @@ def aio_errors(address: str, failover: healthlb.Failover | None) -> list[Excepti
     return asyncio.run(main())
 
 
+SYNC_CALLS: dict[str, Callable[[grpc.Channel], Any]] = {
+    "unary": lambda channel: channel.unary_unary("/shop.Cart/Get")(b"", timeout=20),
+    "with_call": lambda channel: channel.unary_unary("/shop.Cart/Get").with_call(b"", timeout=20),
+    "future": lambda channel: channel.unary_unary("/shop.Cart/Get").future(b"", timeout=20).result(),
+    "server stream": lambda channel: next(channel.unary_stream("/shop.Cart/Get")(b"", timeout=20)),
+    "upload": lambda channel: channel.stream_unary("/shop.Cart/Get")(iter([b""]), timeout=20),
+    "upload future": lambda channel: channel.stream_unary("/shop.Cart/Get").future(iter([b""]), timeout=20).result(),
+    "both streams": lambda channel: next(channel.stream_stream("/shop.Cart/Get")(iter([b""]), timeout=20)),
+}
+AIO_CALLS: dict[str, Callable[[grpc.aio.Channel], Any]] = {
+    "unary": lambda channel: channel.unary_unary("/shop.Cart/Get")(b"", timeout=20),
+    "server stream": lambda channel: channel.unary_stream("/shop.Cart/Get")(b"", timeout=20).read(),
+    "iterated": lambda channel: anext(aiter(channel.unary_stream("/shop.Cart/Get")(b"", timeout=20))),
+    "upload": lambda channel: channel.stream_unary("/shop.Cart/Get")(iter([b""]), timeout=20),
+    "both streams": lambda channel: channel.stream_stream("/shop.Cart/Get")(iter([b""]), timeout=20).read(),
+}
+
+
 faces = pytest.mark.parametrize("make", [sync_errors, aio_errors], ids=["sync", "aio"])
+
+
+def assert_noted_once(error: Any) -> None:
+    text = "".join(traceback.format_exception(error))
+
+    assert text.count("healthlb: not tried again: /shop.Cart/Get is not idempotent: see Failover.idempotent") == 1
 
 
 @faces
@@ -76,6 +103,37 @@ def test_u7_the_error_says_that_the_method_is_not_idempotent(make: Any, address:
     assert [attempt.not_again for attempt in healthlb.attempts_of(error)] == [said]
     assert f"healthlb: not tried again: {said}" in "".join(traceback.format_exception(error))
     assert error.details() == "overloaded"
+
+
+@pytest.mark.parametrize("options", [[], [READ_BY_ITS_THREAD]], ids=["", "single-threaded"])
+@pytest.mark.parametrize("call", SYNC_CALLS.values(), ids=SYNC_CALLS)
+def test_u7_whatever_a_sync_call_raises_says_so(call: Any, options: Any, address: str) -> None:
+    channel = healthlb.HealthAwareChannel([address], None, options=options, outliers=None)
+    with channel, pytest.raises(grpc.RpcError) as raised:
+        call(channel)
+
+    assert_noted_once(raised.value)
+
+
+@pytest.mark.parametrize("call", AIO_CALLS.values(), ids=AIO_CALLS)
+async def test_u7_whatever_an_asyncio_call_raises_says_so(call: Any, address: str) -> None:
+    async with healthlb.aio.HealthAwareChannel([address], None, outliers=None) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call(channel)
+
+    assert_noted_once(raised.value)
+
+
+def test_u7_it_is_said_once_however_often_it_is_asked_for(address: str) -> None:
+    with healthlb.HealthAwareChannel([address], None, outliers=None) as channel:
+        call = channel.unary_unary("/shop.Cart/Get").future(b"", timeout=20)
+        assert_noted_once(call.exception())
+        for _ in range(2):
+            with pytest.raises(grpc.RpcError) as raised:
+                call.result()
+
+        assert_noted_once(raised.value)
+        assert_noted_once(pickle.loads(pickle.dumps(call)))
 
 
 @faces

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from healthlb.control.replay import RequestLog, size_of
+from healthlb.calls.replay import RequestLog, size_of
 
 
 def log_of(*requests: bytes, limit: int) -> RequestLog:
@@ -18,7 +18,7 @@ def test_within_the_limit_all_are_kept() -> None:
 
     assert [log.get(0), log.get(1), log.get(0)] == [b"1234", b"567", b"1234"]
     assert log.is_whole
-    assert len(log) == 2
+    assert log.count == 2
 
 
 def test_past_the_limit_what_was_sent_is_let_go() -> None:

@@ -108,6 +108,24 @@ def test_any_other_call_stays_and_is_executed_once(face: Face, fleet: Fleet, fai
     assert client.facts.of(Rescue) == []
 
 
+def test_a_call_whose_initial_metadata_came_stays(face: Face, fleet: Fleet) -> None:
+    """C-core hands those of one request and one response out with the end; of a stream of responses nobody asked."""
+    backends = fleet.lend(2)
+    backends[0].behave(sleep=1.0)
+    client = ready(face, backends, health=QUICK)
+    calls = {arity: Call(client, headers=1) for arity in ARITIES}
+    ongoing = {arity: call.begin(arity) for arity, call in calls.items()}
+    hang(backends[0], *calls.values())
+    rescued(client, 3)
+    backends[0].resume()
+
+    assert {arity: outcome(one, arity)[:2] for arity, one in ongoing.items()} == {
+        arity: b"b0" if arity == "stream_unary" else b"b1" for arity in ARITIES
+    }
+    assert calls["stream_unary"].executions(*backends) == [1, 0]
+    rescued(client, 3)
+
+
 def test_a_committed_stream_stays(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(2)
     client = ready(face, backends, health=QUICK)

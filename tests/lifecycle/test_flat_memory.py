@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -85,7 +86,53 @@ async def _dropped(channel: grpc.aio.Channel, body: bytes, metadata: Any) -> Non
     await over
 
 
+STREAMS = {"unary_stream": "ServerStream", "stream_unary": "ClientStream", "stream_stream": "Bidi"}
+WRONG: Any = [("key", 3)]
+
+
+def _begun(channel: grpc.aio.Channel, arity: str, metadata: Any) -> Any:
+    request = b"" if arity.startswith("unary") else iter([b""])
+    return getattr(channel, arity)(f"/test.Echo/{STREAMS.get(arity, 'Unary')}")(request, metadata=metadata)
+
+
+async def _cancelled_after(turns: int, arity: str, channel: grpc.aio.Channel, body: bytes, metadata: Any) -> None:
+    call = _begun(channel, arity, metadata)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.sleep(0)
+
+
+async def _refused(arity: str, channel: grpc.aio.Channel, body: bytes, metadata: Any) -> None:
+    call = _begun(channel, arity, WRONG)
+    with contextlib.suppress(TypeError):
+        try:
+            await call
+        finally:
+            del call  # the call holds its error, and that this frame
+
+
+async def _intercepted(turns: int, arity: str, channel: Any, body: bytes, metadata: Any) -> None:
+    for kept in ("_unary_unary_interceptors", "_unary_stream_interceptors"):
+        getattr(channel, kept)[:] = [_Interceptor()]
+    await _cancelled_after(turns, arity, channel, body, metadata)
+
+
+class _Interceptor(grpc.aio.UnaryUnaryClientInterceptor, grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[misc]
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        return await continuation(details, request)
+
+    intercept_unary_stream = intercept_unary_unary
+
+
+ALL = ("unary_unary", *STREAMS)
 MAKES: dict[str, Make] = {
+    # Not those whose responses are read: the error holds the frames of grpcio's reader, and these hold the call.
+    **{f"{arity}, refused": partial(_refused, arity) for arity in ("unary_unary", "stream_unary")},
+    **{f"{arity}, cancelled at once": partial(_cancelled_after, 0, arity) for arity in ALL},
+    **{f"{arity}, cancelled after a turn": partial(_cancelled_after, 1, arity) for arity in ALL},
+    **{f"{arity}, cancelled after 5 turns": partial(_cancelled_after, 5, arity) for arity in ALL},
+    **{f"{arity}, intercepted, cancelled at once": partial(_intercepted, 0, arity) for arity in ALL[:2]},
     "unary_unary": _unary,
     "unary_stream": _unary_stream,
     "stream_unary": _stream_unary,

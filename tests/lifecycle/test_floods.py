@@ -13,9 +13,9 @@ import pytest
 
 import healthlb
 import healthlb.aio
-from healthlb.control import fact_queue
-from healthlb.control.fact_queue import FactQueue
 from healthlb.core.facts import DroppedFacts, Overflow, StateChange, StatusFlood
+from healthlb.sync import fact_queue
+from healthlb.sync.fact_queue import FactQueue
 from healthlb.telemetry.logs import describe
 from tests.lifecycle.support import eventually, eventually_async
 

@@ -26,8 +26,8 @@ OF_CALLS = (
 
 
 def test_ours_has_all_that_grpcio_asks_of_a_call() -> None:
-    from healthlb.aio.balanced import BalancedUnaryCall
     from healthlb.aio.streams import BalancedStream
+    from healthlb.aio.unary import BalancedUnaryCall
 
     theirs = {name for name in dir(grpcio._CYGRPC._AioCall) if not name.startswith("__")}
     known = {*OF_CALLS, "_channel", "_handle_status_once_received", "_initial_metadata", "_repr", "_status"}
@@ -160,3 +160,31 @@ async def test_metadata_that_cannot_be_sent(metadata: Any, targets: list[str]) -
         await grpcio.check_metadata(metadata)
 
     assert ours.type is theirs.type
+
+
+@pytest.mark.parametrize(
+    ("arity", "kind", "coroutine", "tasks"),
+    [
+        ("unary_unary", "UnaryUnaryCall", "_invoke", {"_call_response", "_invocation_task"}),
+        ("unary_stream", "UnaryStreamCall", "_send_unary_request", {"_preparation", "_send_unary_request_task"}),
+        ("stream_unary", "StreamUnaryCall", "_conduct_rpc", {"_call_response", "_async_request_poller"}),
+        (
+            "stream_stream",
+            "StreamStreamCall",
+            "_prepare_rpc",
+            {"_preparation", "_initializer", "_async_request_poller"},
+        ),
+    ],
+)
+async def test_the_tasks_of_a_call_that_may_hold_it(
+    arity: str, kind: str, coroutine: str, tasks: set[str], targets: list[str]
+) -> None:
+    """What they raise, or are cancelled with, holds their frames: `healthlb/aio/calls.py` has these let go."""
+    async with grpc.aio.insecure_channel(targets[0]) as plain:
+        call = getattr(plain, arity)("/test.Echo/Any")(b"" if arity.startswith("unary") else iter(()))
+        found = {name for name, value in vars(call).items() if isinstance(value, asyncio.Task)}
+        call.cancel()
+
+    assert type(call) is getattr(grpcio, kind)
+    assert inspect.iscoroutinefunction(getattr(type(call), coroutine))
+    assert found == tasks

@@ -10,10 +10,10 @@ from typing import Any
 import grpc
 import pytest
 
-from healthlb.control.call_metadata import check_types
+from healthlb.calls.metadata import check_types
 from healthlb.core.messages import Code, Fail
 from healthlb.sync import grpcio
-from healthlb.sync.attempts import End
+from healthlb.sync.live_attempt import End
 from tests.failover.local import Local
 from tests.lifecycle.support import PATIENCE, eventually
 
@@ -87,20 +87,34 @@ def test_methods_that_are_built_on(name: str) -> None:
         assert callable(getattr(kind, name))
 
 
+def test_a_state_is_locked_by_the_lock_of_its_condition() -> None:
+    state = grpcio.new_state("unary_unary", "/a/b")
+    with grpcio.lock_of(state):
+        state.condition.notify_all()  # who does not hold its lock may not
+
+    with pytest.raises(RuntimeError, match="un-acquired"):
+        state.condition.notify_all()
+
+
 @pytest.mark.parametrize("arity", METHODS)
 def test_a_multi_callable_says_what_its_calls_are_made_of(arity: str, channel: grpc.Channel) -> None:
-    opened: Any = getattr(channel, arity)(METHODS[arity])
+    multi_callable: Any = getattr(channel, arity)(METHODS[arity])
+    opened = grpcio.Opened(multi_callable)
 
-    assert opened._method == METHODS[arity].encode()
-    assert callable(opened._managed_call)
-    assert callable(opened._channel.segregated_call)
-    assert opened._registered_call_handle is None
-    assert hasattr(opened, "_context")
+    assert opened.method == METHODS[arity].encode()
+    assert opened.name == METHODS[arity]
+    assert opened.target.endswith(multi_callable._target.decode())
+    assert callable(opened.start)
+    assert callable(opened.start_segregated)
+    assert opened.handle is None
+    assert opened.deserializer is None
 
 
 def test_the_form_that_blocks(channel: grpc.Channel) -> None:
-    opened: Any = channel.unary_unary(METHODS["unary_unary"])
-    state = grpcio.call_blocking(opened, b"a", PATIENCE, (("key", "value"),), None, None)
+    opened = grpcio.Opened(channel.unary_unary(METHODS["unary_unary"]))
+    deadline = grpcio.deadline_of(PATIENCE)
+    state, call = grpcio.start_blocking(opened, b"a", deadline, (("key", "value"),), None, None)
+    grpcio.handle_event(call.next_event(), state, opened.deserializer)
 
     assert (state.response, state.code) == (b"a", grpc.StatusCode.OK)
     assert dict(state.initial_metadata) == {"header": "1"}
@@ -137,7 +151,7 @@ class Beneath:
 @pytest.mark.parametrize("arity", METHODS)
 def test_grpcio_takes_another_object_for_a_call(arity: str, channel: grpc.Channel) -> None:
     """Its events come on one thread, each operation's once; the handler returns True at the last, at no other."""
-    opened: Any = getattr(channel, arity)(METHODS[arity])
+    opened = grpcio.Opened(getattr(channel, arity)(METHODS[arity]))
     state = grpcio.new_state(arity, METHODS[arity])
     handler = grpcio.event_handler(state, None)
     is_stream = arity.startswith("stream")
@@ -200,9 +214,7 @@ def test_the_condition_may_be_taken_again() -> None:
         ((b"key", b"value"),),
     ],
 )
-def test_what_is_refused_without_a_connection_is_what_c_core_refuses(
-    metadata: Any, channel: grpc.Channel
-) -> None:
+def test_what_is_refused_without_a_connection_is_what_c_core_refuses(metadata: Any, channel: grpc.Channel) -> None:
     def raised(run: Callable[[], Any]) -> tuple[type[BaseException], str] | None:
         try:
             run()

@@ -76,12 +76,31 @@ def run(code: str, *arguments: str, path: Path | None = None) -> list[str]:
 
 @pytest.mark.parametrize("order", IMPORTS)
 def test_next_to_an_own_health_proto(order: str, targets: list[str], tmp_path: Path) -> None:
-    (tmp_path / "health.proto").write_text(PROTO)
-    out = [f"-I{tmp_path}", f"--python_out={tmp_path}", f"--grpc_python_out={tmp_path}"]
-    assert protoc.main(["protoc", *out, str(tmp_path / "health.proto")]) == 0
+    compile_own(tmp_path)
 
     quiet = "import logging; logging.getLogger('asyncio').disabled = True\n" if LATE_POLLER else ""
     assert run(quiet + IMPORTS[order] + CALLS, ",".join(targets), path=tmp_path) == ["SERVING", "SERVING", "False"]
+
+
+def test_the_server_half_says_that_it_cannot(tmp_path: Path) -> None:
+    compile_own(tmp_path)
+    code = """
+import health_pb2
+try:
+    import healthlb.server
+except ImportError as error:
+    print(error)
+"""
+    said = " ".join(run(code, path=tmp_path))
+
+    assert "cannot be loaded next to another compiled health.proto" in said
+    assert "import grpc_health.v1 in its place" in said
+
+
+def compile_own(tmp_path: Path) -> None:
+    (tmp_path / "health.proto").write_text(PROTO)
+    out = [f"-I{tmp_path}", f"--python_out={tmp_path}", f"--grpc_python_out={tmp_path}"]
+    assert protoc.main(["protoc", *out, str(tmp_path / "health.proto")]) == 0
 
 
 def test_no_generated_code_and_no_protobuf_is_imported(targets: list[str]) -> None:

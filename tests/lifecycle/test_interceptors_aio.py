@@ -44,7 +44,11 @@ class Seen:
 @pytest.mark.parametrize("arity", list(LISTS))
 async def test_interceptors_that_are_appended_later_run_after_the_others(arity: str, targets: list[str]) -> None:
     """Google's generated asyncio clients add theirs to the channel's lists, by these names."""
-    methods = {"unary_unary": UNARY, "unary_stream": "/test.Echo/ServerStream", "stream_unary": "/test.Echo/ClientStream"}
+    methods = {
+        "unary_unary": UNARY,
+        "unary_stream": "/test.Echo/ServerStream",
+        "stream_unary": "/test.Echo/ClientStream",
+    }
     seen = Seen()
     first = seen.interceptor(arity, "first")
     async with healthlb.aio.HealthAwareChannel(targets, "svc", interceptors=[first]) as channel:

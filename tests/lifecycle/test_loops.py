@@ -288,11 +288,12 @@ async def test_a_call_that_was_over_before_it_began_keeps_nobody_waiting(targets
 
 if sys.version_info >= (3, 12):
 
-    async def test_a_stream_that_ends_while_it_is_made(targets: list[str]) -> None:
+    @pytest.mark.parametrize("requests", [(), (b"a",)])
+    async def test_a_stream_that_ends_while_it_is_made(targets: list[str], requests: tuple[bytes, ...]) -> None:
         """With eager tasks a call begins, and this one ends, before grpcio has put it together."""
         asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
         async with healthlb.aio.HealthAwareChannel(targets, "svc") as channel:
-            call = channel.stream_stream("/test.Echo/Bidi")(iter(()), metadata=[("new\nline", "v")])
+            call = channel.stream_stream("/test.Echo/Bidi")(iter(requests), metadata=[("new\nline", "v")])
 
             with pytest.raises(grpc.aio.AioRpcError, match="metadata"):
                 await asyncio.wait_for(anext(aiter(call)), PATIENCE)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -86,7 +87,7 @@ class OwnPicker:
         ({"service": b"svc"}, ["service", "b'svc'"]),
         ({"service": "\ud800"}, ["service", "\\ud800"]),
         ({"credentials": "secret"}, ["credentials", "'secret'"]),
-        ({"credentials": grpc.access_token_call_credentials("x")}, ["credentials", "CallCredentials"]),
+        ({"credentials": grpc.access_token_call_credentials("x")}, ["credentials", "CallCredentials", "composite"]),
         ({"options": "abc"}, ["options", "'abc'"]),
         ({"options": 7}, ["options", "7"]),
         ({"options": [("a",)]}, ["options", "('a',)"]),
@@ -120,7 +121,7 @@ class OwnPicker:
         ({"interceptors": "trace"}, ["interceptors must be grpc", "a single string is no collection"]),
         ({"listeners": "print"}, ["listeners must be callables", "a single string is no collection"]),
         ({"service_config": 7}, ["service_config", "7"]),
-        ({"service_config": {"loadBalancing": []}}, ["service_config", "loadBalancing"]),
+        ({"service_config": {"loadBalancingConfig": {}}}, ["loadBalancingConfig", "list"]),
         ({"service_config": {"loadBalancingConfig": [{"best": {}}]}}, ["loadBalancingConfig", "best"]),
         ({"service_config": {"healthCheckConfig": {"serviceName": 7}}}, ["serviceName", "7"]),
         ({"listeners": 7}, ["listeners", "7"]),
@@ -217,12 +218,79 @@ async def test_number_of_a_wait(min_ready: Any) -> None:
             await aio_channel.wait_until_ready(1.0, min_ready)
 
 
+async def later(told: object) -> None:
+    """Nobody would await it."""
+
+
+class Later:
+    """Is called as a coroutine function."""
+
+    async def __call__(self, told: object) -> None:
+        """Nobody would await it."""
+
+    async def each(self, told: object) -> AsyncIterator[None]:
+        """Nobody would take anything of it."""
+        yield None
+
+
+NEVER_RUN = [later, functools.partial(later), Later(), Later().each]
+
+
+@pytest.mark.parametrize("code", NEVER_RUN, ids=name)
+async def test_coroutine_function_where_nobody_awaits(channel: Callable[..., Any], code: Any) -> None:
+    refused = pytest.raises(healthlb.ConfigError, match=r"must be no coroutine function, as .* it would never be run")
+    with refused:
+        channel(TARGET, listeners=[code])
+    with refused:
+        channel(TARGET).add_listener(code)
+    with refused, healthlb.HealthAwareChannel(TARGET) as subscribed:
+        subscribed.subscribe(code)
+    with refused, healthlb.HealthClient(TARGET[0]) as client:
+        client.watch("svc", callback=code)
+    with refused, grpc.insecure_channel(TARGET[0]) as plain:
+        healthlb.follow_state(plain, code)
+    async with grpc.aio.insecure_channel(TARGET[0]) as plain_aio:
+        with refused:
+            healthlb.aio.follow_state(plain_aio, code)
+    resolver = Custom()
+    resolver.refresh = code  # type: ignore[attr-defined]
+    with refused:
+        channel(resolver)
+
+
+def test_subscriber_that_cannot_be_called() -> None:
+    with (
+        healthlb.HealthAwareChannel(TARGET) as channel,
+        pytest.raises(healthlb.ConfigError, match="callback must be callable, not 7"),
+    ):
+        channel.subscribe(7)  # type: ignore[arg-type]
+
+
+class Custom:
+    """A resolver that says more of itself."""
+
+    async def resolve(self, update: Callable[[Any], None]) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("value", [-1, "x", math.nan, math.inf, True], ids=name)
+@pytest.mark.parametrize("attribute", ["keep", "interval"])
+def test_seconds_of_a_resolver(channel: Callable[..., Any], attribute: str, value: object) -> None:
+    resolver = Custom()
+    setattr(resolver, attribute, value)
+
+    with pytest.raises(healthlb.ConfigError, match=rf"Custom\.{attribute} must be a number at least 0"):
+        channel(resolver)
+
+
 def test_listener_that_cannot_be_called(channel: Callable[..., Any]) -> None:
     with pytest.raises(healthlb.ConfigError, match="7"):
         channel(TARGET).add_listener(7)
 
 
-@pytest.mark.parametrize("pair", [("x", 0.5), (b"x", b"y"), ("x", "y"), ("grpc.x", True), ("grpc.x", -(2**31))], ids=name)
+@pytest.mark.parametrize(
+    "pair", [("x", 0.5), (b"x", b"y"), ("x", "y"), ("grpc.x", True), ("grpc.x", -(2**31))], ids=name
+)
 def test_option_that_grpcio_takes(channel: Callable[..., Any], pair: tuple[Any, Any]) -> None:
     channel(TARGET, options=[pair])
 

@@ -6,6 +6,7 @@ and a frame that holds the call in turn makes a cycle, as with grpcio. So these 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import tracemalloc
@@ -18,7 +19,10 @@ import grpc
 import pytest
 
 import healthlb
+import healthlb.aio
 from healthlb import Failover
+from healthlb.aio.hedging import FirstAttempts
+from healthlb.core.messages import SECOND
 from tests.backends import Backend
 from tests.lifecycle.support import PATIENCE, eventually
 
@@ -49,6 +53,7 @@ def forms(channel: healthlb.HealthAwareChannel) -> dict[str, Callable[[Any], Any
         "call": lambda metadata: unary(REQUEST, PATIENCE, metadata),
         "with_call": lambda metadata: unary.with_call(REQUEST, PATIENCE, metadata)[0],
         "future": lambda metadata: result(unary.future(REQUEST, PATIENCE, metadata)),
+        "future, asked": lambda metadata: asked(unary.future(REQUEST, PATIENCE, metadata)),
         "stream": lambda metadata: drained(stream(REQUEST, PATIENCE, metadata)),
         "client stream": lambda metadata: client_stream(iter([REQUEST]), PATIENCE, metadata),
         "its future": lambda metadata: result(client_stream.future(iter([REQUEST]), PATIENCE, metadata)),
@@ -62,6 +67,11 @@ def result(future: Any) -> Any:
         return future.result()
     finally:
         del future
+
+
+def asked(future: Any) -> None:
+    """Ask how it ended; hold nothing of it."""
+    assert (future.exception() is None) is (future.traceback() is None)
 
 
 def drained(responses: Any) -> None:
@@ -210,6 +220,40 @@ def test_an_ended_hedged_call_is_part_of_no_cycle(number: int, targets: list[str
 
     # What other threads of this process leave at times is less than three objects for each call.
     assert {name: count for name, count in found.items() if count >= 3 * HEDGES} == {}
+
+
+def test_hedged_calls_that_are_answered_in_time_share_one_timer(targets: list[str]) -> None:
+    failover = Failover(idempotent=True, hedging_delay=60.0)
+    with healthlb.HealthAwareChannel(targets, "svc", failover=failover, outliers=None) as channel:
+        unary: Any = channel.unary_unary("/test.Echo/Unary")
+        for _ in range(20):
+            unary(b"", PATIENCE)
+        waiting = channel._pool.ongoing.hedged[60 * SECOND].waiting
+        timers = channel._pool._control._alarms
+
+        assert (len(waiting), len(timers)) == (0, 1)
+    assert not timers
+
+
+def test_asyncio_calls_that_are_answered_in_time_share_one_timer(targets: list[str]) -> None:
+    async def timers() -> tuple[int, int]:
+        failover = Failover(idempotent=True, hedging_delay=60.0)
+        async with healthlb.aio.HealthAwareChannel(targets, "svc", failover=failover, outliers=None) as channel:
+            unary: Any = channel.unary_unary("/test.Echo/Unary")
+            await channel.channel_ready()
+            await asyncio.gather(*(unary(b"", timeout=PATIENCE) for _ in range(20)))
+            while_open = _hedging_timers()
+        return while_open, _hedging_timers()
+
+    assert asyncio.run(timers()) == (1, 0)
+
+
+def _hedging_timers() -> int:
+    scheduled: Any = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+    return sum(
+        not timer.cancelled() and isinstance(getattr(timer._callback, "__self__", None), FirstAttempts)
+        for timer in scheduled
+    )
 
 
 def _collected(call: Callable[[], Any], channel: healthlb.HealthAwareChannel) -> int:

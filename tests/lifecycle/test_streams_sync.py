@@ -19,7 +19,9 @@ MANY = (("x-count", "100"), ("x-interval", "0.01"))
 
 @pytest.mark.parametrize("reads", [1, 2])
 @pytest.mark.parametrize("end", ["cancel", "drop"])
-@pytest.mark.parametrize("failover", [healthlb.Failover(), healthlb.Failover(idempotent=True)], ids=["default", "idempotent"])
+@pytest.mark.parametrize(
+    "failover", [healthlb.Failover(), healthlb.Failover(idempotent=True)], ids=["default", "idempotent"]
+)
 def test_a_stream_that_had_to_wait_ends_without_a_word(
     failover: healthlb.Failover, end: str, reads: int, targets: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -432,8 +432,8 @@ def test_resolver_that_returns_keeps_its_last_word(targets: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "update",
-    [["127.0.0.1:1"], [None], 7, None, [healthlb.Endpoint("not an address")]],
-    ids=["strings", "None in it", "a number", "None", "malformed"],
+    [["not an address"], [None], 7, None, [healthlb.Endpoint("not an address")]],
+    ids=["no address", "None in it", "a number", "None", "malformed"],
 )
 def test_resolver_that_says_nonsense(update: Any, targets: list[str]) -> None:
     resolver = ScriptedResolver(lambda take: take(update), tell(*targets))

@@ -159,7 +159,10 @@ def followed(subs: Sequence[healthlb.SubchannelStatus]) -> list[bool]:
 
 # On the caller's own thread, which is the main thread here, KeyboardInterrupt is Ctrl-C.
 SYNC = [
-    (kind, deed) for kind in KINDS for deed in DEEDS if deed != "KeyboardInterrupt" or kind not in ("pick", "call_ended")
+    (kind, deed)
+    for kind in KINDS
+    for deed in DEEDS
+    if deed != "KeyboardInterrupt" or kind not in ("pick", "call_ended")
 ]
 AIO = [(kind, deed) for kind in KINDS for deed in DEEDS if deed != "KeyboardInterrupt"]
 
@@ -283,7 +286,9 @@ def test_c22_no_lock_is_held_while_user_code_stands_still(kind: str, flipped: Ba
         channel.unsubscribe(states.append)
         assert [unary(b"", timeout=PATIENCE) for _ in range(5)]
         assert unary.future(b"", timeout=PATIENCE).result(PATIENCE) in (b"b0", b"b1")
-        assert list(channel.unary_stream("/test.Echo/ServerStream")(b"", timeout=PATIENCE, metadata=(("x-count", "2"),)))  # type: ignore[misc]
+        assert list(
+            channel.unary_stream("/test.Echo/ServerStream")(b"", timeout=PATIENCE, metadata=(("x-count", "2"),))
+        )  # type: ignore[misc]
         assert not called.cancelled()
         assert time.monotonic() - begun_at < PATIENCE
         plug.goes_on.set()

@@ -72,6 +72,21 @@ def follows(channel: healthlb.HealthAwareChannel, backend: Backend) -> None:
     eventually(lambda: [sub.state for sub in channel.subchannels()] == [READY, READY])
 
 
+def calls_until(channel: healthlb.HealthAwareChannel, condition: Callable[[], bool]) -> None:
+    """Call until the condition holds; no call may fail."""
+    ends_at = time.monotonic() + PATIENCE
+    call: Any = channel.unary_unary(UNARY)
+    while not condition():
+        assert time.monotonic() < ends_at
+        assert call(b"", timeout=PATIENCE) in (b"b0", b"b1")
+
+
+def calls_for(channel: healthlb.HealthAwareChannel, seconds: float) -> None:
+    """Call for so long; no call may fail."""
+    ends_at = time.monotonic() + seconds
+    calls_until(channel, lambda: time.monotonic() > ends_at)
+
+
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), RuntimeError("broken")])
 def test_x1_what_a_task_of_the_users_raises_ends_no_thread(
     error: BaseException, good: healthlb.HealthAwareChannel, backends: list[Backend], targets: list[str]
@@ -165,6 +180,58 @@ def test_x1_calls_under_way_notice_nothing_of_a_fresh_thread(
         goes_on.set()
 
 
+def test_x1_close_waits_for_no_code_of_another_channel(targets: list[str]) -> None:
+    goes_on = threading.Event()
+    started = threading.Event()
+
+    def block() -> None:
+        started.set()
+        goes_on.wait(4 * PATIENCE)
+
+    good = healthlb.HealthAwareChannel(targets, "svc")
+    good.wait_until_ready(PATIENCE, min_ready=2)
+    unary: Any = good.unary_unary(UNARY)
+    with healthlb.HealthAwareChannel(Resolver(block, targets), "svc") as bad:
+        slow = unary.future(b"", metadata=(("x-sleep", "30"),))
+        begin(bad)
+        assert started.wait(PATIENCE)
+        begun_at = time.monotonic()
+        good.close()
+
+        # It is held up after 0.2 to 0.3 s here; close gives up waiting after 5.
+        assert time.monotonic() - begun_at < 2.5
+        assert slow.code() is grpc.StatusCode.CANCELLED
+        assert good.state() is grpc.ChannelConnectivity.SHUTDOWN
+        goes_on.set()
+    eventually(lambda: control_threads() == [])
+
+
+def test_x1_a_blocked_resolver_holds_up_no_close_of_the_last_channel(
+    targets: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The thread is to end with its last channel, and the watchdog looks on until it has."""
+    goes_on = threading.Event()
+    started = threading.Event()
+
+    def block() -> None:
+        started.set()
+        goes_on.wait(4 * PATIENCE)
+
+    channel = healthlb.HealthAwareChannel(Resolver(block, targets), "svc")
+    begin(channel)
+    assert started.wait(PATIENCE)
+    begun_at = time.monotonic()
+    channel.close()
+
+    # It is held up after 0.2 to 0.3 s here; close gives up waiting after 5.
+    assert time.monotonic() - begun_at < 2.5
+    assert "the control thread stands still" in caplog.text
+    goes_on.set()
+    eventually(lambda: control_threads() == [])
+    eventually(lambda: "healthlb-watchdog" not in [thread.name for thread in threading.enumerate()])
+    assert "fresh thread" not in caplog.text
+
+
 def test_x1_a_resolver_that_blocks_later_keeps_its_list(backends: list[Backend], targets: list[str]) -> None:
     goes_on = threading.Event()
     started = threading.Event()
@@ -176,21 +243,72 @@ def test_x1_a_resolver_that_blocks_later_keeps_its_list(backends: list[Backend],
     with healthlb.HealthAwareChannel(Resolver(block, targets, before=targets), "svc") as channel:
         channel.wait_until_ready(PATIENCE, min_ready=2)
         assert started.wait(PATIENCE)
+        calls_until(channel, lambda: len(control_threads()) == 2)
+        calls_until(channel, lambda: [sub.state for sub in channel.subchannels()] == [READY, READY])
         follows(channel, backends[0])
+        calls_for(channel, 1.0)
+        goes_on.set()
+
+
+class Refreshed(Resolver):
+    """Counts how often it is asked for a new list."""
+
+    refreshed = 0
+
+    def refresh(self) -> None:
+        """Count."""
+        self.refreshed += 1
+
+
+def test_x1_a_resolver_that_is_back_can_be_asked_to_refresh() -> None:
+    """In a channel that takes up to 30 s, as with any list that is asked for again."""
+    resolver = Refreshed(lambda: None, ())
+    stall = watchdog.Stall("held up")
+    stalled = watchdog.StalledResolver(resolver, stall)
+
+    assert stalled.refresh is None
+    stall.is_over.set()
+    assert stalled.refresh is not None
+    stalled.refresh()
+    assert resolver.refreshed == 1
+
+
+def test_x1_others_keep_their_lists_where_their_resolvers_fail(targets: list[str]) -> None:
+    """A fresh thread asks all resolvers anew, and one that is down by then has given its list already."""
+    goes_on = threading.Event()
+
+    class Once(Resolver):
+        async def resolve(self, update: Callable[[Any], None]) -> None:
+            if self.runs:
+                self.runs += 1
+                raise OSError("down")
+            await super().resolve(update)
+
+    once = Once(lambda: None, targets)
+    blocking = Resolver(lambda: goes_on.wait(4 * PATIENCE), targets, before=targets)
+    with (
+        healthlb.HealthAwareChannel(once, "svc") as channel,
+        healthlb.HealthAwareChannel(blocking, "svc") as bad,
+    ):
+        channel.wait_until_ready(PATIENCE, min_ready=2)
+        begin(bad)
+        calls_until(channel, lambda: once.runs > 1)
+        calls_for(channel, 1.0)
         goes_on.set()
 
 
 class BlockingFactory:
-    """Blocks once, in its second build."""
+    """Blocks once, in its first build; or in a later one that is asked for."""
 
-    def __init__(self, started: threading.Event, goes_on: threading.Event) -> None:
+    def __init__(self, started: threading.Event, goes_on: threading.Event, *, is_due: bool = True) -> None:
         """Build at first."""
         self._started = started
         self._goes_on = goes_on
+        self.is_due = is_due
 
     def build(self, ready: Sequence[Any]) -> BlockingFactory:
         """Block."""
-        if not self._started.is_set():
+        if self.is_due and not self._started.is_set():
             self._started.set()
             self._goes_on.wait(4 * PATIENCE)
         self._ready = tuple(ready)
@@ -225,6 +343,29 @@ def test_x1_a_build_that_blocks_is_told_to_its_calls(
                 return False
 
         eventually(works)
+
+
+def test_x1_a_build_that_blocks_later_leaves_the_last_picker(
+    backends: list[Backend], targets: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    goes_on = threading.Event()
+    started = threading.Event()
+    factory = BlockingFactory(started, goes_on, is_due=False)
+    with healthlb.HealthAwareChannel(targets, "svc", picker=lambda: factory) as channel:
+        channel.wait_until_ready(PATIENCE, min_ready=2)
+        calls_for(channel, 0.2)
+        factory.is_due = True
+        backends[0].set("NOT_SERVING", "svc")
+        assert started.wait(PATIENCE)
+        calls_until(channel, lambda: [sub.state for sub in channel.subchannels()] == [FAILURE, READY])
+        backends[0].set("SERVING", "svc")
+        calls_until(channel, lambda: [sub.state for sub in channel.subchannels()] == [READY, READY])
+        calls_for(channel, 0.5)
+        goes_on.set()
+
+    told = [record.getMessage() for record in caplog.records if "could not be built" in record.getMessage()]
+    assert told
+    assert all(text.startswith("the picker BlockingFactory could not be built: TimeoutError") for text in told)
 
 
 def test_x1_a_thread_that_ends_is_followed_by_another(

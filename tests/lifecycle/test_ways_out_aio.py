@@ -171,12 +171,28 @@ async def take_ways(targets: list[str], form: str, ways: list[tuple[Any, str]], 
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_every_way_out_counts_out(
-    targets: list[str], form: str, ways: list[tuple[Any, str]], is_fresh: bool
-) -> None:
+def test_every_way_out_counts_out(targets: list[str], form: str, ways: list[tuple[Any, str]], is_fresh: bool) -> None:
     asyncio.run(take_ways(targets, form, ways, is_fresh))
 
 
 def test_a_request_that_is_no_bytes(targets: list[str]) -> None:
     """grpcio's own call would never end."""
     asyncio.run(take_ways(targets, "one attempt", [(_wrong_request, "unary_stream")], is_fresh=False))
+
+
+class Stop(BaseException):
+    """What ends a program, as KeyboardInterrupt does."""
+
+
+async def test_whatever_is_raised_while_an_attempt_is_made(targets: list[str], monkeypatch: Any) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise Stop
+
+    async with Channel(targets, "svc") as channel:
+        await channel.wait_until_ready(PATIENCE)
+        with monkeypatch.context() as patched:
+            patched.setattr("healthlb.calls.attempts.Method.open", interrupt)
+            with contextlib.suppress(Stop):
+                await begin(channel, "unary_unary")
+
+        assert [status.in_flight for status in channel.subchannels()] == [0] * len(targets)

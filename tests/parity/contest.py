@@ -49,9 +49,7 @@ class Contest:
 
     def failed(self, since: float = 0.0) -> dict[str, int]:
         """Count the failed calls that began after `since`."""
-        return {
-            name: sum(outcome.began_at >= since for outcome in load.failed()) for name, load in self.loads.items()
-        }
+        return {name: sum(outcome.began_at >= since for outcome in load.failed()) for name, load in self.loads.items()}
 
     def texts(self) -> dict[str, dict[str, int]]:
         """What the failed calls were told, and how often."""

@@ -15,7 +15,7 @@ from healthlb.core.messages import BusyBackend, HeartbeatLoss
 from tests.backends.clients import eventually
 from tests.parity.face import Client, Face
 from tests.parity.fleet import Fleet, addresses
-from tests.simulation.test_busy_servers import loop
+from tests.simulation.world.test_busy_servers import loop
 
 # A ping has 1.5 s for its answer.
 PACE = HealthCheck(heartbeat=Heartbeat(interval=0.3, timeout=3.0))
@@ -153,3 +153,34 @@ def test_a_hang_is_found_before_any_deadline(faces: tuple[Face, Face], fleet: Fl
     assert {call.end().name for calls in stuck.values() for call in calls} == {"OK"}
     for client in clients:
         client.wait_until_ready(3)
+
+
+class _TakesHandlersForGranted(grpc.ServerInterceptor):
+    """Fails where a method has none, as some instrumentation does (sentry-python 3108)."""
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = continuation(details)
+        assert handler.request_streaming in (True, False)
+        return handler
+
+
+def test_a_ping_that_an_interceptor_fails_at_is_an_answer(face: Face, fleet: Fleet) -> None:
+    (other,) = fleet.lend(1)
+    is_over = threading.Event()
+    server = grpc.server(futures.ThreadPoolExecutor(1), interceptors=[_TakesHandlersForGranted()])
+    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
+    work = {"Do": grpc.unary_unary_rpc_method_handler(lambda request, context: b"" if is_over.wait(60) else b"late")}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Work", work),))
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    client = face.ready([address, other.address], "", health=PACE)
+    call = grpc.insecure_channel(address).unary_unary("/test.Work/Do").future(b"", timeout=60)
+    eventually(lambda: client.subchannel(address).reason == "SERVING, busy")
+    is_over.set()
+    call.result(60)
+    eventually(lambda: client.subchannel(address).reason == "SERVING")
+    states = client.states()
+    server.stop(None).wait()
+
+    assert states == ["READY", "READY"]
+    assert client.facts.of(HeartbeatLoss) == []

@@ -68,9 +68,7 @@ def flip(backend: Backend, run: Contest) -> dict[str, float]:
     return {name: max(0.0, load.last_to(backend.name) - flipped_at) for name, load in run.loads.items()}
 
 
-def test_h26_a_flip_stops_calls_as_soon_as_native_does(
-    faces: tuple[Face, Face], fleet: Fleet, tally: Tally
-) -> None:
+def test_h26_a_flip_stops_calls_as_soon_as_native_does(faces: tuple[Face, Face], fleet: Fleet, tally: Tally) -> None:
     backends = fleet.lend(3)
     late = []
     with contest(faces, addresses(backends), RATE) as run:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from healthlb import HealthCheck, Heartbeat
-from healthlb.core.messages import HeartbeatLoss, StateChange
-from tests.backends.clients import eventually
+from healthlb.core.messages import HeartbeatLoss, LoadShedding, StateChange
+from healthlb.telemetry.logs import describe
+from tests.backends.clients import eventually, failure
 from tests.backends.proxy import ChaosProxy
 from tests.parity.contest import FACES, Contest, contest
 from tests.parity.face import Client, Face
@@ -170,12 +172,41 @@ def fewest_ready(client: Client, count: int) -> int:
     return fewest
 
 
+def test_the_calls_of_who_hangs_are_refused_where_the_others_are_late(face: Face, fleet: Fleet) -> None:
+    backends = fleet.lend(2)
+    client = face.ready(addresses(backends), health=QUICK)
+    assert {client.call() for _ in range(20)} == {"b0", "b1"}
+    backends[0].pause()
+    eventually(lambda: client.subchannel(backends[0].address).reason == "no heartbeat")
+    texts: list[str] = []
+
+    def is_refused() -> bool:
+        # The other one answers Checks, and all of its calls too late.
+        calls = [client.start(sleep=0.4, timeout=0.1) for _ in range(20)]
+        texts.extend(
+            error.details() for error in (failure(call.take) for call in calls) if error.code().name == "UNAVAILABLE"
+        )
+        return bool(texts)
+
+    eventually(is_refused)
+    assert texts[0].startswith("1 of 2 subchannels hang, and the others have too much to do")
+    refused = [failure(lambda: client.call(0.1, sleep=0.4)).code().name for _ in range(20)]
+
+    began = client.facts.of(LoadShedding)[0]
+    assert (began.is_over, began.hung, began.total) == (False, 1, 2)
+    assert 0.3 < began.share < 0.7
+    assert describe(began) == f"load shedding: {texts[0].partition('. What to do')[0]}"
+    assert describe(replace(began, is_over=True, calls=1_000)) == "load shedding is over: calls refused: 1,000"
+    assert set(refused) == {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
+
+
 def test_hung_checks_take_out_half_at_most(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(4, kind="hung_check")
     health = HealthCheck(heartbeat=Heartbeat(interval=0.3, timeout=0.2, ping=False))
     client = face.ready(addresses(backends), health=health)
     # No calls meanwhile: their success would be sign of life enough.
-    eventually(lambda: len(client.facts.of(HeartbeatLoss)) >= 12)
+    # Who is kept in is told of once, however often it does not answer.
+    eventually(lambda: sum(not fact.is_excluded for fact in client.facts.of(HeartbeatLoss)) == 2)
 
     # A fleet whose Checks hang, all else being well, keeps half of itself in rotation.
     assert fewest_ready(client, 4) >= 2
@@ -183,9 +214,7 @@ def test_hung_checks_take_out_half_at_most(face: Face, fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("direction", ["half_up", "half_down"])
-def test_a_network_that_works_one_way_only(
-    faces: tuple[Face, Face], fleet: Fleet, direction: str
-) -> None:
+def test_a_network_that_works_one_way_only(faces: tuple[Face, Face], fleet: Fleet, direction: str) -> None:
     backends = fleet.lend(2)
     with ChaosProxy(backends[0].address) as proxy:
         targets = [proxy.address, backends[1].address]
@@ -198,5 +227,3 @@ def test_a_network_that_works_one_way_only(
             client.wait_until_ready(2)
 
     assert all(seconds < 1.5 + SLACK for seconds in gone.values()), gone
-
-

@@ -83,8 +83,9 @@ def middlebox(fleet: Fleet) -> Iterator[Middlebox]:
 def test_a_keepalive_without_calls_keeps_the_connection_for_calls(sync_face: Face, middlebox: Middlebox) -> None:
     # The heartbeat keeps the other connection, on which health comes.
     health = HealthCheck(heartbeat=Heartbeat(interval=1.0))
-    kept = sync_face.ready([middlebox.address], options=KEEPALIVE, health=health)
-    advised_by_half = sync_face.ready([middlebox.address], options=KEEPALIVE[:1], health=health)
+    own = ("grpc.use_local_subchannel_pool", 1)
+    kept = sync_face.ready([middlebox.address], options=[own, *KEEPALIVE], health=health)
+    advised_by_half = sync_face.ready([middlebox.address], options=[own, *KEEPALIVE[:1]], health=health)
     for client in (kept, advised_by_half):
         assert client.call() == "b0"
     eventually(lambda: middlebox.forgotten == 1)

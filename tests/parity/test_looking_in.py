@@ -87,7 +87,7 @@ def test_counts_outlive_connections(face: Face, fleet: Fleet) -> None:
     for _ in range(3):
         client.call()
     backend.restart(status="SERVING")
-    becomes(lambda: ("TRANSIENT_FAILURE" in [state for state, _ in client.facts.states(backend.address)]), True)
+    becomes(lambda: "TRANSIENT_FAILURE" in [state for state, _ in client.facts.states(backend.address)], True)
     client.wait_until_ready()
     client.call()
     status = client.subchannel(backend.address)
@@ -163,9 +163,7 @@ def test_listeners_come_and_go(face: Face, fleet: Fleet) -> None:
         client.run(lambda: client.channel.add_listener(3))
 
 
-def test_a_listener_that_raises_disturbs_nobody(
-    face: Face, fleet: Fleet, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_listener_that_raises_disturbs_nobody(face: Face, fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     (backend,) = fleet.lend()
 
     def broken(fact: object) -> None:

@@ -14,9 +14,7 @@ RATE = 200
 
 
 @pytest.mark.parametrize("grace", [None, 200])
-def test_h27_connections_that_age_cost_no_call(
-    face: Face, fleet: Fleet, tally: Tally, grace: int | None
-) -> None:
+def test_h27_connections_that_age_cost_no_call(face: Face, fleet: Fleet, tally: Tally, grace: int | None) -> None:
     options = {"max_connection_age_ms": 1000, **({} if grace is None else {"max_connection_age_grace_ms": grace})}
     backends = fleet.lend(3, kind="max_age", options=options)
     before = [len(backend.stats().peers.get("Watch", ())) for backend in backends]

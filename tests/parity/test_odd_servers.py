@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -15,9 +16,12 @@ from healthlb import HealthCheck, Heartbeat
 from healthlb.core.messages import HealthCheckingUnavailable
 from tests.backends import Backend
 from tests.backends.clients import eventually, failure
+from tests.parity.contest import FACES
 from tests.parity.face import Client, Face, becomes
 from tests.parity.fleet import Fleet, addresses
+from tests.parity.load import Load
 from tests.parity.resolver import Listed
+from tests.parity.tally import Tally
 
 IMPATIENT = HealthCheck(first_response_timeout=0.5)
 
@@ -148,6 +152,24 @@ def test_a_watch_that_ends_after_serving_fails_no_call(face: Face, fleet: Fleet)
     assert all(client.facts.states(one.address)[-1] == ("READY", "SERVING") for one in backends)
     assert client.states() == ["READY"] * 3
     assert max(answers.values()) - min(answers.values()) <= 1
+
+
+def test_watches_that_end_together_fail_no_call(faces: tuple[Face, Face], fleet: Fleet, tally: Tally) -> None:
+    backends = fleet.lend(3, kind="watch_error", options={"messages": 1, "after": 3.0})
+    clients = [face.ready(addresses(backends)) for face in faces]
+    before = [backend.stats().watches_started for backend in backends]
+    with ExitStack() as stack:
+        loads = [stack.enter_context(Load(client, 100)) for client in clients]
+        # Three ends of each Watch.
+        for backend, count in zip(backends, before, strict=True):
+            eventually(lambda: backend.stats().watches_started >= count + 3 * len(clients))  # noqa: B023
+    tally.note(
+        "Watches that end after 3 s, calls", dict(zip(FACES, (len(load.outcomes) for load in loads), strict=True))
+    )
+
+    assert [load.failures() for load in loads] == [{}, {}]
+    for client in clients:
+        assert [state for backend in backends for state, _ in client.facts.states(backend.address)] == ["READY"] * 3
 
 
 def test_h17_h21_a_watch_that_fails_backs_off(faces: tuple[Face, Face], fleet: Fleet) -> None:

@@ -15,12 +15,15 @@ import pytest
 from healthlb import Failover, HealthCheck, Heartbeat, Outliers
 from healthlb.core.messages import Ejection, Return
 from tests.backends.clients import eventually
-from tests.parity.face import Client, Face
+from tests.parity.face import Client, Face, becomes
 from tests.parity.fleet import Fleet, addresses, executed
 from tests.parity.tally import Tally
 
 SHORT = Outliers(base_ejection_time=1.0, jitter=0.0)
+# No test waits for the end of these.
+LONG = Outliers(base_ejection_time=30.0)
 ANY = Failover(idempotent=True)
+FAILURES = ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED")
 
 
 def call(client: Client, count: int, timeout: float = 5.0) -> Counter[str]:
@@ -34,16 +37,30 @@ def call(client: Client, count: int, timeout: float = 5.0) -> Counter[str]:
     return seen
 
 
+def call_until_ejected(client: Client, address: str, count: int, timeout: float = 5.0) -> Counter[str]:
+    """Make `count` calls, of which the five that one backend fails are all before its ejection is in force.
+
+    Calls that follow each other without a pause may be picked before the channel's thread has had its turn.
+    """
+    seen: Counter[str] = Counter()
+    while sum(seen[code] for code in FAILURES) < 5 and seen.total() < count:
+        seen += call(client, 1, timeout)
+    eventually(lambda: client.subchannel(address).ejected)
+    return seen + call(client, count - seen.total(), timeout)
+
+
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "INTERNAL", "UNKNOWN"])
 def test_who_fails_every_call_is_out_within_ten(face: Face, fleet: Fleet, tally: Tally, code: str) -> None:
     backends = fleet.lend(3)
-    client = face.ready(addresses(backends))
+    client = face.ready(addresses(backends), outliers=LONG)
     backends[0].behave(fail=code)
     before = executed(backends[0])
-    seen = call(client, 60)
+    seen = call_until_ejected(client, backends[0].address, 60)
     reached = executed(backends[0]) - before
     native = call(face.native(addresses(backends)), 30)
-    tally.note(f"SERVING and {code}, calls that reach it of 60", {"ours": reached, "native, failed of 30": native[code]})
+    tally.note(
+        f"SERVING and {code}, calls that reach it of 60", {"ours": reached, "native, failed of 30": native[code]}
+    )
     status = client.subchannel(backends[0].address)
 
     assert (reached, seen[code]) == (5, 5)
@@ -57,11 +74,11 @@ def test_who_fails_every_call_is_out_within_ten(face: Face, fleet: Fleet, tally:
 
 def test_who_answers_none_in_time_is_out_within_ten(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(3)
-    client = face.ready(addresses(backends))
+    client = face.ready(addresses(backends), outliers=LONG)
     call(client, 6)
     backends[0].behave(sleep=60)
     before = executed(backends[0])
-    seen = call(client, 45, timeout=0.3)
+    seen = call_until_ejected(client, backends[0].address, 45, timeout=0.3)
 
     assert (executed(backends[0]) - before, seen["DEADLINE_EXCEEDED"]) == (5, 5)
     assert client.subchannel(backends[0].address).ejected
@@ -97,6 +114,20 @@ def test_the_last_one_stays(face: Face, fleet: Fleet) -> None:
     assert call(client, 60) == {"INTERNAL": 60}
     assert client.state() == "READY"
     assert sum(sub.ejected for sub in client.subchannels()) <= 1
+
+
+def test_addresses_where_nothing_ever_was_count_in_no_share(face: Face, fleet: Fleet) -> None:
+    backends = fleet.lend(3)
+    dead = [f"127.0.0.1:{port}" for port in range(1, 5)]
+    client = face.ready([*addresses(backends), *dead], min_ready=3, outliers=LONG, panic_threshold=0.5)
+    client.wait_for_states(*"RRRTTTT")
+    for backend in backends[:2]:
+        backend.behave(fail="INTERNAL")
+
+    assert not client.run(client.channel.is_panicking)
+    eventually(lambda: bool(call(client, 6)) and sum(sub.ejected for sub in client.subchannels()) == 2)
+    # Now two of the three that were ever connected are out.
+    eventually(lambda: bool(client.run(client.channel.is_panicking)))
 
 
 def test_none_is_off(face: Face, fleet: Fleet) -> None:
@@ -162,6 +193,28 @@ def test_without_calls_nobody_stays_out(face: Face, fleet: Fleet, is_hung: bool)
     eventually(lambda: client.states() == ["READY"] * 3)
 
 
+@pytest.mark.parametrize("timeout", [2.0, 10.0], ids=["replaced", "resumed"])
+def test_an_answer_ends_an_ejection_for_silence_and_none_for_failures(face: Face, fleet: Fleet, timeout: float) -> None:
+    backends = fleet.lend(4)
+    # With a ping, the heartbeat would find the hang before the calls do.
+    health = HealthCheck(heartbeat=Heartbeat(interval=60.0, timeout=timeout, ping=False))
+    client = face.ready(addresses(backends), health=health, outliers=LONG)
+    backends[0].pause()
+    backends[1].behave(fail="INTERNAL")
+    out = [backend.address for backend in backends[:2]]
+    eventually(
+        lambda: bool(call(client, 4, timeout=0.2)) and [sub.ejected for sub in client.subchannels()][:2] == [True] * 2
+    )
+    if timeout == 2.0:
+        eventually(lambda: client.subchannel(out[0]).reason == "no heartbeat")
+    backends[0].resume()
+
+    # No call is made: the answer alone ends it.
+    becomes(lambda: [(fact.address, fact.cause) for fact in client.facts.of(Return)], [(out[0], "it answers again")])
+    assert [sub.ejected for sub in client.subchannels()] == [False, True, False, False]
+    assert call(client, 30) == {"b0": 10, "b2": 10, "b3": 10}
+
+
 def _answer(ongoing: Any) -> str:
     with contextlib.suppress(grpc.RpcError):
         return str(ongoing.result().decode())
@@ -170,7 +223,7 @@ def _answer(ongoing: Any) -> str:
 
 def test_an_error_says_who_is_ejected(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(2)
-    client = face.ready(addresses(backends))
+    client = face.ready(addresses(backends), outliers=LONG)
     backends[0].behave(fail="INTERNAL")
     call(client, 12)
     with pytest.raises(TimeoutError, match=r"1 READY, 1 TRANSIENT_FAILURE; .*: ejected for 3\d\.\d s: 5 calls failed"):
@@ -179,7 +232,7 @@ def test_an_error_says_who_is_ejected(face: Face, fleet: Fleet) -> None:
 
 def test_a_restarted_backend_is_back_at_once(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(3)
-    client = face.ready(addresses(backends))
+    client = face.ready(addresses(backends), outliers=LONG)
     backends[0].behave(fail="INTERNAL")
     call(client, 15)
     eventually(lambda: client.subchannel(backends[0].address).ejected)

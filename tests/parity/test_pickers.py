@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 import pytest
 
-from healthlb.pickers import CallEnd, Code, LoadReport, RingHash, RoundRobin, Subchannel
+from healthlb import Overload
+from healthlb.pickers import CallEnd, CallInfo, Code, LoadReport, RingHash, RoundRobin, Subchannel
 from tests.backends import Backend
 from tests.backends.clients import eventually
 from tests.parity.face import ARITIES, Cancelled, Client, Face
@@ -46,7 +47,9 @@ def test_o7_load_aware_pickers_go_round_a_slow_backend(face: Face, fleet: Fleet,
     seconds = {name: [one.ended_at - one.began_at for one in load.outcomes] for name, load in loads.items()}
     means = {name: statistics.fmean(values) for name, values in seconds.items()}
     tails = {name: statistics.quantiles(values, n=100)[89] for name, values in seconds.items()}
-    shares = {name: sum(one.backend == "b0" for one in load.outcomes) / len(load.outcomes) for name, load in loads.items()}
+    shares = {
+        name: sum(one.backend == "b0" for one in load.outcomes) / len(load.outcomes) for name, load in loads.items()
+    }
     tally.note("one slow backend of three: mean, s", means)
     tally.note("one slow backend of three: p90, s", tails)
     tally.note("one slow backend of three: its share", shares)
@@ -192,7 +195,9 @@ class Deaf(Hearing):
         raise RuntimeError("I cannot hear")
 
 
-def hearing(face: Face, fleet: Fleet, made: Callable[[], Hearing] = Hearing, **arguments: Any) -> tuple[Client, Hearing]:
+def hearing(
+    face: Face, fleet: Fleet, made: Callable[[], Hearing] = Hearing, **arguments: Any
+) -> tuple[Client, Hearing]:
     factory = made()
     backend: Backend = fleet.lend(1)[0]
     backend.behave(report="100,0.5")
@@ -246,9 +251,7 @@ def test_a_factory_hears_of_a_cancelled_call_how_long_it_had_taken(face: Face, f
     assert end.seconds < 5.0
 
 
-def test_a_factory_that_raises_harms_no_call(
-    face: Face, fleet: Fleet, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_factory_that_raises_harms_no_call(face: Face, fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     client, factory = hearing(face, fleet, Deaf)
     assert client.call() == "b0"
     assert client.start().take() == [b"b0"]
@@ -266,6 +269,26 @@ def test_a_factory_hears_of_all_endpoints_once(face: Face, fleet: Fleet) -> None
     client.wait_for_states("R", "R")
 
     assert [[endpoint.address for endpoint in endpoints] for endpoints in factory.lists] == [addresses(backends)]
+
+
+class ChoosesNone:
+    """A factory whose picker returns None."""
+
+    def build(self, ready: Sequence[Subchannel]) -> ChoosesNone:
+        return self
+
+    def pick(self, call: CallInfo) -> None:
+        return None
+
+
+@pytest.mark.parametrize("overload", [Overload(), Overload(max_wait=0.3)])
+def test_a_call_says_that_the_picker_chose_none(face: Face, fleet: Fleet, overload: Overload) -> None:
+    client = face.ready(addresses(fleet.lend(2)), picker=ChoosesNone, overload=overload)
+    with pytest.raises(grpc.RpcError) as caught:
+        client.call(timeout=0.6)
+
+    expected = "2 subchannels for service 'svc': 2 READY; the picker ChoosesNone returned None from pick"
+    assert expected in (caught.value.details() or "")
 
 
 def test_a_factory_that_hears_takes_no_thread_of_its_own(face: Face, fleet: Fleet) -> None:

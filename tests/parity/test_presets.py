@@ -122,7 +122,10 @@ def test_no_idempotent_call_is_lost(face: Face, fleet: Fleet, tally: Tally, faul
         client, spared = (
             face.ready(targets, **presets.resilient(idempotent=True)) for targets in (stage.targets, stage.targets[1:])
         )
-        with Load(client, RATE, timeout=2.0, id=_ID) as load, Load(spared, RATE / 4, timeout=2.0, id=_REFERENCE) as beside:
+        with (
+            Load(client, RATE, timeout=2.0, id=_ID) as load,
+            Load(spared, RATE / 4, timeout=2.0, id=_REFERENCE) as beside,
+        ):
             load.wait_for(RATE)
             begun_at = time.monotonic()
             with FAULTS[fault](stage):  # type: ignore[attr-defined]
@@ -143,7 +146,7 @@ def test_no_idempotent_call_is_lost(face: Face, fleet: Fleet, tally: Tally, faul
 
 
 _NETWORK = ("blackhole", "RST", "refused")
-# Their backend is ejected for longer than the test lasts.
+# Their backend may be ejected still when it is well again.
 _EJECTING = ("every call fails", "slow", "SIGSTOP", "blackhole")
 
 

@@ -85,9 +85,7 @@ def test_a_backend_that_restarts_again_and_again_is_used_each_time(face: Face, f
     eventually(lambda: backends[0].stats().watches_open == 1)
 
 
-def test_a_port_that_takes_connections_and_says_nothing_is_tried_afresh(
-    faces: tuple[Face, Face], fleet: Fleet
-) -> None:
+def test_a_port_that_takes_connections_and_says_nothing_is_tried_afresh(faces: tuple[Face, Face], fleet: Fleet) -> None:
     (backend,) = fleet.lend()
     with ChaosProxy(backend.address) as proxy:
         proxy.set_mode("blackhole")

@@ -116,7 +116,9 @@ def test_h5_no_retry_policy_stands_beneath_the_watch(face: Face, recorder: Recor
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
     health = HealthCheck(backoff=Backoff(initial=0.3, maximum=0.3, jitter=0.0))
-    client = face.open([recorder.address], service_config={"methodConfig": [{"name": [{}], "retryPolicy": policy}]}, health=health)
+    client = face.open(
+        [recorder.address], service_config={"methodConfig": [{"name": [{}], "retryPolicy": policy}]}, health=health
+    )
     begun_at = time.monotonic()
     client.start(wait_for_ready=True, timeout=None)
     eventually(lambda: len(recorder.watches) >= 3)

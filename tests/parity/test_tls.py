@@ -76,9 +76,7 @@ def test_tls_the_authority_names_the_server_too(face: Face, fleet: Fleet, by_nam
     assert is_served(face, backend, [backend.address], credentials=by_name.channel_credentials(), options=options)
 
 
-def test_tls_dns_goes_by_the_targets_host(
-    face: Face, fleet: Fleet, by_name: Certificates, dns: ScriptedServer
-) -> None:
+def test_tls_dns_goes_by_the_targets_host(face: Face, fleet: Fleet, by_name: Certificates, dns: ScriptedServer) -> None:
     backend = serve(fleet, by_name)
     target = f"dns://{dns.address}/{NAME}:{backend.port}"
 
@@ -131,9 +129,7 @@ def test_tls_a_wrong_ca_is_named_as_the_reason(
         assert "certificate" in text.lower()
 
 
-def test_tls_a_wrong_name_fails_the_first_call_with_the_reason(
-    face: Face, fleet: Fleet, by_name: Certificates
-) -> None:
+def test_tls_a_wrong_name_fails_the_first_call_with_the_reason(face: Face, fleet: Fleet, by_name: Certificates) -> None:
     backend = serve(fleet, by_name)
     client = face.open([backend.address], credentials=by_name.channel_credentials())
 

@@ -254,8 +254,14 @@ def test_a_refused_token_is_told_once_and_does_not_hammer(
             "raised RuntimeError: the vault is",
         ),
         (lambda vault: setattr(vault, "error", SystemExit(3)), "raised SystemExit: 3"),
-        (lambda vault: setattr(vault, "answer", "Bearer x"), "returned what it must not: it must be pairs of a name and"),
-        (lambda vault: setattr(vault, "answer", [("Key", "t0ken")]), "returned what it must not: it must be pairs of a l"),
+        (
+            lambda vault: setattr(vault, "answer", "Bearer x"),
+            "returned what it must not: it must be pairs of a name and",
+        ),
+        (
+            lambda vault: setattr(vault, "answer", [("Key", "t0ken")]),
+            "returned what it must not: it must be pairs of a l",
+        ),
         (lambda vault: setattr(vault, "gate", threading.Event()), "has not returned within 0.15 s"),
     ],
     ids=["raises", "exits", "a string", "upper case", "hangs"],

@@ -11,7 +11,8 @@ import pytest
 
 from healthlb.errors import ConfigError
 from healthlb.resolvers import DnsResolver, parse_target
-from healthlb.resolvers._lookup import in_daemon_thread, is_in_hosts_file
+from healthlb.resolvers._answer import in_daemon_thread
+from healthlb.resolvers._lookup import is_in_hosts_file
 from tests.resolvers.following import follow
 
 

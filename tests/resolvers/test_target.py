@@ -6,11 +6,13 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import healthlb
 from healthlb.errors import ConfigError
 from healthlb.resolvers import DnsResolver, Endpoint, StaticResolver, Target, parse_target, register_resolver, target
 from healthlb.resolvers.base import Update
@@ -251,13 +253,16 @@ def test_malformed_address_is_refused_alone_and_in_a_list(address: str, reason: 
         ("ipv6:[::1]", "has no port"),
         ("ipv6:::1", "brackets"),
         ("k8s:///ns/svc:1", "unknown (known are dns, ipv4, ipv6, unix, unix-abstract)"),
-        ("https://svc:1", "'https' is unknown"),
+        ("https://svc:1", "addresses of gRPC are no URLs: leave out 'https://'"),
         ("xds:///svc", "'xds' is unknown"),
         ([], "no addresses"),
         ((), "no addresses"),
         (["a"], "no port"),
         (["[::1]"], "no port"),
         (["dns:///a:1"], "not URIs"),
+        (["dns:a:1"], "not URIs"),
+        (["ipv4:10.0.0.1:1"], "not URIs"),
+        (["ipv6:[::1]:1"], "not URIs"),
         (["a:1", None], "an entry of a list"),
         (["a:1", b"b:2"], "an entry of a list"),
         ([("a", 1)], "an entry of a list"),
@@ -417,3 +422,29 @@ def test_factory_must_return_a_resolver(factory: Callable[[str], Custom]) -> Non
 
 def test_built_in_schemes_cannot_be_changed() -> None:
     assert isinstance(target._BUILT_IN, MappingProxyType)
+
+
+def long_targets() -> list[Any]:
+    many = "x" * 5000
+    texts = [many, f"a b{many}", f"dns:///{many}", "h:" + "9" * 5000, f"http://{many}", f"unix:{many}", "\x1b" * 5000]
+    return [*texts, *([text, text] for text in texts), many.encode(), [many.encode()], [(many, many)], {"a": many}]
+
+
+@pytest.mark.parametrize("make", [healthlb.HealthAwareChannel, healthlb.HealthClient])
+@pytest.mark.parametrize("target", long_targets(), ids=lambda target: repr(target)[:12])
+def test_what_an_error_quotes_is_short(make: Any, target: Any) -> None:
+    try:
+        make(target).close()
+    except healthlb.ConfigError as error:
+        assert len(str(error)) <= 450
+    else:
+        assert make is healthlb.HealthClient  # what an address may be is C-core's to say there
+
+
+def test_a_name_that_is_none_is_quoted_in_short() -> None:
+    with pytest.raises(healthlb.ConfigError) as of_channel:
+        healthlb.HealthAwareChannel("a:1", ["x" * 5000])  # type: ignore[arg-type]
+    with pytest.raises(healthlb.ConfigError) as of_client, healthlb.HealthClient("a:1") as client:
+        client.check("\ud800" + "x" * 5000)
+
+    assert max(len(str(of_channel.value)), len(str(of_client.value))) < 200

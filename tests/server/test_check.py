@@ -7,7 +7,7 @@ import pytest
 from healthlb.core.messages import ServingStatus
 from healthlb.errors import ConfigError
 from healthlb.server.check import Check, Record
-from healthlb.server.dependencies import derive, resolve
+from healthlb.server.manager import derive, resolve
 
 UNKNOWN, SERVING, NOT_SERVING = ServingStatus.UNKNOWN, ServingStatus.SERVING, ServingStatus.NOT_SERVING
 

@@ -243,6 +243,7 @@ async def _connect() -> None:
         (lambda: memory(2), "max_used must be"),
         (lambda: HeartbeatCheck(0), "within must be"),
         (lambda: grpc_service("x", timeout=0), "timeout must be"),
+        (lambda: database(lambda name: None), "source must be callable without arguments, .*missing.*'name'"),
         (lambda: database("x.db"), r"database\(lambda: sqlite3.connect\('x.db'\)\)"),
         (_check_a_connection, "source must be a function"),
         (lambda: database(_connect), "source must be a function"),

@@ -75,9 +75,7 @@ def watched() -> tuple[Registry, Announced, Any]:
 
 
 def test_a_signal_handler_may_set_in_the_middle_of_a_set() -> None:
-    outcomes = interrupted(
-        watched, lambda it: it[0].set("svc", SERVING), lambda it: it[0].set("other", NOT_SERVING)
-    )
+    outcomes = interrupted(watched, lambda it: it[0].set("svc", SERVING), lambda it: it[0].set("other", NOT_SERVING))
 
     for registry, courier, watcher in outcomes:
         assert registry.statuses() == {"": SERVING, "svc": SERVING, "other": NOT_SERVING}

@@ -363,6 +363,9 @@ def test_other_servicers_are_refused(servicer: Any) -> None:
         ({"loop": "asyncio"}, "loop must be an event loop"),
         ({"listeners": print}, "listeners must be a sequence of functions"),
         ({"listeners": ["print"]}, "listeners must be a sequence of functions"),
+        ({"listeners": [asyncio.sleep]}, "listeners must be no coroutine function"),
+        ({"services": {"x" * 1025: ["it"]}}, "a name of at most 1024 bytes"),
+        ({"services": {"\udcff": ["it"]}}, "a string that UTF-8 can hold"),
     ],
 )
 def test_options_of_a_wrong_type_are_refused(health: HealthServicer, options: dict[str, Any], text: str) -> None:

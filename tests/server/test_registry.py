@@ -115,7 +115,10 @@ def test_sets_during_a_shutdown_do_not_show() -> None:
 
 def test_closing_ends_watchers_after_their_last_status() -> None:
     registry, announced = make()
-    known, unknown = registry.watch("", client_of("unix:"), COURIER), registry.watch("never", client_of("unix:"), COURIER)
+    known, unknown = (
+        registry.watch("", client_of("unix:"), COURIER),
+        registry.watch("never", client_of("unix:"), COURIER),
+    )
     known.take(), unknown.take()
     registry.close()
 
@@ -131,7 +134,9 @@ def test_closing_ends_watchers_after_their_last_status() -> None:
 
 def test_leaving_leaves_nothing_behind() -> None:
     registry, _ = make()
-    watchers = [registry.watch(f"name {number % 7}", client_of(f"ipv4:10.0.0.1:{number}"), COURIER) for number in range(50)]
+    watchers = [
+        registry.watch(f"name {number % 7}", client_of(f"ipv4:10.0.0.1:{number}"), COURIER) for number in range(50)
+    ]
     registry.set("name 3", SERVING)
     for watcher in watchers * 2:
         watcher.leave()
@@ -154,7 +159,9 @@ def test_leaving_leaves_nothing_behind() -> None:
 def test_what_is_beyond_a_limit_is_refused(limits: dict[str, int], peers: str, names: str, details: str) -> None:
     registry, _ = make(**limits)
     *fine, (peer, name) = zip(peers.replace(" ", ""), names, strict=True)
-    watchers = [registry.watch(name, client_of(f"ipv4:{peer}:{port}"), COURIER) for port, (peer, name) in enumerate(fine)]
+    watchers = [
+        registry.watch(name, client_of(f"ipv4:{peer}:{port}"), COURIER) for port, (peer, name) in enumerate(fine)
+    ]
     with pytest.raises(WatchRefused) as refused:
         registry.watch(name, client_of(f"ipv4:{peer}:9"), COURIER)
 
@@ -172,6 +179,18 @@ def test_known_names_and_names_that_others_watch_are_no_new_names() -> None:
         registry.watch("unknown", client_of("ipv4:b:1"), COURIER)
 
     assert registry.watcher_count() == 9
+
+
+def test_names_that_nobody_could_watch_are_not_set() -> None:
+    registry, _ = make()
+    registry.set("ü" * 512, SERVING)
+    with pytest.raises(ConfigError, match=r"at most 1024 bytes \(WatchLimits.name_length\), not one of 1025, 'xü"):
+        registry.set("x" + "ü" * 512, SERVING)
+    longer, _ = make(name_length=5000)
+    longer.set("x" * 5000, SERVING)
+
+    assert set(registry.statuses()) == {"", "ü" * 512}
+    assert longer.get("x" * 5000) == SERVING
 
 
 def test_long_names_are_refused() -> None:

@@ -148,7 +148,9 @@ def test_a_list_is_read_as_it_was_written() -> None:
     assert decode_list(b"") == {}
 
 
-@pytest.mark.parametrize("message", [b"\x0a\x05ab", b"\x08\x01", b"\xff", b"\x0a\x02\x0a\x09", b"\x0a\x04\x12\x02\x08\xff"])
+@pytest.mark.parametrize(
+    "message", [b"\x0a\x05ab", b"\x08\x01", b"\xff", b"\x0a\x02\x0a\x09", b"\x0a\x04\x12\x02\x08\xff"]
+)
 def test_what_is_no_list_is_refused(message: bytes) -> None:
     with pytest.raises(ValueError, match="not a HealthListResponse"):
         decode_list(message)

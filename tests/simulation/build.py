@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from healthlb.simulation.laws import Deterministic, Exponential
-from healthlb.simulation.record import RunRecord
-from healthlb.simulation.scenario import MILLISECOND, SECOND, BackendGroup, ClientGroup, Fault, Load, Policy, Scenario
-from healthlb.simulation.world import World
+from healthlb.simulation.scenario.laws import Deterministic, Exponential
+from healthlb.simulation.scenario.scenario import (
+    MILLISECOND,
+    SECOND,
+    BackendGroup,
+    ClientGroup,
+    Fault,
+    Load,
+    Policy,
+    Scenario,
+)
+from healthlb.simulation.world.record import RunRecord
+from healthlb.simulation.world.world import World
 
 MS = MILLISECOND
 TEN = Deterministic(10 * MS)

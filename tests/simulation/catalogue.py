@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from healthlb.simulation import world
-from healthlb.simulation.checks import evaluate
-from healthlb.simulation.scenario_file import parse_scenario, read_content
+from healthlb.simulation.checks.checks import evaluate
+from healthlb.simulation.scenario_files.scenario_file import parse_scenario, read_content
+from healthlb.simulation.world import world
 
 FOLDER = Path(__file__).parents[2] / "simulations"
 GONE = object()

@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
 from healthlb.control.driver import Driver
-from healthlb.control.port import CheckAnswer, DataDone, WatchEnded
+from healthlb.control.transport import CheckAnswer, DataDone, WatchEnded
+from healthlb.core.call.overload import Admission
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code, ConnectivityState, Endpoint, Fail
-from healthlb.core.overload import Admission
 from healthlb.core.snapshot import Snapshot
-from healthlb.simulation.call import rescue
-from healthlb.simulation.client import Client
-from healthlb.simulation.connection import Connection
-from healthlb.simulation.record import RunRecord
-from healthlb.simulation.scenario import Scenario
-from healthlb.simulation.world import Around, World, make_balancer
+from healthlb.simulation.scenario.scenario import Scenario
+from healthlb.simulation.world.call import rescue
+from healthlb.simulation.world.client import Client
+from healthlb.simulation.world.connection import Connection
+from healthlb.simulation.world.record import RunRecord
+from healthlb.simulation.world.world import Around, World, make_balancer
 from tests.simulation.engine_loop import EngineLoop
 
 
@@ -36,9 +36,10 @@ class MemoryConnection:
                 one.set_result(None)
 
     def state(self) -> ConnectivityState:
-        state = self.wire.state
+        return self.wire.state
+
+    def connect(self) -> None:
         self.wire.connect()
-        return state
 
     async def left(self, state: ConnectivityState) -> None:
         if self.wire.state is state:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from healthlb.simulation.engine import Engine
+from healthlb.simulation.engine.engine import Engine
 
 SECOND = 1_000_000_000
 

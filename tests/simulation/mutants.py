@@ -12,25 +12,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from healthlb.core import ejection, resolution
+from healthlb.core import resolution
 from healthlb.core.backoff import BackoffDelays
 from healthlb.core.balancer import Balancer
-from healthlb.core.budget import RatioBudget, Throttle
-from healthlb.core.damping import Damping
-from healthlb.core.ejection import Ejections
-from healthlb.core.failover import CallPlan, Finish, Start
-from healthlb.core.health import HEALTHY, STREAMING, UNHEALTHY, Signal
-from healthlb.core.heartbeat import HeartbeatMachine
+from healthlb.core.call.budget import RatioBudget, Throttle
+from healthlb.core.call.failover import CallPlan, Finish, Start
+from healthlb.core.exclusion import ejection, outlier_rules
+from healthlb.core.exclusion.damping import Damping
+from healthlb.core.exclusion.ejection import Ejections
+from healthlb.core.exclusion.panic import PanicMode
 from healthlb.core.load import CappedLoad, Load, Verdict
 from healthlb.core.messages import Code, ConnectivityState
-from healthlb.core.panic import PanicMode
 from healthlb.core.pickers.least_request import LeastRequestPicker, least
 from healthlb.core.pickers.round_robin import RoundRobin, RoundRobinPicker
-from healthlb.core.restarts import Restarts
-from healthlb.core.subchannel import SubchannelMachine
-from healthlb.core.thresholds import Row
+from healthlb.core.subchannel.health import HEALTHY, STREAMING, UNHEALTHY, Signal
+from healthlb.core.subchannel.health_watch import Streak, Watching
+from healthlb.core.subchannel.heartbeat import HeartbeatMachine
+from healthlb.core.subchannel.machine import SubchannelMachine
+from healthlb.core.subchannel.watch_backoff import Restarts
 from healthlb.core.timers import Timers
-from healthlb.core.watching import Watching
 
 READY = ConnectivityState.READY
 
@@ -156,7 +156,7 @@ def _connected_quietly(self: Any, turn: Any) -> None:
         self._signal(Signal.SERVING, turn)
 
 
-_connected = Watching.connected
+_connected = Watching._connected
 
 
 def _turn_for_ever(self: Any, now: int) -> None:
@@ -207,7 +207,7 @@ def _swapped_row(self: Any, rise: int, fall: int) -> None:
     _make_row(self, fall, rise)
 
 
-_make_row = Row.__init__
+_make_row = Streak.__init__
 
 
 def _no_backoff(self: Any, event: Any) -> int:
@@ -305,7 +305,7 @@ MUTANTS = {
     "words of an old Watch that count": Mutant(
         ("U11", "U6", "U5"), (1,), ((Watching, "is_present", lambda self, watch: self.phase in STREAMING),)
     ),
-    "health that is believed before a word": Mutant(("U6",), (1,), ((Watching, "connected", _connected_quietly),)),
+    "health that is believed before a word": Mutant(("U6",), (1,), ((Watching, "_connected", _connected_quietly),)),
     "an attempt that is never counted out": Mutant(("U3",), (2,), ((Load, "fail", _late_leaks),)),
     "an abandoned attempt that counts as a success": Mutant(("U4",), (37,), ((Load, "abandon", _abandoned_succeeds),)),
     "an ejection cap that is ignored": Mutant(
@@ -331,9 +331,9 @@ MUTANTS = {
     "TRANSIENT_FAILURE that does not stick": Mutant(
         ("U10",), (1,), ((SubchannelMachine, "_conclude", _conclude_afresh),)
     ),
-    "a probe that never ends": Mutant(("U12",), (2,), ((Ejections, "probe_ended", _nothing),)),
+    "a probe that never ends": Mutant(("U12",), (257,), ((Ejections, "probe_ended", _nothing),)),
     "a rotation that begins again with each picker": Mutant(("U14",), (10,), ((RoundRobin, "build", _rotate_anew),)),
-    "damping that never decays": Mutant(("U12",), (95,), ((Damping, "due", _nothing),)),
+    "damping that never decays": Mutant(("U12",), (280,), ((Damping, "due", _nothing),)),
     "panic at the wrong threshold": Mutant(("U13",), (31,), ((PanicMode, "__init__", _half_a_threshold),)),
     "silence that counts for nothing": Mutant(
         ("U5",),
@@ -350,21 +350,30 @@ MUTANTS = {
     "a budget that never forgets": Mutant(("U17",), (13,), ((RatioBudget, "_turn", _turn_for_ever),)),
     "a hedge that comes twice as late": Mutant(("U18",), (37,), ((CallPlan, "_next_hedge", _hedge_twice_as_late),)),
     "ejections that do not grow": Mutant(("U19",), (10,), ((Ejections, "eject", _eject_afresh),)),
-    "ejections that are never forgotten": Mutant(("U19",), (102,), ((Ejections, "decay", _nothing),)),
-    "two choices that may be the same": Mutant(("U22",), (33,), ((LeastRequestPicker, "pick", _pick_with_replacement),)),
-    "rise and fall swapped": Mutant(("U20", "U5", "U6"), (23,), ((Row, "__init__", _swapped_row),)),
+    "ejections that are never forgotten": Mutant(("U19",), (405,), ((Ejections, "decay", _nothing),)),
+    "two choices that may be the same": Mutant(
+        ("U22",), (33,), ((LeastRequestPicker, "pick", _pick_with_replacement),)
+    ),
+    "rise and fall swapped": Mutant(("U20", "U5", "U6"), (23,), ((Streak, "__init__", _swapped_row),)),
     "a Watch that is waited for without end": Mutant(("U21",), (13,), ((Watching, "due", _no_response_is_due),)),
     "a retry without its backoff": Mutant(("U18",), (138,), ((CallPlan, "_delay", _no_backoff),)),
     "a retry after any status": Mutant(("U18",), (14,), ((CallPlan, "__init__", _every_status_is_worth_it),)),
     "no retry after an attempt's own timeout": Mutant(("U18",), (46,), ((CallPlan, "_ended", _cut_off_is_the_end),)),
-    "an ejection that is over at half of its time": Mutant(("U19",), (2,), ((Ejections, "eject", _eject_too_soon_over),)),
+    "an ejection that is over at half of its time": Mutant(
+        ("U19",), (2,), ((Ejections, "eject", _eject_too_soon_over),)
+    ),
     "an ejection longer than the longest": Mutant(("U19",), (10,), ((Ejections, "eject", _eject_without_limit),)),
     "a subset with one too many": Mutant(("U23",), (3,), ((resolution, "choose", _one_too_many),)),
     "a throttle that pays at half of its tokens": Mutant(("U17",), (39,), ((Throttle, "withdraw", _half_is_enough),)),
     "a heartbeat whose answer with an error is silence": Mutant(
         ("U25",), (31,), ((HeartbeatMachine, "ended", _errors_are_silence),)
     ),
-    "a heartbeat with half of its patience": Mutant(("U25",), (17,), ((HeartbeatMachine, "_send", _half_the_patience),)),
+    "a heartbeat with half of its patience": Mutant(
+        ("U25",), (17,), ((HeartbeatMachine, "_send", _half_the_patience),)
+    ),
+    "an ejection for late calls of who has just answered": Mutant(
+        ("U26",), (91,), ((outlier_rules, "is_silence", lambda _: True),)
+    ),
     "an ejection that ends without a probe": Mutant(("U19", "U24"), (2,), ((Ejections, "expire", _nobody_asks_twice),)),
     "SERVICE_UNKNOWN that is taken for SERVING": Mutant(("U6",), (0,), ((Watching, "_said", _unknown_is_serving),)),
     "a SERVING that stands twice as long after the end of its Watch": Mutant(

@@ -78,6 +78,8 @@ BROKEN: list[tuple[str, dict[str, Any], tuple[str, ...], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "changes", "policies", "check"), BROKEN, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "changes", "policies", "check"), BROKEN, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_broken_variant_is_noticed(name: str, changes: dict[str, Any], policies: tuple[str, ...], check: str) -> None:
     assert check in failing_checks(name, changes, policies)

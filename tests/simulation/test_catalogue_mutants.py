@@ -11,24 +11,25 @@ from typing import Any
 
 import pytest
 
-from healthlb.core import backoff, damping, ejection, resolution, warmup
+from healthlb.core import backoff, resolution
 from healthlb.core.backoff import BackoffDelays
-from healthlb.core.budget import RatioBudget, Throttle
-from healthlb.core.damping import Damping
-from healthlb.core.failover import CallPlan, CallPolicy
-from healthlb.core.heartbeat import HeartbeatMachine
+from healthlb.core.call.budget import RatioBudget, Throttle
+from healthlb.core.call.failover import CallPlan, CallPolicy
+from healthlb.core.call.overload import Admission
+from healthlb.core.exclusion import damping, ejection, slow_start
+from healthlb.core.exclusion.damping import Damping
+from healthlb.core.exclusion.outlier import OutlierDetector
+from healthlb.core.exclusion.panic import PanicMode
 from healthlb.core.load import CappedLoad, Load
 from healthlb.core.messages import Code, Endpoint
-from healthlb.core.outlier import OutlierDetector
-from healthlb.core.overload import Admission
-from healthlb.core.panic import PanicMode
 from healthlb.core.pickers import least_request
 from healthlb.core.pickers.least_request import LeastRequest
 from healthlb.core.pickers.ring_hash import RingHashPicker
 from healthlb.core.resolution import Resolution
-from healthlb.core.restarts import Restarts
-from healthlb.core.subchannel import SubchannelMachine
-from healthlb.core.watching import Watching
+from healthlb.core.subchannel.health_watch import Watching
+from healthlb.core.subchannel.heartbeat import HeartbeatMachine
+from healthlb.core.subchannel.machine import SubchannelMachine
+from healthlb.core.subchannel.watch_backoff import Restarts
 from tests.simulation.catalogue import failing_checks
 
 
@@ -122,7 +123,7 @@ MUTANTS: list[tuple[Any, str, Callable[..., Any], str, tuple[str, ...], str]] = 
     (HeartbeatMachine, "suspect", nothing, "f9-stale-truth", ("heartbeat",), "suspicion"),
     (HeartbeatMachine, "_send", nothing, "f9-stale-truth", ("heartbeat",), "suspicion"),
     (backoff, "jittered", without_jitter, "r3-reconnect-herd", ("jitter",), "spread"),
-    (warmup, "share", lambda policy, age: 1.0, "r4-cold-backend", ("slow-start", "at-once"), "slow-start"),
+    (slow_start, "share", lambda policy, age: 1.0, "r4-cold-backend", ("slow-start", "at-once"), "slow-start"),
     (Resolution, "resolved", forget_none, "r5-resolver-churn", ("round-robin",), "removed-ones"),
     (resolution, "choose", choose_alike, "r6-subsets", ("five",), "five"),
     (resolution, "choose", choose_anew, "r6-subsets", ("five",), "five-moves-few"),
@@ -135,7 +136,7 @@ MUTANTS: list[tuple[Any, str, Callable[..., Any], str, tuple[str, ...], str]] = 
     (Throttle, "attempt_failed", nothing, "m3-budget-starvation", ("small-throttle",), "starves"),
     (CappedLoad, "start", Load.start, "m4-overload", ("per-subchannel",), "capacity"),
     (CappedLoad, "_count_out", nothing, "m4-overload", ("per-channel",), "capacity"),
-    (warmup, "share", grow_the_other_way, "r4-cold-backend", ("bold",), "bold-share"),
+    (slow_start, "share", grow_the_other_way, "r4-cold-backend", ("bold",), "bold-share"),
     (least_request, "least", least_for_ever, "b6-forgiven", ("least-request",), "forgiven"),
     (RingHashPicker, "_go_on", the_first, "b5-ring-hash", ("ring",), "spread"),
     (Admission, "pick", lambda self, snapshot, call: "", "m4-overload", ("per-subchannel",), "refused-at-once"),

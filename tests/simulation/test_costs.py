@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from healthlb.config import HealthCheck
-from healthlb.simulation.laws import Bimodal, Deterministic
-from healthlb.simulation.scenario import SECOND, Fault, Load
-from healthlb.simulation.world import World
+from healthlb.simulation.scenario.laws import Bimodal, Deterministic
+from healthlb.simulation.scenario.scenario import SECOND, Fault, Load
+from healthlb.simulation.world.world import World
 from tests.simulation.build import MS, TEN, errors, play, scenario
 
 STEADY = Load(kind="steady", rate=100)
@@ -124,9 +124,7 @@ def test_a_user_request_is_as_slow_as_its_slowest_call(load: Load) -> None:
     """One call of a hundred takes a second: so do 1 - 0.99^20 = 18 % of the requests that wait for twenty."""
     law = Bimodal(10 * MS, SECOND, 0.01)
     clients = {"load": load, "deadline": 500 * MS}
-    record = play(
-        backends={"service": law, "discipline": "inf", "count": 20}, clients=clients, policy=BARE, seconds=60
-    )
+    record = play(backends={"service": law, "discipline": "inf", "count": 20}, clients=clients, policy=BARE, seconds=60)
     requests, failed = record.metrics["user_requests"], record.metrics["user_errors"]
 
     assert record.metrics["requests"] == pytest.approx(20 * requests, rel=0.02)

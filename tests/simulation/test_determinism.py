@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from healthlb.simulation.fuzzing.worlds import POLICY, random_world
-from healthlb.simulation.world import World, run
+from healthlb.simulation.world.world import World, run
 
 ROOT = Path(__file__).parent.parent.parent
 WORLDS = (0, 3, 12, 21, 45)
 PROGRAM = f"""
 from healthlb.simulation.fuzzing.worlds import POLICY, random_world
-from healthlb.simulation.world import run
+from healthlb.simulation.world.world import run
 print(*(run(random_world(1, number), POLICY, trace=2).trace_hash for number in {WORLDS}))
 """
 PYTHONS = ("3.11", "3.12", "3.13")

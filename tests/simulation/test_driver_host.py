@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 
 from healthlb.config import Backoff, Failover, FlapDamping, HealthCheck, Heartbeat, RetryThrottle, SlowStart
-from healthlb.config_outliers import FailurePercentage, Outliers
-from healthlb.config_overload import Overload
+from healthlb.config.outliers import FailurePercentage, Outliers
+from healthlb.config.overload import Overload
 from healthlb.simulation.fuzzing.worlds import POLICY, random_world
-from healthlb.simulation.laws import Exponential
-from healthlb.simulation.scenario import (
+from healthlb.simulation.scenario.laws import Exponential
+from healthlb.simulation.scenario.scenario import (
     MILLISECOND,
     SECOND,
     BackendGroup,
@@ -25,7 +25,7 @@ from healthlb.simulation.scenario import (
     Policy,
     Scenario,
 )
-from healthlb.simulation.world import run
+from healthlb.simulation.world.world import run
 from tests.simulation.driver_host import run_on_driver
 
 HEALTH = HealthCheck(

@@ -8,8 +8,8 @@ import pytest
 
 from healthlb.errors import ConfigError
 from healthlb.simulation.running import Progress, changed, chosen, run_all
-from healthlb.simulation.scenario import SECOND, Scenario
-from healthlb.simulation.scenario_file import parse_scenario
+from healthlb.simulation.scenario.scenario import SECOND, Scenario
+from healthlb.simulation.scenario_files.scenario_file import parse_scenario
 
 FLAPPING = """
 schema = 1

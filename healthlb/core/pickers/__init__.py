@@ -1,16 +1,11 @@
-"""The Picker contract, and the registry of pickers by gRPC's policy names.
-
-The one rule: a picker is immutable and built anew at each change; what must outlive it
-(rotation, weights) lives in its factory, one per channel.
-"""
+"""The pickers: which names there are (gRPC's policy names, and those that users register), and how one is made."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence, Set
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from healthlb.core.load import Subchannel
 from healthlb.core.pickers import (
     least_request,
     peak_ewma,
@@ -21,71 +16,21 @@ from healthlb.core.pickers import (
     weighted_round_robin,
 )
 from healthlb.core.pickers.arguments import with_arguments
-from healthlb.core.pickers.ends import CallEnd as CallEnd
+from healthlb.core.pickers.call_end import CallEnd as CallEnd
+from healthlb.core.pickers.contract import ANY_CALL as ANY_CALL
+from healthlb.core.pickers.contract import ANY_REPEATABLE_CALL as ANY_REPEATABLE_CALL
+from healthlb.core.pickers.contract import CallInfo as CallInfo
+from healthlb.core.pickers.contract import Picker as Picker
+from healthlb.core.pickers.contract import PickerBuilder as PickerBuilder
+from healthlb.core.pickers.contract import PickerFactory as PickerFactory
+from healthlb.core.pickers.contract import PickerSource as PickerSource
+from healthlb.core.pickers.contract import check_factory
+from healthlb.core.pickers.contract import flag as flag
+from healthlb.core.pickers.contract import hook as hook
+from healthlb.core.user_code import name_of, words
 from healthlb.errors import ConfigError
 
-
-class CallInfo(NamedTuple):
-    """What a picker may know of a call.
-
-    Attributes:
-        method: the full name, `/package.Service/Method`.
-        metadata: the caller's pairs.
-        attempt: 1 for the first.
-        exclude: ids of subchannels that this call has tried already.
-        is_repeatable: whether it may be made again if it fails, since its method is idempotent.
-    """
-
-    method: str = ""
-    metadata: Sequence[tuple[str, str | bytes]] = ()
-    attempt: int = 1
-    exclude: Set[int] = frozenset()
-    is_repeatable: bool = False
-
-
-ANY_CALL = CallInfo()
-ANY_REPEATABLE_CALL = CallInfo(is_repeatable=True)
-
-
-class Picker(Protocol):
-    """Chooses among READY subchannels. Immutable."""
-
-    def pick(self, call: CallInfo) -> Subchannel | None:
-        """Return the subchannel for this call; never block, never raise. None: nothing to pick.
-
-        If it raises, or returns anything else, the one call that asked ends with INTERNAL and a text that says so.
-        """
-
-
-@runtime_checkable
-class PickerFactory(Protocol):
-    """Builds a channel's pickers; one per channel. State that outlives a picker lives here.
-
-    What it may have besides:
-
-    - `seed(rng)`: called before the first build with a `random.Random` of its own.
-    - `endpoints(endpoints)`: called before a build, with every `Endpoint` of the resolver, READY or not, whenever
-      they have changed.
-    - `call_ended(sub, end)`: called with a `CallEnd` for each attempt that failed; from the thread that ran it, so
-      it must not block, and what it raises goes to the log. With `needs_latency = True` it hears of every attempt,
-      and with `needs_reports = True` of every attempt with the backend's load report (gRFC A51).
-    - `reads_weight = False`: its pickers do not look at `Subchannel.weight`, so that slow start would come to nothing,
-      and asking for it is an error.
-    - `needs_call = False`: first attempts give `pick` a blank `CallInfo`, which saves making one per call.
-    """
-
-    def build(self, ready: Sequence[Subchannel]) -> Picker:
-        """Return a picker over these subchannels, in the resolver's order; maybe none.
-
-        If it raises, the last good picker stays, and calls for which that has nothing that is READY take what is READY
-        in turn; if none was ever built, calls end with INTERNAL. It is asked again at the next change, or after a
-        second.
-        """
-
-
-PickerSource = str | Callable[[], PickerFactory]
-
-_registry: dict[str, Callable[..., PickerFactory]] = {
+_registry: dict[str, Callable[..., PickerBuilder]] = {
     "round_robin": round_robin.RoundRobin,
     "pick_first": pick_first.PickFirst,
     "random": random_pick.RandomPick,
@@ -95,6 +40,10 @@ _registry: dict[str, Callable[..., PickerFactory]] = {
     "ring_hash": ring_hash.RingHash,
 }
 
+# C-core's names that are not those of gRPC's specification.
+_GRPC_NAMES = {"ring_hash_experimental": "ring_hash"}
+_OUTLIERS = "outlier_detection_experimental"
+
 _SHIPPED = frozenset(_registry.values())
 
 
@@ -103,7 +52,7 @@ def is_shipped(factory: object) -> bool:
     return type(factory) in _SHIPPED
 
 
-def register_picker(name: str, factory: Callable[..., PickerFactory]) -> None:
+def register_picker(name: str, factory: Callable[..., PickerBuilder]) -> None:
     """Make a picker known by name, for `picker=` and for service configs.
 
     Args:
@@ -113,12 +62,17 @@ def register_picker(name: str, factory: Callable[..., PickerFactory]) -> None:
             `min_share=1`.
 
     Raises:
-        ConfigError: the name is malformed or the factory is not callable.
+        ConfigError: the name is malformed or that of one of healthlb's own, or the factory is not callable, or a class
+            without `build`.
     """
     if not isinstance(name, str) or not name.isidentifier():
         raise ConfigError(f"picker name must be letters, digits and underscores, not {name!r}")
+    if _registry.get(name) in _SHIPPED:
+        raise ConfigError(f"picker {name!r} is healthlb's own: register yours under another name")
     if not callable(factory):
         raise ConfigError(f"picker {name!r} must be registered with a callable, not {factory!r}")
+    if isinstance(factory, type) and not callable(getattr(factory, "build", None)):
+        raise ConfigError(f"picker {name!r} must be registered with a PickerFactory (it has build), not {factory!r}")
     _registry[name] = factory
 
 
@@ -127,11 +81,11 @@ def picker_names() -> tuple[str, ...]:
     return tuple(sorted(_registry))
 
 
-def make_factory(source: PickerSource, rng: random.Random) -> PickerFactory:
+def make_factory(source: PickerSource, rng: random.Random) -> PickerBuilder:
     """Return a new factory for `picker=`, seeded from `rng`.
 
     Raises:
-        ConfigError: the name is unknown, or the callable does not return a factory.
+        ConfigError: the name is unknown, the callable raises or does not return a factory, or its `seed` raises.
     """
     if isinstance(source, str):
         if source not in _registry:
@@ -139,24 +93,54 @@ def make_factory(source: PickerSource, rng: random.Random) -> PickerFactory:
         source = _registry[source]
     if not callable(source):
         raise ConfigError(f"picker must be a name or a callable that returns a PickerFactory, not {source!r}")
-    factory = source()
-    if not isinstance(factory, PickerFactory):
-        raise ConfigError(f"picker must return a PickerFactory (an object with build), not {factory!r}")
-    seed = getattr(factory, "seed", None)
+    factory: PickerBuilder = _asked(f"the picker {name_of(source)}", source)
+    if not is_shipped(factory):
+        check_factory(factory)
+    seed = hook(factory, "seed")
     if seed is not None:
-        seed(rng)
+        _asked(f"seed of the picker factory {name_of(factory)}", seed, rng)
     return factory
 
 
-def service_config_picker(entries: Sequence[Mapping[str, Any]]) -> PickerSource:
+def _asked(what: str, code: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a piece of user code returns; a ConfigError of its own is raised as it is."""
+    try:
+        return code(*arguments)
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{what} raised {words(error)}") from error
+
+
+def service_config_picker(entries: Sequence[Mapping[str, Any]], ignored: list[str] | None = None) -> PickerSource:
     """Return the first policy of a `loadBalancingConfig` that is known here, with its arguments.
 
+    Args:
+        entries: objects with one policy each.
+        ignored: gets the names of arguments that the policy does not take; None makes them an error.
+
     Raises:
-        ConfigError: none is known, or it takes no such arguments.
+        ConfigError: none is known, or an argument has a wrong value.
     """
     choices = [choice for entry in entries for choice in entry.items()]
     for name, arguments in choices:
-        if name in _registry:
-            return name if arguments == {} else with_arguments(name, _registry[name], arguments)
+        known = _GRPC_NAMES.get(name, name)
+        if known in _registry:
+            return known if arguments == {} else with_arguments(known, _registry[known], arguments, ignored)
+        if name == _OUTLIERS and isinstance(arguments, Mapping) and ignored is not None:
+            ignored += (f"{name}.{key} (pass outliers=)" for key in arguments if key != "childPolicy")
+            return service_config_picker(_children(arguments), ignored)
     names = [name for name, _ in choices]
-    raise ConfigError(f"loadBalancingConfig names none of {', '.join(picker_names())}: {names!r}")
+    raise ConfigError(
+        f"loadBalancingConfig or loadBalancingPolicy must name one of {', '.join(picker_names())}, not {names!r}"
+    )
+
+
+def _children(arguments: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the `childPolicy` of an outlier detection: a list of objects, `round_robin` where there is none."""
+    children = arguments.get("childPolicy")
+    if children is None:
+        return [{"round_robin": {}}]
+    if not isinstance(children, list | tuple) or not all(isinstance(child, Mapping) for child in children):
+        raise ConfigError(f"{_OUTLIERS}.childPolicy must hold objects with one policy each, not {children!r}")
+    return list(children)

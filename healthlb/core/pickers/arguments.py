@@ -1,60 +1,79 @@
 """A service config's arguments for a picker: from gRPC's names to those of its callable.
 
-The one rule: nothing is silently ignored. An argument that the callable does not take is an error.
+The one rule: nothing is silently ignored. An argument that the callable does not take is an error, or is told of.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from healthlb.config.json_values import number, whole_number
 from healthlb.errors import ConfigError
 
 _HUMP = re.compile(r"[A-Z]")
+_NUMBERS = {int: whole_number, "int": whole_number, float: number, "float": number}
 
 
-def with_arguments(name: str, make: Callable[..., Any], arguments: object) -> Callable[[], Any]:
+def with_arguments(
+    name: str, make: Callable[..., Any], arguments: object, ignored: list[str] | None = None
+) -> Callable[[], Any]:
     """Return `make` with the arguments that a `loadBalancingConfig` gives it: `minRingSize` is `min_ring_size`.
 
-    A callable with an attribute `from_service_config` gets them there as they are, as a mapping.
+    A callable with an attribute `from_service_config` gets them there by their own names, as a mapping.
+
+    Args:
+        name: the policy's.
+        make: its callable.
+        arguments: by gRPC's names.
+        ignored: gets the names of those that it does not take; None makes them an error.
 
     Raises:
         ConfigError: it does not take one of them, or not this value.
     """
     if not isinstance(arguments, Mapping):
         raise ConfigError(f"loadBalancingConfig.{name} must be an object, not {arguments!r}")
-    given = None if hasattr(make, "from_service_config") else _by_parameter(name, make, arguments)
+    known = _names_of(make)
+    # As in C-core, what is null is not said; who takes anything hears of it.
+    said = {key: value for key, value in arguments.items() if known is None or value is not None}
+    given = {key: _read(make, key, value) for key, value in said.items() if known is None or snake_case(key) in known}
+    # What is false asks for nothing, as enableOobLoadReport often does.
+    unknown = {key: value for key, value in said.items() if key not in given and value is not False}
+    if unknown and ignored is None:
+        raise ConfigError(f"loadBalancingConfig.{name} {_takes(known or ())}, not {unknown!r}")
+    if ignored is not None:
+        ignored += (f"loadBalancingConfig.{name}.{key}" for key in unknown)
 
     def checked() -> Any:
         try:
-            return make.from_service_config(arguments) if given is None else make(**given)  # type: ignore[attr-defined]
+            if hasattr(make, "from_service_config"):
+                return make.from_service_config(given)
+            return make(**{snake_case(key): value for key, value in given.items()})
         except ConfigError as error:
             raise ConfigError(f"loadBalancingConfig.{name}: {error}") from error
 
     return checked
 
 
-def _by_parameter(name: str, make: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    wanted = {snake_case(key): (key, value) for key, value in arguments.items()}
-    parameters = inspect.signature(make).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        known = set(wanted)
-    else:
-        known = {name for name, parameter in parameters.items() if parameter.kind is not parameter.POSITIONAL_ONLY}
-    check_known(name, arguments, {key for parameter, (key, _) in wanted.items() if parameter in known}, sorted(known))
-    return {parameter: value for parameter, (_, value) in wanted.items()}
+def _names_of(make: Callable[..., Any]) -> Collection[str] | None:
+    """Return the arguments that a callable takes, in Python's spelling; None for any."""
+    parameters = inspect.signature(make).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return sorted(parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY)
 
 
-def check_known(name: str, arguments: Mapping[str, Any], known: set[str], parameters: list[str]) -> None:
-    """Raise ConfigError where `arguments` holds what is not in `known`; the text names the `parameters`."""
-    unknown = {key: value for key, value in arguments.items() if key not in known}
-    if unknown and not parameters:
-        raise ConfigError(f"loadBalancingConfig.{name} takes no arguments, not {unknown!r}")
-    if unknown:
-        takes = ", ".join(camel_case(parameter) for parameter in parameters)
-        raise ConfigError(f"loadBalancingConfig.{name} takes {takes}, not {unknown!r}")
+def _read(make: Callable[..., Any], key: object, value: object) -> object:
+    """Return an argument; a number that is written as a string where the callable declares one."""
+    parameter = inspect.signature(make).parameters.get(snake_case(key))
+    read = _NUMBERS.get(getattr(parameter, "annotation", None))
+    return value if read is None else read(value)
+
+
+def _takes(known: Collection[str]) -> str:
+    return f"takes {', '.join(map(camel_case, known))}" if known else "takes no arguments"
 
 
 def snake_case(name: object) -> str:

@@ -1,42 +1,42 @@
-"""A picker that the user wrote, between its errors and the calls.
+"""Protects calls from the mistakes of a picker that the user wrote.
 
-Calls trust a picker: what it returns is called. So whatever a user's picker raises or returns becomes the status of
-the one call that asked, and a subchannel that it remembers from before is passed over.
+Calls use whatever a picker returns. So an exception or a wrong result of a user's picker becomes the status of the one
+call that asked, and a subchannel that it remembers from an earlier list is passed over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from healthlb.core.load import Load, Subchannel
-from healthlb.core.messages import Endpoint
+from healthlb.core.messages import Code, Endpoint
+from healthlb.core.pickers.contract import CallInfo, Picker
 from healthlb.core.user_code import Guard, shown, words
-
-if TYPE_CHECKING:
-    from healthlb.core.pickers import CallInfo, Picker
 
 _EXPECTED = "a picker returns one of the subchannels that build was given, or None"
 
 
 class Fault(Subchannel):
-    """Stands for a subchannel where a picker has failed: no call can start on it.
+    """A stand-in that is returned when a picker has failed. No call can start on it.
 
     Attributes:
-        reason: which picker failed and how; the details of the call's status.
+        reason: which picker failed and how; it becomes the details of the call's status.
+        code: the status with which the call ends.
     """
 
     __slots__ = ("reason",)
+
+    code = Code.INTERNAL
 
     def __init__(self, reason: str) -> None:
         load = Load()
         load.retire(lambda: None)
         super().__init__(0, 0, Endpoint(""), load)
-        self.reason = reason
+        self.reason: str = reason
 
 
 class FailedPicker:
-    """The picker of a channel whose factory has never built one: every call ends with the reason.
+    """The picker of a channel whose factory has never built one. Every call ends with the reason.
 
     Args:
         reason: which factory failed and how.
@@ -53,16 +53,15 @@ class FailedPicker:
 
 
 class CheckedPicker:
-    """Asks a picker, and checks its answer.
+    """Asks a user's picker and checks its answer.
 
     Args:
-        picker: the user's, or the last good one where a new one could not be built.
-        ready: what is READY.
-        spare: picks where the picker has nothing that is READY.
-        name: of the picker, for errors.
-        guard: is told of errors, once.
-        is_stale: whether the picker was built from other subchannels than these; then None counts as an answer for
-            those only.
+        picker: the user's picker; the last good one if a new one could not be built.
+        ready: the subchannels that are READY.
+        spare: picks if the user's picker returns nothing that is READY.
+        name: the picker's name, for errors.
+        guard: told of the first error.
+        is_stale: whether `picker` was built from other subchannels than `ready`. Its None then leads to `spare`.
     """
 
     __slots__ = ("_guard", "_is_stale", "_is_told", "_name", "_pick", "_ready", "_spare")
@@ -85,6 +84,11 @@ class CheckedPicker:
         self._is_stale = is_stale
         self._is_told = is_stale
 
+    @property
+    def name(self) -> str:
+        """The factory's name, for errors."""
+        return self._name
+
     def pick(self, call: CallInfo) -> Subchannel | None:
         """Return a subchannel that is READY, a `Fault`, or None."""
         try:
@@ -98,7 +102,7 @@ class CheckedPicker:
         return self._spare.pick(call) if self._is_stale else None
 
     def _pick_again(self, gone: Subchannel, call: CallInfo) -> Subchannel | None:
-        """Exclude what the picker remembers and is not READY any more, then take what is READY in turn."""
+        """Ask once more, without a subchannel that is not READY any more; then let `spare` pick."""
         if isinstance(gone, Fault):
             return gone
         try:

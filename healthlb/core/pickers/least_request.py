@@ -17,15 +17,12 @@ import random
 from bisect import bisect
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from healthlb.config import check_count
-from healthlb.core.streams import Streams
-
-if TYPE_CHECKING:
-    from healthlb.core.load import Load, Subchannel
-    from healthlb.core.pickers import CallInfo
-    from healthlb.core.pickers.ends import CallEnd
+from healthlb.core.load import Load, Subchannel
+from healthlb.core.pickers.call_end import CallEnd
+from healthlb.core.pickers.contract import CallInfo, PickerFactory
+from healthlb.core.random_streams import Streams
 
 _MOST_CHOICES = 10
 _LONGEST_PENALTY = 64
@@ -44,10 +41,10 @@ class Candidate:
     __slots__ = ("_last_penalty", "_successes", "load", "penalty", "sub", "weight")
 
     def __init__(self, sub: Subchannel) -> None:
-        self.sub = sub
+        self.sub: Subchannel = sub
         self.load: Load = sub.load
-        self.weight = sub.weight
-        self.penalty = 0
+        self.weight: float = sub.weight
+        self.penalty: int = 0
         self._last_penalty = 0
         self._successes = 0
 
@@ -61,7 +58,7 @@ class Candidate:
         self.penalty = self._last_penalty
 
 
-class LeastRequest:
+class LeastRequest(PickerFactory):
     """The factory: it owns the random stream, and the penalties of those that stay READY.
 
     Args:

@@ -17,16 +17,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from healthlb.config import check_number
+from healthlb.core.load import Load, Subchannel
+from healthlb.core.pickers.call_end import CallEnd
+from healthlb.core.pickers.contract import CallInfo, PickerFactory
+from healthlb.core.random_streams import Streams
 from healthlb.core.states import Code
-from healthlb.core.streams import Streams
-
-if TYPE_CHECKING:
-    from healthlb.core.load import Load, Subchannel
-    from healthlb.core.pickers import CallInfo
-    from healthlb.core.pickers.ends import CallEnd
 
 _SECOND = 1_000_000_000
 _SHORTEST = 1e-6
@@ -48,9 +45,9 @@ class Candidate:
     __slots__ = ("_at", "_average", "level", "load", "sub")
 
     def __init__(self, sub: Subchannel) -> None:
-        self.sub = sub
+        self.sub: Subchannel = sub
         self.load: Load = sub.load
-        self.level = _UNKNOWN
+        self.level: float = _UNKNOWN
         self._average = 0.0
         self._at = 0
 
@@ -88,7 +85,7 @@ class Candidate:
         return self.level + (_LOGARITHMS[pending] if pending < 1024 else math.log(pending + 1))
 
 
-class PeakEwma:
+class PeakEwma(PickerFactory):
     """The factory: it owns the random stream, and the latencies of those that stay READY.
 
     Args:

@@ -5,24 +5,23 @@ Unlike gRPC's, it does not ignore health: an unhealthy address is passed over.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from healthlb.core.streams import Streams
+from healthlb.core.load import Subchannel
+from healthlb.core.pickers.contract import CallInfo, PickerFactory
+from healthlb.core.random_streams import Streams
 from healthlb.errors import ConfigError
 
-if TYPE_CHECKING:
-    from healthlb.core.load import Subchannel
-    from healthlb.core.pickers import CallInfo
 
-
-class PickFirst:
+class PickFirst(PickerFactory):
     """The factory. It stays with its choice while that is READY, as gRPC does.
 
     Args:
         shuffle_address_list: take the addresses in a random order, another one in each channel (gRFC A62); so that
-            clients with one and the same list do not all go to its first.
+            clients with one and the same list do not all go to its first. Who has twice the weight comes first twice as
+            often (gRFC A113).
 
     Raises:
         ConfigError: it is not a bool.
@@ -46,10 +45,14 @@ class PickFirst:
     def build(self, ready: Sequence[Subchannel]) -> PickFirstPicker:
         """Return a picker that prefers the present choice, else the first address."""
         if self._is_shuffled:
-            self._ranks = {sub.id: self._ranks.get(sub.id) or self._rng.random() for sub in ready}
+            # A draw with weights and without replacement: the smallest of exponential times goes first.
+            self._ranks = {sub.id: self._ranks.get(sub.id) or self._draw() / sub.endpoint.weight for sub in ready}
         order = sorted(ready, key=lambda sub: (sub.id != self._current_id, self._ranks.get(sub.id, 0.0)))
         self._current_id = order[0].id if order else None
         return PickFirstPicker(tuple(order))
+
+    def _draw(self) -> float:
+        return -math.log(1.0 - self._rng.random())
 
 
 class PickFirstPicker:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from healthlb.core.streams import Streams
-
-if TYPE_CHECKING:
-    from healthlb.core.load import Subchannel
-    from healthlb.core.pickers import CallInfo
+from healthlb.core.load import Subchannel
+from healthlb.core.pickers.contract import CallInfo, PickerFactory
+from healthlb.core.random_streams import Streams
 
 
-class RandomPick:
+class RandomPick(PickerFactory):
     """The factory: it owns the random stream."""
 
     needs_call = False

@@ -25,16 +25,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import compress
-from typing import TYPE_CHECKING
 
 from healthlb.config import check_count, check_number
-from healthlb.core.streams import Streams
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import Endpoint
+from healthlb.core.pickers.contract import CallInfo, PickerFactory
+from healthlb.core.random_streams import Streams
 from healthlb.errors import ConfigError
-
-if TYPE_CHECKING:
-    from healthlb.core.load import Subchannel
-    from healthlb.core.messages import Endpoint
-    from healthlb.core.pickers import CallInfo
 
 _LARGEST_RING = 8_388_608  # Of A42 and Envoy.
 _PLACES = 128
@@ -73,10 +70,10 @@ class Ring:
         ]
         places.sort()
         # Arrays lie close together, and a ring is looked at all over.
-        self.hashes = array("Q", [place for place, _ in places])
-        self.owners = array("L", [owner for _, owner in places])
-        self.starts = _starts(self.hashes, _bits(len(places)))
-        self.index = {endpoint.address: owner for owner, endpoint in enumerate(endpoints)}
+        self.hashes: array[int] = array("Q", [place for place, _ in places])
+        self.owners: array[int] = array("L", [owner for _, owner in places])
+        self.starts: Sequence[int] = _starts(self.hashes, _bits(len(places)))
+        self.index: dict[str, int] = {endpoint.address: owner for owner, endpoint in enumerate(endpoints)}
 
 
 def _bits(size: int) -> int:
@@ -109,7 +106,7 @@ def _places(address: str, number: int) -> list[int]:
     return [place for block in blocks for place in _EIGHT.unpack(block)][:number]
 
 
-class RingHash:
+class RingHash(PickerFactory):
     """The factory: it owns the ring.
 
     Args:
@@ -147,7 +144,7 @@ class RingHash:
         self._endpoints: tuple[Endpoint, ...] = ()
         self._ring = Ring((), *self._sizes)
         self._owners: dict[Subchannel, int] = {}
-        self.needs_call = self._header is not None
+        self.needs_call: bool = self._header is not None
 
     def seed(self, rng: random.Random) -> None:
         """Draw from this stream from now on."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from healthlb.core.load import Subchannel
-    from healthlb.core.pickers import CallInfo
+from healthlb.core.load import Subchannel
+from healthlb.core.pickers.contract import CallInfo, PickerFactory
 
 
-class RoundRobin:
+class RoundRobin(PickerFactory):
     """The factory: it owns the one counter, so that the rotation survives rebuilds.
 
     A rotation that starts again with each picker sends three to four times the load to early

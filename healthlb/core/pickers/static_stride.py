@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from healthlb.core.load import Subchannel
-    from healthlb.core.pickers import CallInfo
+from healthlb.core.load import Subchannel
+from healthlb.core.pickers.contract import CallInfo
 
 MOST = 65_535
 _OFFSET = MOST // 2

@@ -13,23 +13,20 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from healthlb.config import check_number, parse_duration
-from healthlb.core.pickers.arguments import check_known, snake_case
+from healthlb.config import check_collection, check_number, parse_duration
+from healthlb.core.load import Subchannel
+from healthlb.core.pickers.arguments import snake_case
+from healthlb.core.pickers.call_end import CallEnd
+from healthlb.core.pickers.contract import CallInfo, PickerFactory
+from healthlb.core.pickers.orca import LoadReport
 from healthlb.core.pickers.static_stride import StaticStride
 from healthlb.errors import ConfigError
-
-if TYPE_CHECKING:
-    from healthlb.core.load import Subchannel
-    from healthlb.core.orca import LoadReport
-    from healthlb.core.pickers import CallInfo
-    from healthlb.core.pickers.ends import CallEnd
 
 _SECOND = 1_000_000_000
 _SHORTEST_UPDATE_PERIOD = 0.1
 _PERIODS = ("blackoutPeriod", "weightExpirationPeriod", "weightUpdatePeriod")
-_ARGUMENTS = ("error_utilization_penalty", "blackout_period", "weight_expiration_period", "weight_update_period")
 
 
 class ReportedWeight:
@@ -42,9 +39,8 @@ class ReportedWeight:
         self._since: int | None = None
         self._reported_at = 0
 
-    def reported(self, report: LoadReport, penalty: float, now: int) -> None:
+    def reported(self, report: LoadReport, utilization: float, penalty: float, now: int) -> None:
         """Take in a report; one without queries or utilization says nothing (A58)."""
-        utilization = report.application_utilization if report.application_utilization > 0 else report.cpu_utilization
         if not (report.qps > 0 and utilization > 0):
             return
         utilization += max(0.0, report.eps) / report.qps * penalty
@@ -67,7 +63,16 @@ class ReportedWeight:
         return 0.0 if now - self._since < blackout else self._weight
 
 
-class WeightedRoundRobin:
+def _check_metrics(names: Sequence[str]) -> tuple[str, ...]:
+    option = "WeightedRoundRobin.metric_names_for_computing_utilization"
+    check_collection(option, names, "names of metrics")
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigError(f"{option} must hold names of metrics, not {name!r}")
+    return tuple(names)
+
+
+class WeightedRoundRobin(PickerFactory):
     """The factory: it owns the running number, and the reported weights of those that stay READY.
 
     Args:
@@ -75,6 +80,9 @@ class WeightedRoundRobin:
         blackout_period: seconds from a backend's first report until its weight counts; at least 0.
         weight_expiration_period: seconds until a weight is too old; above 0.
         weight_update_period: seconds between two choices of weights; less than 0.1 counts as 0.1 (A58).
+        metric_names_for_computing_utilization: where a backend reports no application utilization, the largest of these
+            counts, and the CPU's where it reports none of them; `cpu_utilization`, `mem_utilization`, or
+            `named_metrics.x`, `utilization.x` and `request_cost.x` for what it calls x (gRFC A114).
 
     Raises:
         ConfigError: a value is out of its bounds.
@@ -90,11 +98,13 @@ class WeightedRoundRobin:
         blackout_period: float = 10.0,
         weight_expiration_period: float = 180.0,
         weight_update_period: float = 1.0,
+        metric_names_for_computing_utilization: Sequence[str] = (),
     ) -> None:
         check_number("WeightedRoundRobin.error_utilization_penalty", error_utilization_penalty, low=0)
         check_number("WeightedRoundRobin.blackout_period", blackout_period, low=0)
         check_number("WeightedRoundRobin.weight_expiration_period", weight_expiration_period, above=0)
         check_number("WeightedRoundRobin.weight_update_period", weight_update_period, low=0)
+        self._metrics = _check_metrics(metric_names_for_computing_utilization)
         self._penalty = error_utilization_penalty
         self._blackout = round(blackout_period * _SECOND)
         self._expiry = round(weight_expiration_period * _SECOND)
@@ -112,13 +122,9 @@ class WeightedRoundRobin:
         """Return a factory for the arguments of gRPC's `WeightedRoundRobinLbConfig` (A58).
 
         Raises:
-            ConfigError: one is not known or out of its bounds, or asks for reports out of band.
+            ConfigError: one is out of its bounds.
         """
         given = dict(arguments)
-        if given.pop("enableOobLoadReport", False) is not False:
-            raise ConfigError("enableOobLoadReport must be false: load reports are taken from trailers only")
-        known = {key for key in given if snake_case(key) in _ARGUMENTS}
-        check_known("weighted_round_robin", given, known, [*_ARGUMENTS, "enable_oob_load_report"])
         given |= {key: parse_duration(key, given[key]) for key in _PERIODS if key in given}
         return cls(**{snake_case(key): value for key, value in given.items()})
 
@@ -142,12 +148,18 @@ class WeightedRoundRobin:
         """Hear of an attempt, and of the backend's load."""
         if end.report is not None and sub in self._ready:
             reported = self._reported.get(sub) or self._reported.setdefault(sub, ReportedWeight())
-            reported.reported(end.report, self._penalty, end.at)
+            reported.reported(end.report, self._utilization(end.report), self._penalty, end.at)
             self._has_reports = True
         if self._has_reports and end.at - self._updated_at >= self._period:
             self._updated_at = end.at
             picker = self._picker
             picker.schedule = self._schedule(end.at)
+
+    def _utilization(self, report: LoadReport) -> float:
+        if report.application_utilization > 0:
+            return report.application_utilization
+        named = [value for name in self._metrics if (value := report.metric(name)) is not None]
+        return max(named) if named else report.cpu_utilization
 
     def _schedule(self, now: int) -> StaticStride:
         subs = tuple(self._ready)
@@ -173,7 +185,7 @@ class WeightedRoundRobinPicker:
     __slots__ = ("schedule",)
 
     def __init__(self, schedule: StaticStride) -> None:
-        self.schedule = schedule
+        self.schedule: StaticStride = schedule
 
     def pick(self, call: CallInfo) -> Subchannel | None:
         """Return the next subchannel by weight, past those that this call has tried."""

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from healthlb.errors import ConfigError
+from healthlb.server.check import check_no_arguments
 from healthlb.server.checks.unhealthy import Unhealthy, check_text
 
 
@@ -20,8 +21,8 @@ def database(source: Any, query: str = "SELECT 1") -> Callable[[], None]:
         query: must return a row.
 
     Raises:
-        ConfigError: `source` is neither (the name of a file, an open connection, an asynchronous engine), or `query` no
-            string.
+        ConfigError: `source` is neither (the name of a file, an open connection, an asynchronous engine), or a function
+            that needs arguments, or `query` no string.
     """
     check_text("query", query)
     is_engine = hasattr(source, "connect") and hasattr(source, "dialect")
@@ -32,6 +33,8 @@ def database(source: Any, query: str = "SELECT 1") -> Callable[[], None]:
             "source must be a function that opens a connection (as in database(lambda: sqlite3.connect('x.db'))) "
             f"or a SQLAlchemy engine, not {source!r}"
         )
+    if not is_engine:
+        check_no_arguments("source", source)
     ask = _ask_engine if is_engine else _ask_connection
 
     def check() -> None:

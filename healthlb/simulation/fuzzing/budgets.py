@@ -10,10 +10,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from healthlb.config import RetryBudget, RetryThrottle
-from healthlb.simulation.fuzzing.scene import Scene
+from healthlb.simulation.fuzzing.oracle_context import OracleContext
 
 if TYPE_CHECKING:
-    from healthlb.simulation.client import Client
+    from healthlb.simulation.world.client import Client
 
 # A slice of a tenth of the time to live is forgotten as a whole, and looked at once in such a time.
 _SLACK = 0.2
@@ -27,7 +27,7 @@ class BudgetOracle:
         client: whose.
     """
 
-    def __init__(self, scene: Scene, client: Client) -> None:
+    def __init__(self, scene: OracleContext, client: Client) -> None:
         self._scene = scene
         self._client = client
         failover = scene.world.policy.failover

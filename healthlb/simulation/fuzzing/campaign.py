@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from healthlb.errors import ConfigError
-from healthlb.simulation.fuzzing.scene import Violation
-from healthlb.simulation.fuzzing.watched import WatchedWorld
+from healthlb.simulation.fuzzing.observed_world import WatchedWorld
+from healthlb.simulation.fuzzing.oracle_context import Violation
 from healthlb.simulation.fuzzing.worlds import random_world
-from healthlb.simulation.scenario import Scenario
+from healthlb.simulation.scenario.scenario import Scenario
 from healthlb.simulation.sweep.executors import open_executor
 
 CRASH = "crash"

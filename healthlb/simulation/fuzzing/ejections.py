@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from healthlb.core.facts import Ejection, Return
 from healthlb.core.states import ConnectivityState
-from healthlb.simulation.fuzzing.scene import Scene
+from healthlb.simulation.fuzzing.oracle_context import OracleContext
 
 if TYPE_CHECKING:
-    from healthlb.simulation.client import Client
-    from healthlb.simulation.fuzzing.words import HeardConnection
+    from healthlb.simulation.fuzzing.wire_log import HeardConnection
+    from healthlb.simulation.world.client import Client
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class EjectionOracle:
         scene: what is watched.
     """
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: OracleContext) -> None:
         self._scene = scene
         self._last: dict[tuple[str, int], _History] = {}
 
@@ -51,7 +51,9 @@ class EjectionOracle:
         low, high = self._expected(client, last, fact.at)
         if not low <= fact.times <= high:
             self._scene.fail("U19", f"{client.id} ejects {fact.address}: times {fact.times}, not {low} to {high}")
-        shortest = min(policy.base_ejection_time_ns * fact.times, policy.max_ejection_time_ns)
+        growth = policy.ejection_growth
+        factor = fact.times if growth is None else growth ** (fact.times - 1)
+        shortest = min(policy.base_ejection_time_ns * factor, policy.max_ejection_time_ns)
         if not shortest - 2 <= fact.duration <= shortest * (1 + policy.jitter) + 2:
             self._scene.fail("U19", f"{client.id} ejects {fact.address} for {fact.duration} ns, not {shortest}")
         self._last[client.id, fact.sub] = _History(fact.times, fact.at, fact.at + fact.duration)
@@ -77,8 +79,13 @@ class EjectionOracle:
         if last is None:
             self._scene.fail("U19", f"{client.id} takes {fact.address} back, which it has not ejected")
         last.back_at = fact.at
-        is_fresh = any(one.linked_at >= last.at for one in self._links(client, fact.address))
-        if "too few" not in fact.cause and fact.at < last.until and not is_fresh:
+        links = self._links(client, fact.address)
+        is_fresh = any(one.linked_at >= last.at for one in links)
+        # What a Check or a ping shows of a silence counts for nothing else.
+        has_answered = any(max(one.answered_at, one.ponged_at) >= last.at for one in links)
+        is_fresh |= has_answered and fact.cause == "it answers again"
+        is_needed = "too few" in fact.cause or "too much" in fact.cause
+        if not is_needed and fact.at < last.until and not is_fresh:
             self._scene.fail("U19", f"{client.id} takes {fact.address} back {last.until - fact.at} ns too soon")
 
     def look(self, client: Client) -> None:

@@ -9,13 +9,13 @@ import math
 from typing import TYPE_CHECKING
 
 from healthlb.config import RetryBudget, RetryThrottle
-from healthlb.simulation.fuzzing.scene import Scene
-from healthlb.simulation.fuzzing.truth import NEVER
-from healthlb.simulation.scenario import SECOND
+from healthlb.simulation.fuzzing.ground_truth import NEVER
+from healthlb.simulation.fuzzing.oracle_context import OracleContext
+from healthlb.simulation.scenario.scenario import SECOND
 
 if TYPE_CHECKING:
-    from healthlb.simulation.client import Client
-    from healthlb.simulation.record import RunRecord
+    from healthlb.simulation.world.client import Client
+    from healthlb.simulation.world.record import RunRecord
 
 
 class EndOracle:
@@ -25,7 +25,7 @@ class EndOracle:
         scene: what is watched.
     """
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: OracleContext) -> None:
         self._scene = scene
 
     def finish(self, record: RunRecord) -> None:
@@ -105,7 +105,7 @@ class EndOracle:
         if policy.service is not None:
             if group.health == "absent" and policy.health.on_unimplemented != "healthy":
                 return False
-            if group.health not in ("honest", "lying", "absent"):
+            if group.health not in ("honest", "lying", "absent") or self._has_too_much_to_do(address):
                 return False
         outliers = policy.outliers
         if outliers is not None:
@@ -114,6 +114,13 @@ class EndOracle:
             if self._scene.ejected_at.get((client.id, address), -1) > since:
                 return False
         return group.max_age is None or policy.health.damping is None
+
+    def _has_too_much_to_do(self, address: str) -> bool:
+        """Whether a Watch has waited behind calls for as long as counts, since there are more of them than slots."""
+        group, health = self._scene.world.server(address).group, self._scene.world.policy.health
+        again = health.first_response_timeout_ns + 2 * health.backoff.maximum_ns
+        line_since = self._scene.roomy_at.get(address, 0)
+        return group.checks != "beside" and line_since < self._scene.world.end - 2 * SECOND - again
 
     def _is_stuck(self, client: Client, address: str) -> bool:
         """Whether nothing will ever say more on the present connection, by its nature."""

@@ -25,6 +25,7 @@
     U23 a client has no more endpoints than its subset allows
     U24 an ejected server gets one call, and no other before that is answered or very late
     U25 a heartbeat is lost where no answer of any kind came in its time
+    U26 nobody is taken out for silence who has answered a call in that time
 
 The one rule: an oracle looks at faults, the wire, servers and calls; of the core it takes only what that publishes.
 """
@@ -36,24 +37,25 @@ from typing import TYPE_CHECKING
 from healthlb.core.facts import Ejection, Fact, HeartbeatLoss, Return, StateChange
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.states import Code, ConnectivityState
-from healthlb.simulation.fuzzing.attempts import AttemptOracle
+from healthlb.simulation.fuzzing.attempt_timing import AttemptOracle
 from healthlb.simulation.fuzzing.budgets import BudgetOracle
 from healthlb.simulation.fuzzing.ejections import EjectionOracle
 from healthlb.simulation.fuzzing.endings import EndOracle
+from healthlb.simulation.fuzzing.ground_truth import GroundTruth
+from healthlb.simulation.fuzzing.oracle_context import OracleContext
 from healthlb.simulation.fuzzing.picks import PickOracle
-from healthlb.simulation.fuzzing.scene import Scene
+from healthlb.simulation.fuzzing.silences import SilenceOracle
 from healthlb.simulation.fuzzing.snapshots import SnapshotOracle
-from healthlb.simulation.fuzzing.truth import Truth
-from healthlb.simulation.fuzzing.words import SERVING, HeardConnection, LinkWords
-from healthlb.simulation.scenario import MILLISECOND, SECOND
-from healthlb.simulation.trace import CALLS, Trace
+from healthlb.simulation.fuzzing.wire_log import SERVING, HeardConnection, LinkWords
+from healthlb.simulation.scenario.scenario import MILLISECOND, SECOND
+from healthlb.simulation.world.trace import CALLS, Trace
 
 if TYPE_CHECKING:
     from healthlb.core.load import Subchannel
-    from healthlb.simulation.client import Client
-    from healthlb.simulation.link import Attempt, ServerPort
-    from healthlb.simulation.record import RunRecord
-    from healthlb.simulation.world import World
+    from healthlb.simulation.world.client import Client
+    from healthlb.simulation.world.link import Attempt, ServerPort
+    from healthlb.simulation.world.record import RunRecord
+    from healthlb.simulation.world.world import World
 
 _READY = ConnectivityState.READY
 _CONNECTING = ConnectivityState.CONNECTING
@@ -70,15 +72,16 @@ class Inspector(Trace):
 
     def __init__(self) -> None:
         super().__init__(CALLS)
-        self.scene = Scene()
+        self.scene = OracleContext()
 
-    def follow(self, world: World, truth: Truth) -> None:
+    def follow(self, world: World, truth: GroundTruth) -> None:
         """Begin."""
         self.scene.set_up(world, truth)
         self._picks = PickOracle(self.scene)
         self._snapshots = SnapshotOracle(self.scene)
         self._attempts = AttemptOracle(self.scene)
         self._ejections = EjectionOracle(self.scene)
+        self.silences = SilenceOracle(self.scene)
         self._probes: dict[Subchannel, list[Attempt]] = {}
         for client in world.clients:
             BudgetOracle(self.scene, client)
@@ -154,9 +157,12 @@ class Inspector(Trace):
                 if new is _READY:
                     self._snapshots.check_ready(client, address)
                 self._check_row(client, fact)
+                if old is _READY and changes == 1 and fact.reason == "no heartbeat":
+                    self.silences.excluded(client, fact)
             case Ejection(address=address, is_enforced=True):
                 self.scene.ejected_at[client.id, address] = fact.at
                 self._ejections.ejected(client, fact)
+                self.silences.ejected(client, fact)
             case Return():
                 self._ejections.returned(client, fact)
             case HeartbeatLoss(address=address, is_excluded=is_excluded):
@@ -205,10 +211,10 @@ class Inspector(Trace):
 
     # --- calls -----------------------------------------------------------------------------------------
 
-    def began(self, client: Client) -> None:
-        """A call begins."""
-        self.scene.books.began(client.id)
-        self._attempts.began(client, client.called + 1)
+    def began(self, client: Client, arrived_at: int) -> None:
+        """A call begins that arrived then; it may have waited for the client's thread."""
+        self.scene.books.began(client.id, arrived_at)
+        self._attempts.began(client, client.called + 1, arrived_at)
 
     def picked(self, now: int, client: Client, attempt: Attempt, server: ServerPort) -> None:
         """An attempt is sent."""
@@ -265,6 +271,9 @@ class Inspector(Trace):
     def _look(self) -> None:
         engine = self.scene.world.engine
         self._check_counters()
+        for server in self.scene.world.servers:
+            if server.backend.queued == 0:
+                self.scene.roomy_at[server.name] = engine.now
         for client in self.scene.world.clients:
             for view in client.pool.board.snapshot.views:
                 if view.state is _READY:

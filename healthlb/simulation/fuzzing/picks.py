@@ -9,15 +9,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from healthlb.simulation.fuzzing.scene import Scene
-from healthlb.simulation.fuzzing.truth import NEVER
-from healthlb.simulation.fuzzing.words import SERVING, HeardConnection, LinkWords
-from healthlb.simulation.scenario import SECOND
+from healthlb.simulation.fuzzing.ground_truth import NEVER
+from healthlb.simulation.fuzzing.oracle_context import OracleContext
+from healthlb.simulation.fuzzing.wire_log import SERVING, HeardConnection, LinkWords
+from healthlb.simulation.scenario.scenario import SECOND
 
 if TYPE_CHECKING:
-    from healthlb.simulation.client import Client
-    from healthlb.simulation.link import Attempt
-    from healthlb.simulation.server import Server
+    from healthlb.simulation.world.client import Client
+    from healthlb.simulation.world.link import Attempt
+    from healthlb.simulation.world.server import Server
 
 
 class PickOracle:
@@ -27,7 +27,7 @@ class PickOracle:
         scene: what is watched.
     """
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: OracleContext) -> None:
         self._scene = scene
         world = scene.world
         # A resolver that has failed is asked again in its own time, and its news is not heard before.
@@ -63,7 +63,8 @@ class PickOracle:
             self._scene.fail(
                 "U5", f"{client.id} picks {server.name}, whose reset it has had since {truth.crashed_at} ns"
             )
-        if not self._has_resolver_errors and truth.gone_at < NEVER and now > heard_at(truth.gone_at):
+        is_gone = truth.gone_at < NEVER and now > heard_at(self._scene.looked_at(client, truth.gone_at))
+        if is_gone and not self._has_resolver_errors:
             self._scene.fail(
                 "U5", f"{client.id} picks {server.name}, which the resolver has not given since {truth.gone_at}"
             )
@@ -71,17 +72,18 @@ class PickOracle:
         dead_at = min(pair.dead_at, truth.half_open_at) if is_half_open else pair.dead_at
         if self._scene.threshold == 0 and self._scene.world.policy.service is not None:
             last_word_at = max(dead_at, quiet, self._scene.truth.resumed_at(client.id)) + way
-            self._check_silence(now, client, server, last_word_at)
+            self._check_silence(now, client, server, dead_at, last_word_at)
             self._check_health(now, client, attempt, server, (quiet, way) if is_heard else None)
 
-    def _check_silence(self, now: int, client: Client, server: Server, last_word_at: int) -> None:
+    def _check_silence(self, now: int, client: Client, server: Server, dead_at: int, last_word_at: int) -> None:
         heartbeat = self._scene.world.policy.health.heartbeat
         if heartbeat is None or last_word_at > now:
             return
         # Twenty a second for all of a client's subchannels: where there are many, each has its turn the less often.
         interval = max(heartbeat.interval_ns, len(client.pool.board.snapshot.views) * SECOND // 19)
         by = last_word_at + interval + heartbeat.timeout_ns
-        is_kept = self._scene.kept_at.get((client.id, server.name), -1) >= last_word_at - 2 * SECOND
+        # It is told of once in an outage, however often the client itself stands still in it.
+        is_kept = self._scene.kept_at.get((client.id, server.name), -1) >= min(dead_at, last_word_at) - 2 * SECOND
         if now > by and not is_kept:
             self._scene.fail(
                 "U5", f"{client.id} picks {server.name}, from which nothing can have come since {last_word_at}"

@@ -14,7 +14,7 @@ from typing import Any
 from healthlb.errors import ConfigError
 from healthlb.simulation.fuzzing.campaign import verdict
 from healthlb.simulation.fuzzing.worlds import POLICY
-from healthlb.simulation.scenario import BackendGroup, ClientGroup, Fault, Policy, Scenario
+from healthlb.simulation.scenario.scenario import BackendGroup, ClientGroup, Fault, Policy, Scenario
 
 _MOST_TRIES = 600
 # What is not there is the simplest; what is named here has to be there.
@@ -77,6 +77,9 @@ def _smaller(scenario: Scenario) -> Iterator[tuple[str, Scenario]]:
     for name in ("backends", "clients", "faults"):
         ones = getattr(scenario, name)
         for place, one in enumerate(ones):
+            if isinstance(one, ClientGroup) and one.load.fanout > 1:
+                alone = replace(one, load=replace(one.load, fanout=1))
+                yield f"{name} {place} without fanout", replace(scenario, **{name: _with(ones, place, alone)})
             for option, simple in _simpler(one, _KEPT[type(one)]):
                 yield f"{name} {place} without {option}", replace(scenario, **{name: _with(ones, place, simple)})
 

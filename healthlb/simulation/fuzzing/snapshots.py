@@ -8,16 +8,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from healthlb.core.snapshot import Snapshot
+from healthlb.core.messages import SECOND
+from healthlb.core.snapshot import Snapshot, SubchannelView
 from healthlb.core.states import ConnectivityState
-from healthlb.simulation.fuzzing.scene import Scene
-from healthlb.simulation.fuzzing.words import SERVING, LinkWords
+from healthlb.simulation.fuzzing.oracle_context import OracleContext
+from healthlb.simulation.fuzzing.wire_log import SERVING, LinkWords
 
 if TYPE_CHECKING:
-    from healthlb.simulation.client import Client
+    from healthlb.simulation.world.client import Client
 
 _READY = ConnectivityState.READY
 _CONNECTING = ConnectivityState.CONNECTING
+_FAILURE = ConnectivityState.TRANSIENT_FAILURE
+_LONG = 30 * SECOND
 
 
 class SnapshotOracle:
@@ -27,15 +30,19 @@ class SnapshotOracle:
         scene: what is watched.
     """
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: OracleContext) -> None:
         self._scene = scene
+        self._seen_at: dict[tuple[str, int], int] = {}
 
     def published(self, client: Client, snapshot: Snapshot) -> None:
         """There is a new snapshot."""
         if self._scene.truth.is_stalled(client.id):
             self._scene.fail("U2", f"{client.id} publishes while it stands still")
-        self._check_cap(client, snapshot)
-        self._check_panic(client, snapshot)
+        for view in snapshot.views:
+            self._seen_at.setdefault((client.id, view.id), self._scene.world.engine.now)
+        present = [view for view in snapshot.views if not self._may_be_absent(client, view)]
+        self._check_cap(client, snapshot, present)
+        self._check_panic(client, snapshot, len(present))
         subset = self._scene.world.policy.subset
         if subset is not None and len(snapshot.views) > subset.size:
             self._scene.fail("U23", f"{client.id} has {len(snapshot.views)} endpoints, not {subset.size}")
@@ -71,7 +78,12 @@ class SnapshotOracle:
         now = self._scene.world.engine.now
         return any(one.lost_at == now for one in self._scene.links(client, address))
 
-    def _check_cap(self, client: Client, snapshot: Snapshot) -> None:
+    def _may_be_absent(self, client: Client, view: SubchannelView) -> bool:
+        """Whether no connection has told anything for long, or since the subchannel is known."""
+        since = max(self._seen_at[client.id, view.id], self._scene.world.engine.now - _LONG)
+        return view.state is _FAILURE and self._scene.heard_until(client, view.endpoint.address) <= since
+
+    def _check_cap(self, client: Client, snapshot: Snapshot, present: list[SubchannelView]) -> None:
         ejected = [view for view in snapshot.views if view.is_ejected]
         outliers = self._scene.world.policy.outliers
         if not ejected:
@@ -79,9 +91,9 @@ class SnapshotOracle:
         if outliers is None:
             self._scene.fail("U8", f"{client.id} ejects though nobody asked for that")
             return
-        count = len(snapshot.views)
+        count = len(present)
         most = min(math.ceil(count * outliers.max_ejection_percent / 100), max(0, count - 1))
-        out = sum(view.state is not _READY for view in snapshot.views)
+        out = sum(view.state is not _READY for view in present)
         well = [view for view in ejected if self._is_well(client, view.endpoint.address)]
         if well and out > most:
             self._scene.fail(
@@ -104,13 +116,15 @@ class SnapshotOracle:
                 return believed_at < now and connection.generation is not None
         return False
 
-    def _check_panic(self, client: Client, snapshot: Snapshot) -> None:
-        total = len(snapshot.views)
+    def _check_panic(self, client: Client, snapshot: Snapshot, present: int) -> None:
+        total, threshold = len(snapshot.views), self._scene.threshold
         hopeful = sum(view.state in (_READY, _CONNECTING) for view in snapshot.views)
-        is_panic = bool(total) and hopeful / total < self._scene.threshold
+        # Of those that may be absent nobody knows here whether they count.
+        may_panic = bool(total) and hopeful / total < threshold
+        is_panic = bool(present) and hopeful / present < threshold
         healthy = {view.id for view in snapshot.views if view.state is _READY}
         picked = {sub.id for sub in snapshot.ready}
-        if not is_panic and picked - healthy:
+        if not may_panic and picked - healthy:
             self._scene.fail(
                 "U13", f"{client.id} picks among {len(picked)} of which {len(healthy)} are READY, without panic"
             )

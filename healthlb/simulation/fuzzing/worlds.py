@@ -21,12 +21,12 @@ from healthlb.config import (
     SlowStart,
     Subset,
 )
-from healthlb.config_outliers import FailurePercentage, Outliers, SuccessRate
-from healthlb.config_overload import Overload
+from healthlb.config.outliers import FailurePercentage, Outliers, SuccessRate
+from healthlb.config.overload import Overload
 from healthlb.core.pickers import picker_names
-from healthlb.core.streams import Streams
-from healthlb.simulation.laws import Bimodal, Deterministic, Exponential, Law
-from healthlb.simulation.scenario import (
+from healthlb.core.random_streams import Streams
+from healthlb.simulation.scenario.laws import Bimodal, Deterministic, Exponential, Law
+from healthlb.simulation.scenario.scenario import (
     MILLISECOND,
     SECOND,
     BackendGroup,
@@ -42,6 +42,8 @@ END = 14 * SECOND
 POLICY = "fuzz"
 
 _FAULTS = ("crash", "health", "error", "slow", "pause", "partition", "goaway", "drain", "resolver", "cold", "stall")
+# Of twenty worlds these may have what connections, calls and lists cost; those that tests name are among the others.
+_COSTLY = (4, 9, 16)
 _LEAST = 300 * MILLISECOND
 # A wire that was cut takes as long again to come back, since TCP's own retries back off.
 _LONGEST_CUT = 2 * SECOND
@@ -52,17 +54,23 @@ def random_world(seed: int, number: int) -> Scenario:
     draw = _Draw(Streams(seed).stream("world", number))
     # From a stream of its own, so that what is drawn besides stays as it was.
     checks = _Draw(Streams(seed).stream("world", number, "checks"))
+    limits = _Draw(Streams(seed).stream("world", number, "drain"))
     backends = tuple(replace(group, checks=checks.checks(group)) for group in draw.backends())
     clients = draw.clients()
+    seed_of_world, policy = draw.whole(1, 1 << 40), draw.policy()
+    if number % 20 in _COSTLY:
+        costs = _Draw(Streams(seed).stream("world", number, "costs"))
+        backends = tuple(costs.costly_backend(group) for group in backends)
+        clients = tuple(costs.costly_client(group) for group in clients)
     names = [f"{group.name}{place}" for group in backends for place in range(group.count)]
     return Scenario(
         name=f"fuzz {seed}:{number}",
-        seed=draw.whole(1, 1 << 40),
+        seed=seed_of_world,
         duration=END,
         drain=3 * SECOND,
         backends=backends,
         clients=clients,
-        policies={POLICY: draw.policy()},
+        policies={POLICY: replace(policy, extra={**policy.extra, **limits.drain()})},
         faults=tuple(draw.fault(names, clients) for _ in range(draw.whole(0, 7))),
     )
 
@@ -160,6 +168,25 @@ class _Draw:
             zone=self.one_of("", "a", "b"),
         )
 
+    # --- what connections, calls and lists cost ------------------------------------------------------
+
+    def costly_backend(self, group: BackendGroup) -> BackendGroup:
+        """Return a group of servers for which new connections may be work."""
+        return replace(
+            group,
+            accept=self.one_of(0, 0, 200_000),
+            tls=self.one_of(0, 0, 2 * MILLISECOND, 15 * MILLISECOND),
+        )
+
+    def costly_client(self, group: ClientGroup) -> ClientGroup:
+        """Return a group of clients that may have a slow thread, keep lists, and make many calls of a request."""
+        return replace(
+            group,
+            cpu=self.one_of(0, 0, 100_000, MILLISECOND),
+            dns_cache=self.one_of(0, 0, 300 * MILLISECOND, 1500 * MILLISECOND),
+            load=replace(group.load, fanout=self.one_of(1, 1, 2, 4)),
+        )
+
     # --- settings ------------------------------------------------------------------------------------
 
     def policy(self) -> Policy:
@@ -180,6 +207,10 @@ class _Draw:
             overload=self._overload() if self.chance(0.3) else None,
             extra=extra,
         )
+
+    def drain(self) -> dict[str, object]:
+        """Return how long calls may stay on an address that left, where that has a limit."""
+        return {"drain": self.seconds(0.01, 0.5)} if self.chance(0.3) else {}
 
     def _overload(self) -> Overload:
         return Overload(
@@ -242,6 +273,7 @@ class _Draw:
             latency_floor=0.02,
             interval=self.seconds(0.2, 1),
             base_ejection_time=base,
+            ejection_growth=None if hosts == 2 else 2.0,
             max_ejection_time=self.seconds(base, 1.5),
             max_ejection_percent=self.one_of(10, 34, 50, 100),
             jitter=self.one_of(0.0, 0.1, 1.0),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-from healthlb.simulation.record import RunRecord
 from healthlb.simulation.report import lines
 from healthlb.simulation.report.axes import BOTTOM, TOP, time_axis, value_axis, warm_up
 from healthlb.simulation.report.figure import Figure, Key
@@ -17,6 +16,7 @@ from healthlb.simulation.report.scale import DASH, SECOND, linear, plain, second
 from healthlb.simulation.report.tables import Table
 from healthlb.simulation.report.timeline import Timeline, timeline
 from healthlb.simulation.report.traffic import ROWS, span_of
+from healthlb.simulation.world.record import RunRecord
 
 _SOLID, _DASHED = (BLUE, ""), (VERMILLION, "5 3")
 # A retry is allowed while more than half of the tokens are left (gRFC A6).

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from healthlb.simulation.record import RunRecord
 from healthlb.simulation.report.figure import Figure, Key
 from healthlb.simulation.report.markup import Markup, join, percent, tag
 from healthlb.simulation.report.metrics import COMPARED, is_of_survivors, lost, metric, written
@@ -16,6 +15,7 @@ from healthlb.simulation.report.paired import Difference, differences
 from healthlb.simulation.report.palette import BLUE, GREEN, VERMILLION, Look
 from healthlb.simulation.report.scale import MINUS, Linear, linear
 from healthlb.simulation.report.tables import Table
+from healthlb.simulation.world.record import RunRecord
 
 _ROW, _TOP, _LEFT = 28, 26, 150
 # A change beyond these is drawn at the edge, with its number in the table.

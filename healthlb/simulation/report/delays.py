@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from healthlb.simulation.histogram import Histogram
-from healthlb.simulation.record import RunRecord
+from healthlb.simulation.engine.histogram import Histogram
 from healthlb.simulation.report import lines
 from healthlb.simulation.report.axes import BOTTOM, TOP, time_axis, value_axis, warm_up
 from healthlb.simulation.report.figure import Figure, Key
@@ -19,6 +18,7 @@ from healthlb.simulation.report.scale import DASH, SECOND, Log, clock, logarithm
 from healthlb.simulation.report.tables import Table
 from healthlb.simulation.report.timeline import MOST_COLUMNS, end_of
 from healthlb.simulation.report.traffic import ROWS
+from healthlb.simulation.world.record import RunRecord
 
 QUANTILES = ((0.5, "p50", (BLUE, "")), (0.99, "p99", (ORANGE, "7 3")), (0.999, "p99.9", (VERMILLION, "2 3")))
 _SHARES = (*(index / 200 for index in range(1, 199)), 0.9925, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9999, 1.0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from healthlb.simulation.record import RunRecord
 from healthlb.simulation.report import overlay
 from healthlb.simulation.report.comparison import compared
 from healthlb.simulation.report.delays import distributions, merged
@@ -35,6 +34,7 @@ from healthlb.simulation.report.paired import by_policy
 from healthlb.simulation.report.scale import DASH, SECOND, plain, seconds
 from healthlb.simulation.report.shares import shares
 from healthlb.simulation.report.tables import Table
+from healthlb.simulation.world.record import RunRecord
 
 if TYPE_CHECKING:
     from healthlb.simulation.running import Outcome
@@ -144,9 +144,7 @@ def _comparison(groups: dict[str, list[RunRecord]]) -> Markup | None:
     ]  # fmt: skip
     least = min(map(lost, groups.values()))
     known = [name for name in TILES if all(name in run.metrics for runs in groups.values() for run in runs)]
-    rows = tuple(
-        (policy, *(marked(name, runs, least) for name in known)) for policy, runs in groups.items()
-    )
+    rows = tuple((policy, *(marked(name, runs, least) for name in known)) for policy, runs in groups.items())
     heads = ("Policy", *(metric(name).says for name in known))
     summary = Table("The policies at a glance", heads, rows)
     return tag(

@@ -5,12 +5,12 @@ The one rule: the matrix is a table, since its numbers are the picture; shades o
 
 from __future__ import annotations
 
-from healthlb.simulation.record import BELIEFS, TRUTHS, RunRecord
 from healthlb.simulation.report import palette
 from healthlb.simulation.report.figure import Figure
 from healthlb.simulation.report.markup import Markup, join, tag
 from healthlb.simulation.report.scale import DASH, share
 from healthlb.simulation.report.steps import verdict
+from healthlb.simulation.world.record import BELIEFS, TRUTHS, RunRecord
 
 _SIGNS = {"wrong": "✕", "missed": "○", "": ""}
 

@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from healthlb.simulation.estimates import Estimate
-from healthlb.simulation.record import RunRecord
+from healthlb.simulation.checks.estimates import Estimate
 from healthlb.simulation.report.scale import SPACE, decimal, plain, seconds, share, unit_of
+from healthlb.simulation.world.record import RunRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from healthlb.simulation.record import RunRecord
 from healthlb.simulation.report import lines
 from healthlb.simulation.report.axes import BOTTOM, TOP, time_axis, value_axis, warm_up
 from healthlb.simulation.report.delays import columns
@@ -19,6 +18,7 @@ from healthlb.simulation.report.scale import DASH, SECOND, clock, linear, logari
 from healthlb.simulation.report.tables import Table
 from healthlb.simulation.report.timeline import MOST_COLUMNS, end_of, timeline
 from healthlb.simulation.report.traffic import ROWS
+from healthlb.simulation.world.record import RunRecord
 
 _LOOK = ("var(--grey)", "1 1.5")
 _QUANTILE = 0.99

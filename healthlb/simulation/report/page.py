@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from healthlb.simulation.estimates import Estimate
-from healthlb.simulation.record import RunRecord
+from healthlb.simulation.checks.estimates import Estimate
 from healthlb.simulation.report import balance, delays, palette, traffic
 from healthlb.simulation.report.figure import Figure, margin_for
 from healthlb.simulation.report.lanes import lanes
@@ -19,13 +18,14 @@ from healthlb.simulation.report.metrics import DAGGER, METRICS, TILES, is_of_sur
 from healthlb.simulation.report.scale import DASH, share
 from healthlb.simulation.report.style import PAGE
 from healthlb.simulation.report.tables import Table
+from healthlb.simulation.world.record import RunRecord
 
 # Of the calls; who loses more is marked.
 _MANY = 0.01
 
 
 class Checked(Protocol):
-    """One check of a scenario under one policy and what became of it (`healthlb.simulation.checks.CheckResult`)."""
+    """One check of a scenario under one policy and what became of it, as `checks.CheckResult`."""
 
     @property
     def name(self) -> str:

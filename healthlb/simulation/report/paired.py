@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from healthlb.simulation.estimates import Estimate
-from healthlb.simulation.record import RunRecord
+from healthlb.simulation.checks.estimates import Estimate
+from healthlb.simulation.world.record import RunRecord
 
 
 @dataclass(frozen=True, slots=True)

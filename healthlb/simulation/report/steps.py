@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from healthlb.simulation.record import Lane, Steps
+from healthlb.simulation.world.record import Lane, Steps
 
 SERVES = frozenset({"up", "slow"})
 GETS_CALLS = frozenset({"READY", "probe"})

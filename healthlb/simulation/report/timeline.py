@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from healthlb.simulation.record import RunRecord
 from healthlb.simulation.report.scale import SECOND, Linear, clock
+from healthlb.simulation.world.record import RunRecord
 
 MOST_COLUMNS = 160
 # Ends of calls so little after the run, as a ratio, go to its last column instead of one of their own.

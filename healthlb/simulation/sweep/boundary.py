@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from healthlb.simulation.expression import Expression, ExpressionError
+from healthlb.simulation.checks.expression import Expression, ExpressionError
 from healthlb.simulation.sweep.designs import Axis, in_seconds
 
 _STEPS = 200

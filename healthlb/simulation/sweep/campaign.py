@@ -17,7 +17,7 @@ from healthlb.simulation.sweep.executors import Executor
 from healthlb.simulation.sweep.results import Line, Result
 from healthlb.simulation.sweep.store import Store
 
-Runner = Callable[[Mapping[str, Any], Cell], Result]
+RunCell = Callable[[Mapping[str, Any], Cell], Result]
 
 BATCH_SECONDS = 2.0
 MOST_IN_A_BATCH = 2000
@@ -35,7 +35,7 @@ class Batch:
         cells: at least one.
     """
 
-    runner: Runner
+    runner: RunCell
     world: Mapping[str, Any]
     cells: tuple[Cell, ...]
 
@@ -77,8 +77,9 @@ class Campaign:
         lost: cells that were lost with their workers, the second time alone, and why; the next run tries them again.
     """
 
-    def __init__(self, world: Mapping[str, Any], runner: Runner, store: Store, executor: Executor,
-                 observer: Observer) -> None:
+    def __init__(
+        self, world: Mapping[str, Any], runner: RunCell, store: Store, executor: Executor, observer: Observer
+    ) -> None:
         self.keys: dict[str, Cell] = {}
         self.ran = 0
         self.lost: dict[str, str] = {}

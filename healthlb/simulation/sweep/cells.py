@@ -21,7 +21,8 @@ Measures = tuple[tuple[str, str], ...]
 _KEY_BYTES = 16
 # What decides what a cell comes to; reports and the rest of sweeps only show and repeat it.
 _DECIDING = (
-    *("config*.py", "presets.py", "core/**/*.py", "simulation/*.py"),
+    *("config/*.py", "presets.py", "core/**/*.py", "simulation/*.py"),
+    *(f"simulation/{room}/*.py" for room in ("engine", "scenario", "world", "checks", "scenario_files")),
     *("simulation/sweep/overrides.py", "simulation/sweep/simulating.py"),
 )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 
 from healthlb.errors import ConfigError
-from healthlb.simulation.durations import parse_duration
+from healthlb.simulation.scenario.durations import parse_duration
 from healthlb.simulation.sweep import sobol
 from healthlb.simulation.sweep.cells import Value
 

@@ -6,32 +6,12 @@ says which chunks were lost.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from healthlb.errors import ConfigError
-
-Work = Callable[[Any], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A chunk that is finished or lost.
-
-    Attributes:
-        chunk: that was given.
-        answer: what the function returned.
-        lost: why there is no answer, as "its worker was ended by signal 9", or "".
-    """
-
-    chunk: Any
-    answer: Any = None
-    lost: str = ""
+from healthlb.simulation.sweep.chunks import Done, Work
 
 
 class Executor(Protocol):
@@ -84,7 +64,7 @@ def open_executor(url: str, jobs: int) -> Executor:
     if url == "inline":
         return Inline()
     if url == "pool":
-        from healthlb.simulation.sweep.pool import Pool
+        from healthlb.simulation.sweep.process_pool import Pool
 
         return Pool(jobs)
     scheme, _, place = url.partition("://")
@@ -100,17 +80,3 @@ def open_executor(url: str, jobs: int) -> Executor:
 def _is_address(place: str) -> bool:
     host, _, port = place.rpartition(":")
     return bool(host) and port.isdecimal() and 0 < int(port) < 65_536
-
-
-@contextlib.contextmanager
-def interrupts_ignored() -> Iterator[None]:
-    """Have the processes that are started meanwhile ignore Ctrl-C."""
-    # It goes to the whole process group, and what is ignored stays so in a new process, from its first moment on.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -13,8 +13,8 @@ from typing import Any
 
 from healthlb.errors import ConfigError
 from healthlb.files import read_text
-from healthlb.simulation.expression import Expression, ExpressionError
-from healthlb.simulation.scenario_table import ScenarioError, Table
+from healthlb.simulation.checks.expression import Expression, ExpressionError
+from healthlb.simulation.scenario_files.table import ScenarioError, Table
 from healthlb.simulation.sweep.designs import DESIGNS, Axis
 from healthlb.simulation.sweep.overrides import overridden
 from healthlb.simulation.sweep.sobol import MOST_DIMENSIONS

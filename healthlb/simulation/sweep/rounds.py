@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from healthlb.simulation.estimates import Estimate
+from healthlb.simulation.checks.estimates import Estimate
 from healthlb.simulation.sweep.cells import Cell, fingerprint
 from healthlb.simulation.sweep.designs import Axis, Point, in_seconds, points
 from healthlb.simulation.sweep.results import Result
@@ -92,7 +92,7 @@ class Rounds:
         index = [axis.name for axis in self.sweep.axes].index(refine.axis)
         rows: dict[Site, list[tuple[float, Site]]] = {}
         for site in self.cells:
-            others = (*site.point[:index], *site.point[index + 1:])
+            others = (*site.point[:index], *site.point[index + 1 :])
             value = site.point[index]
             assert isinstance(value, int | float)
             rows.setdefault(Site(site.policy, others), []).append((value, site))
@@ -120,7 +120,7 @@ class Rounds:
         for edge in self.edges():
             middle = axis.between(edge.low, edge.high) if edge.high - edge.low > refine.tolerance else None
             if middle is not None:
-                point = (*edge.site.point[:index], middle, *edge.site.point[index + 1:])
+                point = (*edge.site.point[:index], middle, *edge.site.point[index + 1 :])
                 more += self._grown(Site(edge.site.policy, point), self.sweep.replications)
         return more
 
@@ -144,9 +144,7 @@ class Rounds:
 
     def _cell(self, site: Site, replication: int) -> Cell:
         overrides = [
-            (path, value)
-            for axis, value in zip(self.sweep.axes, site.point, strict=True)
-            for path in axis.paths
+            (path, value) for axis, value in zip(self.sweep.axes, site.point, strict=True) for path in axis.paths
         ]
         return Cell(
             scenario=self._scenario,

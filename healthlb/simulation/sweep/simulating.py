@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from healthlb.errors import ConfigError
-from healthlb.simulation import check_math, scenario_file, world
-from healthlb.simulation.checks import METRICS, Numbers, check_expectation, evaluate, is_over_runs
-from healthlb.simulation.expression import Expression
-from healthlb.simulation.scenario import Expectation, Scenario
-from healthlb.simulation.scenario_table import ScenarioError
+from healthlb.simulation.checks import check_math
+from healthlb.simulation.checks.checks import METRICS, Numbers, check_expectation, evaluate, is_over_runs
+from healthlb.simulation.checks.expression import Expression
+from healthlb.simulation.scenario.scenario import Expectation, Scenario
+from healthlb.simulation.scenario_files import scenario_file
+from healthlb.simulation.scenario_files.table import ScenarioError
 from healthlb.simulation.sweep.cells import Cell, Value
 from healthlb.simulation.sweep.designs import Axis
 from healthlb.simulation.sweep.overrides import overridden
@@ -24,6 +25,7 @@ from healthlb.simulation.sweep.results import Result
 from healthlb.simulation.sweep.rounds import Judge
 from healthlb.simulation.sweep.summary import holds
 from healthlb.simulation.sweep.sweep import Sweep
+from healthlb.simulation.world import world
 
 FUNCTIONS: Mapping[str, Callable[..., float]] = {name: entry[0] for name, entry in check_math.FUNCTIONS.items()}
 """What a sweep's checks and its boundary may call."""
@@ -67,9 +69,7 @@ def simulate(content: Mapping[str, Any], cell: Cell) -> Result:
     scenario = scenario_file.parse_scenario(overridden(content, cell.overrides))
     record = world.run(scenario, cell.policy, cell.replication)
     numbers = Numbers(record, scenario.parameters)
-    measured = {
-        name: float(Expression(text).value(numbers.names, numbers.functions)) for name, text in cell.measures
-    }
+    measured = {name: float(Expression(text).value(numbers.names, numbers.functions)) for name, text in cell.measures}
     own = replace(scenario, expect=tuple(one for one in scenario.expect if not is_over_runs(Expression(one.check))))
     checks = evaluate(own, {cell.policy: [record]})
     return Result(

@@ -10,8 +10,8 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from healthlb.simulation.estimates import Estimate
-from healthlb.simulation.expression import Expression, ExpressionError
+from healthlb.simulation.checks.estimates import Estimate
+from healthlb.simulation.checks.expression import Expression, ExpressionError
 from healthlb.simulation.sweep.boundary import Boundary
 from healthlb.simulation.sweep.cells import Cell, Value
 from healthlb.simulation.sweep.designs import in_seconds

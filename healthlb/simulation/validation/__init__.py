@@ -8,7 +8,7 @@
     worlds   crashes, drains, retry storms and flaps, in whole worlds
 
 The one rule: what is measured comes from the engine, the backends and the core's own code, what is expected from
-`healthlb.simulation.theory`; neither knows the other.
+`healthlb.simulation.checks.theory`; neither knows the other.
 """
 
 from healthlb.simulation.validation.claim import Claim as Claim
@@ -20,6 +20,6 @@ __all__ = ["Claim", "Finding", "claims", "examine"]
 
 def claims(quick: bool = False) -> tuple[Claim, ...]:
     """Return all that is claimed; `quick` for fewer calls, and so wider tolerances."""
-    from healthlb.simulation.validation import attempts, queues, rules, worlds
+    from healthlb.simulation.validation import attempt_laws, queues, rules, worlds
 
-    return (*queues.claims(quick), *rules.claims(quick), *attempts.claims(quick), *worlds.claims(quick))
+    return (*queues.claims(quick), *rules.claims(quick), *attempt_laws.claims(quick), *worlds.claims(quick))

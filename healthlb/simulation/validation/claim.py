@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from healthlb.simulation.estimates import Estimate
+from healthlb.simulation.checks.estimates import Estimate
 
 MOST_Z = 3.5
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from healthlb.core.load import Load, Subchannel
 from healthlb.core.messages import Endpoint
 from healthlb.core.pickers import ANY_CALL, PickerSource, make_factory
+from healthlb.core.random_streams import Streams
 from healthlb.core.states import Code
-from healthlb.core.streams import Streams
-from healthlb.simulation.backend import Backend
-from healthlb.simulation.engine import Engine
-from healthlb.simulation.histogram import Histogram
-from healthlb.simulation.laws import Exponential, Law
-from healthlb.simulation.stations import Job
+from healthlb.simulation.engine.engine import Engine
+from healthlb.simulation.engine.histogram import Histogram
+from healthlb.simulation.engine.stations import Job
+from healthlb.simulation.scenario.laws import Exponential, Law
+from healthlb.simulation.world.backend import Backend
 
 MEAN = 1_000_000
 """Nanoseconds of the mean service: the unit of time."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from healthlb.simulation import theory
-from healthlb.simulation.laws import Bimodal, Deterministic, Exponential, Law, Lognormal, Uniform
+from healthlb.simulation.checks import theory
+from healthlb.simulation.scenario.laws import Bimodal, Deterministic, Exponential, Law, Lognormal, Uniform
 from healthlb.simulation.validation.claim import Claim
 from healthlb.simulation.validation.fleet import MEAN, Fleet
 

@@ -10,14 +10,14 @@ import random
 from functools import partial
 
 from healthlb.config import RetryBudget, RetryThrottle
-from healthlb.config_outliers import SuccessRate
-from healthlb.core.budget import RatioBudget, Throttle
+from healthlb.config.outliers import SuccessRate
+from healthlb.core.call.budget import RatioBudget, Throttle
+from healthlb.core.exclusion.outlier_rules import Tally, by_success_rate
+from healthlb.core.exclusion.subset import choose
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Endpoint
-from healthlb.core.outlier_rules import Tally, by_success_rate
 from healthlb.core.pickers import ANY_CALL, make_factory
-from healthlb.core.subset import choose
-from healthlb.simulation import theory
+from healthlb.simulation.checks import theory
 from healthlb.simulation.validation.claim import Claim
 
 _ATTEMPTS = 20_000

@@ -11,10 +11,9 @@ from functools import partial
 
 from healthlb.config import Failover, FlapDamping, HealthCheck
 from healthlb.core.facts import Release, Suppression
-from healthlb.simulation import theory, world
-from healthlb.simulation.laws import Exponential
-from healthlb.simulation.record import RunRecord
-from healthlb.simulation.scenario import (
+from healthlb.simulation.checks import theory
+from healthlb.simulation.scenario.laws import Exponential
+from healthlb.simulation.scenario.scenario import (
     MILLISECOND,
     SECOND,
     BackendGroup,
@@ -25,6 +24,8 @@ from healthlb.simulation.scenario import (
     Scenario,
 )
 from healthlb.simulation.validation.claim import Claim
+from healthlb.simulation.world import world
+from healthlb.simulation.world.record import RunRecord
 
 _PLAIN = Policy(name="plain", failover=None, outliers=None)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from healthlb.simulation.histogram import Histogram
-from healthlb.simulation.record import Bins, Lane, RunRecord
+from healthlb.simulation.engine.histogram import Histogram
+from healthlb.simulation.world.record import Bins, Lane, RunRecord
 
 SECOND = 1_000_000_000
 BIN = SECOND // 10

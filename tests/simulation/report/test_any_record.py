@@ -7,10 +7,10 @@ import re
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from healthlb.simulation.histogram import Histogram
-from healthlb.simulation.record import BELIEFS, BIN, TRUTHS, Bins, Lane, RunRecord
+from healthlb.simulation.engine.histogram import Histogram
 from healthlb.simulation.report import HeatMap, render_comparison, render_maps, render_run
 from healthlb.simulation.report.metrics import METRICS
+from healthlb.simulation.world.record import BELIEFS, BIN, TRUTHS, Bins, Lane, RunRecord
 from tests.simulation.report.pages import Structure, pictures
 
 NAMES = st.text(min_size=1, max_size=30)

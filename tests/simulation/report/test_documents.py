@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from healthlb.simulation.checks import CheckResult
-from healthlb.simulation.record import RunRecord
+from healthlb.simulation.checks.checks import CheckResult
 from healthlb.simulation.report import HeatMap, render_comparison, render_maps, render_run
+from healthlb.simulation.world.record import RunRecord
 from tests.simulation.report.factory import SECOND, record
 from tests.simulation.report.pages import Structure, pictures
 
@@ -231,7 +231,11 @@ def test_without_losses_no_latency_is_marked() -> None:
 
 
 def test_what_is_beyond_the_scale_is_written_and_has_no_dot() -> None:
-    runs = [*several("base", error_ratio=0.01), *several("far", error_ratio=0.034), *several("farther", error_ratio=0.0557)]
+    runs = [
+        *several("base", error_ratio=0.01),
+        *several("far", error_ratio=0.034),
+        *several("farther", error_ratio=0.0557),
+    ]
     page = render_comparison(runs)
     rows = re.findall(r'<g class="change [^"]*"><title>error ratio.*?</g>', page, re.DOTALL)
 

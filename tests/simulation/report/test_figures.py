@@ -7,14 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from healthlb.simulation.histogram import Histogram
-from healthlb.simulation.record import BELIEFS, TRUTHS, Bins, Lane
+from healthlb.simulation.engine.histogram import Histogram
 from healthlb.simulation.report import balance, overlay, palette, steps
 from healthlb.simulation.report.bars import Pencil
-from healthlb.simulation.report.cividis import colour, is_light
 from healthlb.simulation.report.delays import latency
 from healthlb.simulation.report.figure import Figure, margin_for, shortened
-from healthlb.simulation.report.heatmap import HeatMap, grid_place, heat_map
+from healthlb.simulation.report.heatmap import HeatMap, colour, grid_place, heat_map, is_light
 from healthlb.simulation.report.lanes import lanes, rows_for
 from healthlb.simulation.report.lines import steps as step_path
 from healthlb.simulation.report.matrix import matrix
@@ -24,6 +22,7 @@ from healthlb.simulation.report.shares import shares, shares_of
 from healthlb.simulation.report.steps import Span
 from healthlb.simulation.report.timeline import timeline
 from healthlb.simulation.report.traffic import errors, goodput
+from healthlb.simulation.world.record import BELIEFS, TRUTHS, Bins, Lane
 from tests.simulation.report.factory import BIN, SECOND, record
 
 

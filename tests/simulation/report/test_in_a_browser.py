@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from healthlb.simulation.checks import CheckResult
+from healthlb.simulation.checks.checks import CheckResult
 from healthlb.simulation.report import HeatMap, render_comparison, render_maps, render_outcome, render_run
 from healthlb.simulation.running import changed, run_all
-from healthlb.simulation.scenario_file import catalogue, load_scenario
+from healthlb.simulation.scenario_files.scenario_file import catalogue, load_scenario
 from tests.simulation.report.browser import PROGRAM, Browser
 from tests.simulation.report.factory import SECOND, record
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from healthlb.simulation.sweep.campaign import Batch, Campaign, Runner, run_batch
+from healthlb.simulation.sweep.campaign import Batch, Campaign, RunCell, run_batch
 from healthlb.simulation.sweep.executors import Executor, Inline, open_executor
 from healthlb.simulation.sweep.rounds import Rounds
 from healthlb.simulation.sweep.store import Store
@@ -31,8 +31,13 @@ class StopsAfter(Silent):
             raise Interrupted
 
 
-def campaign(directory: Path, executor: Executor | None = None, runner: Runner = tiny.run,
-             observer: Silent | None = None, **changes: Any) -> tuple[Campaign, Store]:
+def campaign(
+    directory: Path,
+    executor: Executor | None = None,
+    runner: RunCell = tiny.run,
+    observer: Silent | None = None,
+    **changes: Any,
+) -> tuple[Campaign, Store]:
     store = Store(directory)
     chosen = sweep(**{"replications": 3, **changes})
     work = Campaign(chosen.world, runner, store, executor or Inline(), observer or Silent())

@@ -71,6 +71,8 @@ def test_the_same_seed_gives_the_same_points(design: str) -> None:
     assert {point[2] for point in points(design, axes, 50, 3)} == {"rr", "p2c"}
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("10ms", 0.01), (2, 2.0), (True, 1.0), ("p2c", None), ("30%", 0.3), ("%", None)])
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("10ms", 0.01), (2, 2.0), (True, 1.0), ("p2c", None), ("30%", 0.3), ("%", None)]
+)
 def test_durations_are_seconds_and_percents_shares(value: object, seconds: float | None) -> None:
     assert in_seconds(value) == seconds

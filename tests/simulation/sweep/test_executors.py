@@ -88,7 +88,9 @@ def test_a_worker_that_is_killed_costs_its_chunk_and_is_replaced(tmp_path: Path)
 def test_a_cluster_of_others_is_used_and_left_running() -> None:
     from distributed import Client, LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0", protocol="tcp") as cluster:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0", protocol="tcp"
+    ) as cluster:
         place = cluster.scheduler_address.removeprefix("tcp://")
         executor = open_executor(f"dask://{place}", 7)
         answers = {done.answer for done in executor.imap_unordered(square, range(1, 6))}
@@ -176,7 +178,7 @@ def test_a_wait_is_bounded() -> None:
 
 
 def test_a_pool_whose_worker_stands_still_is_closed() -> None:
-    from healthlb.simulation.sweep.pool import Pool
+    from healthlb.simulation.sweep.process_pool import Pool
 
     pool = Pool(1)
     list(pool.imap_unordered(square, [1]))

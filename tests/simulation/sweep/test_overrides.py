@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from healthlb.errors import ConfigError
-from healthlb.simulation.scenario_file import parse_scenario
+from healthlb.simulation.scenario_files.scenario_file import parse_scenario
 from healthlb.simulation.sweep.overrides import overridden
 
 WORLD: dict[str, Any] = {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from healthlb.simulation.estimates import Estimate
+from healthlb.simulation.checks.estimates import Estimate
 from healthlb.simulation.sweep.cells import Cell
 from healthlb.simulation.sweep.designs import Axis
 from healthlb.simulation.sweep.results import Result
@@ -83,8 +83,12 @@ def test_refinement_of_whole_numbers_ends_between_neighbours() -> None:
     axis = Axis(name="rho", paths=("load.rho",), low=0, high=100, steps=3, is_whole=True)
     known = Known()
     refine = Refine(axis="rho", check="", tolerance=0.1)
-    rounds = Rounds(sweep(axes=(axis,), refine=refine, policies=("plain",)), "e", known.results.get,
-                    lambda numbers: numbers["edge"] < 75)
+    rounds = Rounds(
+        sweep(axes=(axis,), refine=refine, policies=("plain",)),
+        "e",
+        known.results.get,
+        lambda numbers: numbers["edge"] < 75,
+    )
     known.work(rounds)
 
     assert [(edge.low, edge.high) for edge in rounds.edges()] == [(37, 38)]

@@ -100,7 +100,9 @@ def test_a_torn_line_does_not_spoil_what_is_joined_to_it(tmp_path: Path) -> None
         lambda line: b"\x00\xff" * 40 + b"\n",
         lambda line: b"[1, 2]\n",
         lambda line: b'{"key": 1}\n',
-        lambda line: line.replace(b'"edge":0.', b'"edge":9.') if b'"edge":0.' in line else line.replace(b'"edge":1', b'"edge":2'),
+        lambda line: (
+            line.replace(b'"edge":0.', b'"edge":9.') if b'"edge":0.' in line else line.replace(b'"edge":1', b'"edge":2')
+        ),
         lambda line: line.replace(b'"replication":0', b'"replication":5'),
     ],
     ids=["bytes", "other", "half", "number", "cell"],

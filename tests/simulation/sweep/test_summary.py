@@ -75,7 +75,9 @@ def test_the_table_has_every_cell() -> None:
 
 def test_a_map_for_each_metric_and_policy() -> None:
     chosen = Map(x="rho", y="tries", values=("edge", "p99"))
-    drawn = maps.maps(summed(map=chosen, metrics=("edge", "p99"), boundary="rho * (1 + tries) - 1", boundary_label="edge = 1")[0])
+    drawn = maps.maps(
+        summed(map=chosen, metrics=("edge", "p99"), boundary="rho * (1 + tries) - 1", boundary_label="edge = 1")[0]
+    )
 
     assert [shown.title for shown in drawn] == [
         "edge, policy plain", "edge, policy tuned", "p99 latency, policy plain", "p99 latency, policy tuned",
@@ -123,5 +125,8 @@ def test_a_boundary_needs_no_value_everywhere() -> None:
 
 
 def test_a_boundary_may_cross_an_axis_twice_and_at_its_ends() -> None:
-    assert Boundary("(rho - 0.25) * (rho - 0.75)", FUNCTIONS).along(RHO, {}) == [pytest.approx(0.25), pytest.approx(0.75)]
+    assert Boundary("(rho - 0.25) * (rho - 0.75)", FUNCTIONS).along(RHO, {}) == [
+        pytest.approx(0.25),
+        pytest.approx(0.75),
+    ]
     assert Boundary("rho * (rho - 1)", FUNCTIONS).along(RHO, {}) == [0.0, 1.0]

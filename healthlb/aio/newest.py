@@ -1,0 +1,34 @@
+"""The newest of what a Watch has said: whoever is slow to take it passes over what came before."""
+
+from __future__ import annotations
+
+import asyncio
+
+from healthlb.health_client.answer import HealthAnswer
+
+
+class Newest:
+    """Holds one answer between the task that reads a Watch and the one that tells of it."""
+
+    def __init__(self) -> None:
+        self._answer: HealthAnswer | None = None
+        self._is_over = False
+        self._changed = asyncio.Event()
+
+    def put(self, answer: HealthAnswer) -> None:
+        """Take in an answer, instead of one that was not taken."""
+        self._answer = answer
+        self._changed.set()
+
+    def end(self, _: object = None) -> None:
+        """No other comes."""
+        self._is_over = True
+        self._changed.set()
+
+    async def take(self) -> HealthAnswer | None:
+        """Return the newest answer when there is one, None after the last."""
+        while self._answer is None and not self._is_over:
+            self._changed.clear()
+            await self._changed.wait()
+        answer, self._answer = self._answer, None
+        return answer

@@ -1,0 +1,1 @@
+"""What both faces share of a call: settings, policies, attempts, replay, and what a failure proves."""

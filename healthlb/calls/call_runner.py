@@ -1,0 +1,406 @@
+"""Runs one call over its attempts, in both faces: it does what the plan says.
+
+It is called back: by attempts that end, by timers and by new snapshots. What calls back holds the call, so a call
+that was made goes on whether or not its caller keeps it, and it ends once. No user code and no call of grpcio runs
+under the lock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+from healthlb.calls.attempts import RESCUED, Attempt, Attempts, Live, Method, Outcome, is_closed_error
+from healthlb.control.codes import to_code
+from healthlb.core.call.call_attempts import FIRST, count_out, failure, winner
+from healthlb.core.call.failover import Action, Cancel, Finish, Start, WakeAt
+from healthlb.core.call.waiting import Wait, begin_wait
+from healthlb.core.load import Subchannel
+from healthlb.core.messages import SECOND, Code, Fail
+from healthlb.core.snapshot import Snapshot
+from healthlb.core.user_code import words
+
+CANCELLED = "Locally cancelled by application!"
+
+
+class CallRunner:
+    """One call over its attempts. A face derives its call from it.
+
+    A face that makes the first attempt by itself comes here with `first_failed`; any other begins with `run`.
+    """
+
+    # Guards what follows against other threads; the asyncio face needs no lock, as one loop runs a call.
+    _lock: AbstractContextManager[Any]
+    # Class-level defaults: they save a dozen stores per call.
+    _method: Method
+    _is_over = False
+    _is_waiting = False
+    _wait: Wait | None = None
+    _watcher = -1
+    _stop_waking: Callable[[], object] | None = None
+    _stop_expiring: Callable[[], object] | None = None
+    _live: dict[int, Live] | None = None
+    _tried: Attempts | None = None
+    # The backend that has answered, None before one has.
+    address: str | None = None
+
+    # --- what a face has of its own -------------------------------------------------------------------
+
+    def _make_attempts(self) -> Attempts:
+        """Return the call's way through the subchannels; called once, at the latest when the first attempt failed."""
+        raise NotImplementedError
+
+    def _open(self, number: int, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
+        """Begin an attempt and return the face's object for it; its end is told by `attempt_ended`.
+
+        Args:
+            number: the attempt's, for `attempt_ended` and `commit`.
+            sub: where it goes.
+            timeout: in seconds, None for none.
+            metadata: what it sends.
+
+        Raises:
+            Exception: what grpcio raises. Where its channel was closed meanwhile, another one is picked.
+        """
+        raise NotImplementedError
+
+    def _drop(self, inner: Any) -> None:
+        """Cancel an attempt that is not wanted any more."""
+        raise NotImplementedError
+
+    def _over(self, inner: Any, fail: Fail | None) -> None:
+        """Tell the caller how the call ended, once: as the attempt `inner`, or, where `fail` is given, as that says."""
+        raise NotImplementedError
+
+    def _broke(self, error: Exception) -> None:
+        """The call cannot go on: `error` came where no frame of the caller's is left to raise it in."""
+        self._finish(None, Fail(Code.INTERNAL, f"the next attempt failed: {words(error)}"))
+
+    # --- begin -----------------------------------------------------------------------------------------
+
+    @property
+    def _attempts(self) -> Attempts:
+        attempts = self._tried
+        if attempts is None:
+            # One wins, whichever thread is first.
+            attempts = vars(self).setdefault("_tried", self._make_attempts())
+        return attempts
+
+    def run(self) -> None:
+        """Make the first attempt, or wait for a subchannel that can take it. The pool has been started."""
+        attempts = self._attempts
+        beside = attempts.begin(time.monotonic_ns()) if self._method.is_hedged else ()
+        sub = attempts.try_pick(FIRST)
+        if sub is None:
+            self._advance(FIRST)
+        else:
+            self._begin(FIRST, sub, has_waited=False)
+        self._perform(beside)
+
+    def first_failed(self, sub: Subchannel, started_at: float, outcome: Outcome, inner: Any) -> None:
+        """Go on after a first attempt that the face made by itself, beginning at `started_at` (monotonic seconds).
+
+        `inner` is the face's object for it, None where it was given up: then the call can not end with it.
+        """
+        self._failed(Live(FIRST, sub, started_at), outcome, inner)
+
+    # --- attempts --------------------------------------------------------------------------------------
+
+    def _perform(self, actions: Sequence[Action], ended: Any = None) -> None:
+        for action in actions:
+            match action:
+                case Start():
+                    self._start(action)
+                case WakeAt(at):
+                    self._wake_at(at)
+                case Cancel(attempt):
+                    self._cancel_attempt(attempt, is_beaten=attempt < winner(actions))
+                case Finish():
+                    self._finish(ended, None)
+
+    def _start(self, start: Start) -> None:
+        is_beside = self._method.is_hedged and (self._live or self._is_waiting)
+        if not is_beside:
+            self._advance(start)
+            return
+        sub = self._attempts.try_pick_beside(start)
+        if sub is not None:
+            self._begin(start, sub, has_waited=True)
+            return
+        with self._lock:
+            actions = self._attempts.skipped(start, time.monotonic_ns())
+        self._perform(actions)
+
+    def _advance(self, start: Start) -> None:
+        """Make an attempt on what can be picked, or wait for it, or end the call."""
+        if self._is_over:
+            return
+        attempts = self._attempts
+        snapshot = self._method.pool.board.snapshot
+        sub = attempts.try_pick(start)
+        if sub is not None:
+            self._is_waiting = False
+            self._end_wait()
+            self._begin(start, sub, has_waited=True)
+            return
+        fail = attempts.failure(snapshot) or self._begin_wait(snapshot)
+        if fail is None:
+            self._is_waiting = True
+            self._watch(snapshot, partial(self._advance, start))
+        else:
+            self._refuse(fail)
+
+    def _refuse(self, fail: Fail) -> None:
+        """End a call that nothing can take."""
+        self._finish(None, fail)
+
+    def _begin(self, start: Start, sub: Subchannel, *, has_waited: bool) -> None:
+        """Open an attempt that was counted in."""
+        attempts = self._attempts
+        timeout, metadata = attempts.terms(start, has_waited=has_waited)
+        live = Live(start, sub, time.monotonic())
+        with self._lock:
+            is_wanted = not self._is_over
+            if is_wanted:
+                self._live = {**(self._live or {}), start.attempt: live}
+        if not is_wanted:
+            sub.load.abandon()
+            return
+        try:
+            live.inner = self._open(start.attempt, sub, timeout, metadata)
+        except BaseException as error:
+            self._not_opened(live, error)
+            return
+        if not self._is_live(live):
+            # The call ended, or was cancelled, while the attempt was on its way to us.
+            self._drop(live.inner)
+
+    def _not_opened(self, live: Live, error: BaseException) -> None:
+        if self._take(live.start.attempt) is None:
+            return
+        actions = self._attempts.made_no_call(live.start, live.sub)
+        if actions and is_closed_error(error):
+            self._perform(actions)
+            return
+        if not isinstance(error, Exception):
+            self._finish(None, Fail(Code.CANCELLED, CANCELLED))
+            raise error
+        self._broke(error)
+
+    def attempt_ended(self, number: int, outcome: Outcome | None, inner: Any) -> None:
+        """Take in how an attempt ended, once; an attempt that was dropped is nobody's news.
+
+        Args:
+            number: the attempt's.
+            outcome: how it failed, None for OK.
+            inner: the face's object for it: the call may end with it.
+        """
+        live = self._take(number)
+        if live is None:
+            return
+        if outcome is not None:
+            self._failed(live, outcome, inner)
+            return
+        method, self.address = self._method, self.address or live.sub.address
+        if method.told.of_all:
+            method.tell(live.sub, Code.OK, live.started_at, self._trailers(inner))
+        if self._tried is None:  # the first attempt, and no plan
+            count_out(live.sub, method.budget, time.monotonic_ns())
+            self._finish(inner, None)
+        else:
+            with self._lock:
+                actions = self._tried.succeeded(live.start, live.sub, time.monotonic_ns())
+            self._perform(actions, inner)
+
+    def _trailers(self, inner: Any) -> Sequence[tuple[str, Any]]:
+        """Return the trailing metadata of an attempt that is over."""
+        raise NotImplementedError
+
+    def _failed(self, live: Live, outcome: Outcome, inner: Any) -> None:
+        attempts = self._attempts
+        attempts.tell_failed(live.sub, outcome, live.started_at)
+        with self._lock:
+            actions = attempts.failed(live.start, live.sub, outcome, live.started_at)
+        if inner is None and winner(actions):
+            self._finish(None, Fail(to_code(outcome.code), outcome.details))
+        else:
+            self._perform(actions, inner)
+
+    def rescue(self, sub: Subchannel) -> bool:
+        """Go elsewhere where an attempt is under way on this backend, which was found hung, if the call may."""
+        with self._lock:
+            found = [live for live in (self._live or {}).values() if live.sub is sub]
+            if self._is_over or not found or not self._attempts.rescue(found[0].start, sub, time.monotonic_ns()):
+                return False
+            live = found[0]
+            self._take(live.start.attempt)
+            actions = self._attempts.failed(live.start, sub, RESCUED, live.started_at)
+        self._attempts.tell_failed(sub, RESCUED, live.started_at)
+        if live.inner is not None:
+            self._drop(live.inner)
+        self._safely(partial(self._perform, actions))
+        return True
+
+    def commit(self, number: int) -> bool:
+        """Let no other attempt take over; False where one has already, and what this one gave is to be dropped."""
+        with self._lock:
+            if self._is_over or self._live is None or number not in self._live:
+                return False
+            self.address = self._live[number].sub.address
+            if self._tried is None:
+                return True  # There is no other attempt, and a face whose `_make_attempts` comes later remembers.
+            self._tried.is_committed = True
+        # A cancelled call has no winner.
+        has_won = not self._attempts.is_cancelled
+        for other in tuple(self._live):
+            if other != number:
+                self._cancel_attempt(other, is_beaten=has_won and other < number)
+        return True
+
+    def _is_live(self, live: Live) -> bool:
+        return self._live is not None and self._live.get(live.start.attempt) is live
+
+    def _take(self, number: int) -> Live | None:
+        with self._lock:
+            if self._live is None or number not in self._live:
+                return None
+            live = self._live[number]
+            self._live = {other: kept for other, kept in self._live.items() if other != number}
+            return live
+
+    def _cancel_attempt(self, number: int, *, is_beaten: bool = False) -> None:
+        """Count an attempt out before it is cancelled: how it ends is no news of its backend.
+
+        Only where a later one has won has it had no answer in the time in which another had.
+        """
+        live = self._take(number)
+        if live is None:
+            return
+        if is_beaten:
+            self._attempts.beaten(live.sub)
+        live.sub.load.abandon()
+        if self._method.told.of_all:
+            self._method.tell(live.sub, Code.CANCELLED, live.started_at)
+        if live.inner is not None:
+            self._drop(live.inner)
+
+    # --- waiting ---------------------------------------------------------------------------------------
+
+    def _watch(self, snapshot: Snapshot, act: Callable[[], None]) -> None:
+        """Have `act` called at the next snapshot."""
+        board = self._method.pool.board
+        if self._watcher >= 0:  # of a wait before this one
+            board.forget(self._watcher)
+        self._watcher = self._when_changed(snapshot.generation, partial(self._safely, act))
+        if self._is_over:  # another thread was quicker
+            board.forget(self._watcher)
+
+    def _begin_wait(self, snapshot: Snapshot) -> Fail | None:
+        """Wait from now on, if not already; return how the call ends that may not."""
+        if self._wait is None:
+            now = time.monotonic_ns()
+            wait = begin_wait(self._method.pool, now, self._attempts.deadline_at, snapshot)
+            if isinstance(wait, Fail):
+                return wait
+            self._wait = wait
+            if wait.ends_at is not None:
+                self._stop_expiring = self._later(wait.ends_at, self._expire)
+            if self._is_over:  # another thread was quicker
+                self._end_wait()
+        return None
+
+    def _expire(self) -> None:
+        wait = self._wait
+        if wait is not None:
+            self._finish(None, wait.ran_out(self._method.pool.board.snapshot))
+
+    def _end_wait(self) -> None:
+        wait, self._wait = self._wait, None
+        stop, self._stop_expiring = self._stop_expiring, None
+        if wait is not None:
+            wait.end()
+        if stop is not None:
+            stop()
+
+    def _wake_at(self, at: int) -> None:
+        if self._stop_waking is not None:
+            self._stop_waking()
+        self._stop_waking = self._later(at, self._woke)
+        if self._is_over:  # another thread was quicker
+            self._stop_waking()
+        self._watch_closing()
+
+    def _woke(self) -> None:
+        with self._lock:
+            actions = self._attempts.woke(time.monotonic_ns())
+        self._perform(actions)
+
+    def _watch_closing(self) -> None:
+        """End with the channel, where only a timer is under way."""
+        if self._live or self._is_waiting or self._is_over:
+            return
+        snapshot = self._method.pool.board.snapshot
+        fail = failure(snapshot, wait_for_ready=True)
+        if fail is not None:
+            self._finish(None, fail)
+        else:
+            self._watch(snapshot, self._watch_closing)
+
+    def _later(self, at: int, act: Callable[[], None]) -> Callable[[], object]:
+        delay = max(0, at - time.monotonic_ns()) / SECOND
+        return self._call_later(delay, partial(self._safely, act))
+
+    def _when_changed(self, generation: int, work: Callable[[], None]) -> int:
+        """Have `work` run at the first snapshot after this generation; return a number for the board's `forget`."""
+        return self._method.pool.board.when_changed(generation, work)
+
+    def _call_later(self, delay: float, work: Callable[[], None]) -> Callable[[], object]:
+        """Have `work` run in `delay` seconds; return what takes that back."""
+        return self._method.pool.call_later(delay, work)
+
+    def _safely(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:
+            self._broke(error)
+
+    # --- end -------------------------------------------------------------------------------------------
+
+    def _finish(self, inner: Any, fail: Fail | None) -> bool:
+        """End the call, once; False where it is over already."""
+        if not self._stop():
+            return False
+        self._over(inner, fail)
+        return True
+
+    def _stop(self) -> bool:
+        """End what is under way, once; its caller is still to be told. False where it is over already."""
+        with self._lock:
+            if self._is_over:
+                return False
+            self._is_over = True
+        if self._stop_waking is not None:
+            self._stop_waking()
+            self._stop_waking = None
+        self._end_wait()
+        if self._watcher >= 0:
+            self._method.pool.board.forget(self._watcher)
+        for number in tuple(self._live or ()):
+            self._cancel_attempt(number)
+        return True
+
+    def cancel_attempts(self, details: str = CANCELLED) -> bool:
+        """End the call for its caller, who wants it no more; False where it is over."""
+        with self._lock:
+            if self._is_over:
+                return False
+            self._attempts.is_cancelled = True
+        return self._finish(None, Fail(Code.CANCELLED, details))
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The attempts that failed."""
+        return () if self._tried is None else self._tried.history

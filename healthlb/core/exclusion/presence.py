@@ -1,0 +1,78 @@
+"""Which addresses count as part of the fleet. One that has had no connection for long is absent.
+
+Theory: the caps on exclusions and the panic threshold are shares of a fleet that can take load. A stale address, or
+one of a family that this host cannot reach, takes none, and its state says nothing about the others. So it is counted
+neither in the total nor among those that are out. A backend that has just gone still counts, because the others carry
+its load.
+
+The one rule: an address is absent if it has failed to connect and was never connected, or not for 30 s; until its
+health is known again, or without health checking until calls have a connection. This needs no timer, because each
+failed attempt to connect is an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from healthlb.core.event_context import Turn
+from healthlb.core.messages import SECOND, ConnectivityState
+from healthlb.core.subchannel.health import Phase
+from healthlb.core.subchannel.machine import SubchannelMachine
+
+_READY = ConnectivityState.READY
+_FAILURE = ConnectivityState.TRANSIENT_FAILURE
+_LONG = 30 * SECOND
+
+
+class Presence:
+    """The absent subchannels of a channel. They are left out of its tally."""
+
+    def __init__(self) -> None:
+        self._lost_at: dict[int, int] = {}  # the earliest first
+        self._absent: dict[int, None] = {}
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a lost connection may make an address absent with time."""
+        return bool(self._lost_at)
+
+    def connection_is(self, machine: SubchannelMachine, turn: Turn) -> None:
+        """Take in that the state of a subchannel's control connection has changed."""
+        if machine.connections and machine.raw_state is not _READY:
+            self._lost_at.setdefault(machine.id, turn.now)
+        elif not machine.connections and machine.concluded_state is _FAILURE:
+            self._leave(machine.id, turn)
+
+    def settle(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> None:
+        """Find, after an event, which subchannels have come back, and which have become absent."""
+        for sub in turn.changed if self._absent or self._lost_at else ():
+            machine = machines.get(sub)
+            if machine is not None and machine.raw_state is _READY and _has_word(machine):
+                self.forget(sub, turn)
+        while self._lost_at:
+            sub, lost_at = next(iter(self._lost_at.items()))
+            if turn.now - lost_at < _LONG:
+                return
+            del self._lost_at[sub]
+            if machines[sub].concluded_state is _FAILURE:
+                self._leave(sub, turn)
+
+    def forget(self, sub: int, turn: Turn) -> None:
+        """Forget a subchannel that is back or was removed."""
+        self._lost_at.pop(sub, None)
+        if sub in self._absent:
+            del self._absent[sub]
+            turn.tally[_FAILURE] += 1
+
+    def _leave(self, sub: int, turn: Turn) -> None:
+        if sub not in self._absent:
+            self._absent[sub] = None
+            turn.is_recounted = True
+            turn.tally[_FAILURE] -= 1
+
+
+def _has_word(machine: SubchannelMachine) -> bool:
+    """Whether its health is known; without health checking, who has no connection for calls has taken nothing over."""
+    if machine.health.phase is Phase.UNCHECKED:
+        return machine.is_connected
+    return machine.health.is_healthy or machine.health.is_unhealthy

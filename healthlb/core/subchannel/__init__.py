@@ -1,0 +1,1 @@
+"""One subchannel: its connection, its health, and the state that pickers see."""

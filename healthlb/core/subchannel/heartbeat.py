@@ -1,0 +1,254 @@
+"""When a subchannel's heartbeat is sent, and when its silence counts.
+
+The one rule: any answer is a sign of life, a call's success as well as a Check's error status.
+
+A server whose threads are all at work answers no Check, though it lives. So there is a second opinion
+(`Heartbeat.ping`), by a method that nobody has registered: a server says UNIMPLEMENTED without a thread of its pool. It
+is asked for soon where calls raise suspicion, and else where half of a Check's time is over. It takes no longer than
+the Check, for that is when the backend must be out, unless another ping was answered while the Check was open:
+
+    neither is answered     hung: out at once
+    the ping alone          busy: it stays, as where a call has succeeded meanwhile
+    the Check               alive, and healthy or not as it says
+
+Where there is no Watch, the same Checks tell the health, too (`HealthCheck.watch`, `on_unimplemented="check"`). Then a
+call's success postpones none of them, and they are sent though the heartbeat is off.
+"""
+
+from __future__ import annotations
+
+from healthlb.config import Heartbeat
+from healthlb.core.event_context import Turn
+from healthlb.core.messages import (
+    SECOND,
+    CheckEnded,
+    Code,
+    PingEnded,
+    SendCheck,
+    SendPing,
+)
+from healthlb.core.random_streams import Draws
+from healthlb.core.subchannel.dialling import Pace
+from healthlb.core.subchannel.round_trip import RoundTrip
+from healthlb.core.subchannel.silence import Silence, Trust
+
+_GRID = SECOND // 4
+_JITTER = 0.1
+_SUSPICION_GAP = SECOND // 2
+
+
+class HeartbeatMachine:
+    """Asks one subchannel for a sign of life.
+
+    Args:
+        sub: the subchannel's number.
+        policy: interval and timeout.
+        pace: shared with the other subchannels of the process.
+        rng: the stream for jitter.
+
+    Attributes:
+        has_pong: whether the last ping since the last Check was answered.
+        trust: whether the word of a Watch is enough to bring it back.
+    """
+
+    __slots__ = (
+        "_check", "_interval", "_is_counted", "_is_open", "_pace", "_ping", "_ping_due", "_ping_silence", "_pinged_at",
+        "_policy", "_rng", "_round_trip", "_sent_at", "_silence", "_since", "_sub", "_suspected_at", "_timeout",
+        "_verdict_at", "has_pong", "trust",
+    )  # fmt: skip
+
+    def __init__(self, sub: int, policy: Heartbeat, pace: Pace, rng: Draws) -> None:
+        self._sub, self._policy = sub, policy
+        self._interval, self._timeout = policy.interval_ns, policy.timeout_ns
+        self._pace, self._rng = pace, rng
+        self._check = self._since = 0
+        self._suspected_at = -_SUSPICION_GAP
+        self._is_open = self._is_counted = self.has_pong = False
+        self._ping = self._pinged_at = self._sent_at = self._verdict_at = 0
+        self._ping_due: int | None = None
+        self._round_trip = RoundTrip(policy.timeout_ns)
+        self._silence, self._ping_silence = Silence(), Silence()
+        self.trust = Trust()
+
+    def count(self) -> None:
+        """Take a share of the process's Checks."""
+        self._pace.members += not self._is_counted
+        self._is_counted = True
+
+    def forget(self) -> None:
+        """Give the share back."""
+        self._pace.members -= self._is_counted
+        self._is_counted = False
+
+    def start(self, turn: Turn) -> None:
+        """The connection is READY; the first Check comes at any time within the interval."""
+        self._since = turn.now
+        self._arm(turn, self._next_at(turn.now, jitter=1.0))
+
+    def stop(self, turn: Turn) -> None:
+        """The connection is gone; what its Check still says is ignored."""
+        self._is_open = False
+        self._check += 1
+        self._forget_ping(turn)
+        for key in (("heartbeat", 0), ("heartbeat", 1), ("check", 0)):
+            turn.timers.cancel((self._sub, *key))
+
+    def due(self, seen_at: int, turn: Turn, *, is_polling: bool = False) -> bool:
+        """Send a Check, unless a call has succeeded of late (True); where Checks tell the health, in any case."""
+        if self._is_open:  # the answer of the one that is under way will do
+            return False
+        if not is_polling and seen_at > self._since and (next_at := self._next_at(seen_at)) > turn.now:
+            self._since = seen_at
+            self._arm(turn, next_at)
+            return True
+        self._send(turn)
+        return False
+
+    def learn(self, took: int) -> None:
+        """Take in that an answer of the health service took so long (ns)."""
+        self._round_trip.answered(took)
+
+    def suspect(self, turn: Turn) -> None:
+        """A call got no answer in time: ask now, or soon where the last Check is fresh."""
+        if self._is_open and (self._ping_due is not None or not self._policy.ping):
+            return
+        at = self._suspected_at + _SUSPICION_GAP
+        if at <= turn.now:
+            self.suspicion_due(turn)
+        else:
+            turn.timers.set((self._sub, "heartbeat", 1), at)
+
+    def suspicion_due(self, turn: Turn) -> None:
+        """The wait since the last suspicion is over."""
+        self._suspected_at = turn.now
+        timeout = self._round_trip.timeout
+        if self._is_open:  # and late by now
+            self._send_ping(timeout if self.has_pong else min(timeout, self._rest(turn)), turn)
+            return
+        self._send(turn)
+        if self._policy.ping:
+            # A backend that is well answers the Check before it is sent a ping.
+            self._verdict_at = turn.now + timeout
+            turn.timers.set((self._sub, "ping", 0), turn.now + timeout // 4)
+
+    def ended(self, check: int, code: Code, turn: Turn) -> bool:
+        """Take in how a Check ended; True where nothing answered."""
+        if not self._is_open or check != self._check:
+            return False
+        is_silent = code is Code.DEADLINE_EXCEEDED
+        if is_silent and self._ping_due is not None and self._ping_due > turn.now:
+            turn.timers.set((self._sub, "check", 0), self._ping_due)  # The ping may still be answered.
+            return False
+        if is_silent:
+            self._silence.begin()
+        else:
+            self._round_trip.answered(turn.now - self._sent_at)
+        self._is_open, self._since = False, turn.now
+        self._forget_ping(turn)
+        turn.timers.cancel((self._sub, "check", 0))
+        self._arm(turn, self._next_at(turn.now))
+        return is_silent
+
+    # --- the second opinion ----------------------------------------------------------------------
+
+    def ping_due(self, turn: Turn) -> None:
+        """The Check is late: ask for a second opinion, which has the rest of its time."""
+        self._send_ping(self._rest(turn), turn)
+
+    def _rest(self, turn: Turn) -> int:
+        # Most of what is usual at least, where the client itself is late.
+        return max(self._verdict_at - turn.now, self._round_trip.least_timeout)
+
+    def _send_ping(self, timeout: int, turn: Turn) -> None:
+        if self._ping_due is not None:
+            return
+        self._ping += 1
+        self._pinged_at = turn.now
+        self._ping_due = turn.now + timeout
+        self.has_pong = False
+        turn.timers.cancel((self._sub, "ping", 0))
+        turn.timers.set((self._sub, "ping", 1), self._ping_due)
+        turn.effects.append(SendPing(self._sub, self._ping, timeout))
+
+    def ping_ended(self, ping: int, code: Code, turn: Turn) -> bool:
+        """Take in how a ping ended; True where nothing answered, be it this or the Check."""
+        if self._ping_due is None or ping != self._ping:
+            return False
+        if code is Code.DEADLINE_EXCEEDED:
+            return self.ping_timed_out(turn)
+        self._round_trip.answered(turn.now - self._pinged_at)
+        self._forget_ping(turn)
+        self.has_pong = True
+        self._ask_late(turn)
+        return False
+
+    def ping_timed_out(self, turn: Turn) -> bool:
+        """The core's own timer for the ping; True, since the Check is not answered either."""
+        self._ping_due = None
+        self._ping_silence.begin()
+        return self.ended(self._check, Code.DEADLINE_EXCEEDED, turn)
+
+    def is_alive(self, seen_at: int, turn: Turn) -> bool:
+        """Whether a ping was answered since the Check was sent that is not, or a call has succeeded (`seen_at`)."""
+        if seen_at > self._sent_at:  # The promise is one of time since the last sign of life.
+            self._arm(turn, self._next_at(seen_at))
+        return self.has_pong or seen_at > self._sent_at
+
+    def _ask_late(self, turn: Turn) -> None:
+        # It has half of a Check's time, which costs none, or else most of what is usual.
+        self._verdict_at = self._sent_at + self._timeout
+        at = self._verdict_at - max(self._timeout - self._timeout // 2, self._round_trip.least_timeout)
+        if self._policy.ping and at > turn.now:
+            turn.timers.set((self._sub, "ping", 0), at)
+
+    def _forget_ping(self, turn: Turn) -> None:
+        self._ping_due = None
+        turn.timers.cancel((self._sub, "ping", 0), (self._sub, "ping", 1))
+
+    def is_present(self, check: int) -> bool:
+        """Whether this is the number of the Check that is under way."""
+        return self._is_open and check == self._check
+
+    def is_awaited(self, event: CheckEnded | PingEnded) -> bool:
+        """Whether it tells of the Check or the ping that is under way."""
+        if isinstance(event, CheckEnded):
+            return self.is_present(event.check)
+        return self._ping_due is not None and event.ping == self._ping
+
+    def revives(self, event: CheckEnded | PingEnded, turn: Turn) -> bool:
+        """Whether the Check or the ping that is under way has been answered, after a silence."""
+        if isinstance(event, CheckEnded):
+            return self._silence.ended(event, turn.now - self._sent_at)
+        return self._ping_silence.ended(event, turn.now - self._pinged_at)
+
+    def ask_again(self, delay: int, turn: Turn) -> None:
+        """Send the next Check after `delay` (ns), if that is before the interval is over."""
+        if delay < self._pace.interval(self._interval):
+            self._arm(turn, turn.now + delay)
+
+    def timed_out(self, turn: Turn) -> bool:
+        """The core's own timer for the Check; True where nothing answered."""
+        return self.ended(self._check, Code.DEADLINE_EXCEEDED, turn)
+
+    def _send(self, turn: Turn) -> None:
+        self.count()
+        self._check += 1
+        self._is_open = True
+        self._sent_at = turn.now
+        self.has_pong = False
+        self._ask_late(turn)
+        turn.timers.cancel((self._sub, "heartbeat", 0), (self._sub, "heartbeat", 1))
+        turn.timers.set((self._sub, "check", 0), turn.now + self._timeout)
+        turn.effects.append(SendCheck(self._sub, self._check, self._timeout))
+
+    def _arm(self, turn: Turn, at: int) -> None:
+        # The grid rounds down, to before now too; and a timer seen late is taken for a stall.
+        turn.timers.set((self._sub, "heartbeat", 0), max(turn.now, at))
+
+    def _next_at(self, since: int, jitter: float = _JITTER) -> int:
+        # Jitter only shortens, so that interval + timeout stays a promise; times on a grid
+        # share a wake-up, since 1,000 single ones cost 15 % of a core.
+        interval = self._pace.interval(self._interval)
+        at = since + round(interval * (1 - jitter * self._rng.random()))
+        grid = _GRID * min(4, max(1, interval // (40 * _GRID)))
+        return at - at % min(grid, interval // 8)

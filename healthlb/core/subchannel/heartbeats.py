@@ -1,0 +1,186 @@
+"""The heartbeats of a channel's subchannels, and what their answers and silences mean for the subchannels.
+
+The one rule: who hangs is told of once, until it has answered something: a Check, a ping, a Watch or a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from healthlb.config import Heartbeat
+from healthlb.core.event_context import HeartbeatTimer, Turn
+from healthlb.core.messages import (
+    BusyBackend,
+    CheckEnded,
+    Code,
+    HealthReported,
+    HeartbeatLoss,
+    PingEnded,
+    Report,
+)
+from healthlb.core.random_streams import Streams
+from healthlb.core.subchannel.call_shares import CallShares
+from healthlb.core.subchannel.dialling import Pace
+from healthlb.core.subchannel.eligibility import is_told, may_exclude
+from healthlb.core.subchannel.heartbeat import HeartbeatMachine
+from healthlb.core.subchannel.machine import SubchannelMachine
+from healthlb.core.subchannel.silence import NO_HEARTBEAT, is_answer
+from healthlb.core.subchannel.suspicion import Suspicion
+
+
+class Heartbeats:
+    """The heartbeats of a channel's subchannels.
+
+    Args:
+        policy: None for no heartbeats; then Checks that tell the health are sent at the default's pace.
+        pace: shared with other channels.
+        streams: where the jitter comes from.
+    """
+
+    def __init__(self, policy: Heartbeat | None, pace: Pace, streams: Streams) -> None:
+        self._is_on = policy is not None
+        self._policy = policy or Heartbeat(ping=False)
+        self._pace, self._streams = pace, streams
+        self._suspicion = Suspicion(is_on=self._policy.ping)
+        self._shares = CallShares()
+        self._machines: dict[int, HeartbeatMachine] = {}
+
+    def add(self, sub: int, turn: Turn) -> None:
+        """A subchannel was added."""
+        self._suspicion.start(turn)
+        rng = self._streams.late("heartbeat", sub)
+        self._machines[sub] = HeartbeatMachine(sub, self._policy, self._pace, rng)
+        if self._is_on:
+            self._machines[sub].count()
+
+    def remove(self, sub: int, turn: Turn) -> None:
+        """A subchannel was removed."""
+        self.stop(sub, turn)
+        self._machines.pop(sub).forget()
+        self._suspicion.forget(sub)
+        if not self._machines:
+            self._suspicion.stop(turn)
+
+    def look(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> None:
+        """It is time to see whose calls are silent: ask those."""
+        self._shares.look(machines, turn.now)
+        for sub in self._suspicion.due(machines, turn):
+            self.suspect(sub, turn)
+
+    def start(self, sub: int, turn: Turn) -> None:
+        """A subchannel's connection is READY."""
+        # Where Checks tell the health, its timer is set already: the first one is due at once.
+        if self._is_on and not turn.timers.is_set((sub, "heartbeat", 0)):
+            self._machines[sub].start(turn)
+
+    def stop(self, sub: int, turn: Turn) -> None:
+        """A subchannel's connection is gone."""
+        self._machines[sub].stop(turn)
+
+    def health_reported(self, machine: SubchannelMachine, event: HealthReported, turn: Turn) -> None:
+        """A Watch has said something; its first word tells how long an answer takes."""
+        if machine.health.is_present(event.watch):
+            machine.kept_at = 0
+        machine.health_reported(event.watch, event.status, turn)
+        took, machine.health.took = machine.health.took, None
+        if took is not None:
+            self._machines[machine.id].learn(took)
+            if machine.holds.silence:
+                self.suspect(machine.id, turn)
+
+    def suspect(self, sub: int, turn: Turn) -> None:
+        """A call on a subchannel got no answer in time."""
+        if self._is_on:
+            self._machines[sub].suspect(turn)
+
+    def check_ended(self, machine: SubchannelMachine, event: CheckEnded | PingEnded, turn: Turn) -> bool:
+        """Take in how a Check or a ping ended; True where nothing answered."""
+        heartbeat = self._machines[machine.id]
+        if heartbeat.is_awaited(event):
+            machine.kept_at *= not is_answer(event)
+            machine.health.revivals += heartbeat.revives(event, turn)
+            self._believe(machine, event, turn)
+        machine.dials.answered(event.code)
+        if isinstance(event, PingEnded):
+            return heartbeat.ping_ended(event.ping, event.code, turn) and not self._is_busy(machine, turn)
+        if not heartbeat.is_present(event.check):
+            return False
+        if heartbeat.ended(event.check, event.code, turn) and self._is_on:
+            return not self._is_busy(machine, turn)
+        if not heartbeat.is_present(event.check):
+            self._answered(machine, event, turn)
+        return False
+
+    def _believe(self, machine: SubchannelMachine, event: CheckEnded | PingEnded, turn: Turn) -> None:
+        """A subchannel whose Watch was not believed is back with its first answer to something else."""
+        if self._machines[machine.id].trust.ended(event) and machine.holds.silence:
+            machine.is_silent = False
+            machine.hold(machine.holds.silenced(""), turn)
+
+    def _is_busy(self, machine: SubchannelMachine, turn: Turn) -> bool:
+        # A server whose health nobody knows, since it has no Watch and answers no Check, is not to be waited for.
+        is_known = machine.health.is_healthy or not machine.health.is_polling
+        if not (is_known and self._machines[machine.id].is_alive(machine.last_success_at, turn)):
+            return False
+        self._set_busy(machine, True, turn)
+        return True
+
+    def _set_busy(self, machine: SubchannelMachine, is_busy: bool, turn: Turn) -> None:
+        if is_busy or machine.health.is_busy:
+            machine.set_busy(is_busy, turn)
+            fact = BusyBackend(turn.now, machine.id, machine.endpoint.address, is_over=not is_busy)
+            turn.effects.append(Report(fact))
+
+    def _answered(self, machine: SubchannelMachine, event: CheckEnded, turn: Turn) -> None:
+        if machine.health.is_busy:
+            self._set_busy(machine, False, turn)
+        if machine.health.is_polling:
+            machine.checked(event, turn)
+            if machine.health.next_check is not None:
+                self._machines[machine.id].ask_again(machine.health.next_check, turn)
+        if not (self._is_on or machine.health.is_polling):
+            self.stop(machine.id, turn)
+
+    def due(self, machine: SubchannelMachine, kind: HeartbeatTimer, number: int, turn: Turn) -> bool:
+        """A timer of a subchannel's heartbeat is due; True where nothing answered."""
+        heartbeat = self._machines[machine.id]
+        if kind == "check":
+            return self._check_due(machine, heartbeat, turn)
+        if kind == "ping" and number:
+            return heartbeat.ping_timed_out(turn) and not self._is_busy(machine, turn)
+        if kind == "ping":
+            heartbeat.ping_due(turn)
+        elif number:
+            heartbeat.suspicion_due(turn)
+        elif heartbeat.due(machine.last_success_at, turn, is_polling=machine.health.is_polling):
+            machine.kept_at = 0
+            self._set_busy(machine, False, turn)
+        return False
+
+    def _check_due(self, machine: SubchannelMachine, heartbeat: HeartbeatMachine, turn: Turn) -> bool:
+        if heartbeat.timed_out(turn) and self._is_on:
+            return not self._is_busy(machine, turn)
+        if not self._is_on:
+            self._answered(machine, CheckEnded(machine.id, 0, Code.DEADLINE_EXCEEDED), turn)
+        return False
+
+    def silence(self, machine: SubchannelMachine, machines: Collection[SubchannelMachine], turn: Turn) -> bool:
+        """Take a subchannel out that answers nothing, and say so; False where the cap keeps it in.
+
+        One that is out for that already, though its Watch is answered, keeps its connection and is asked again later.
+        """
+        if machine.holds.silence and machine.health.is_healthy:
+            return False
+        is_excluded = may_exclude(machine, machines)
+        if is_excluded or not is_told(machine):
+            turn.effects.append(Report(HeartbeatLoss(turn.now, machine.id, machine.endpoint.address, is_excluded)))
+        machine.kept_at = 0 if is_excluded else turn.now
+        if is_excluded:
+            if not machine.is_silent:
+                machine.call_share = self._shares.part(machine, machines)
+            self.stop(machine.id, turn)
+            trust = self._machines[machine.id].trust
+            trust.fell_silent(machine.last_success_at, turn.now)
+            machine.hold(machine.holds.silenced(NO_HEARTBEAT if trust.is_lost else ""), turn)
+            machine.fall_silent(turn)
+        return is_excluded

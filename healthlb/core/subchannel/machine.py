@@ -1,0 +1,407 @@
+"""ONE subchannel's machine: transport state x health x a connection for calls -> concluded state.
+
+The one rule: READY means that the last status is SERVING (or the server has no health service), that
+the connection which said so is READY, and that a connection for calls is up. Once in
+TRANSIENT_FAILURE it stays there until READY, through every attempt (gRFC A62, grpc-java): else some
+subchannel is always CONNECTING, and calls hang instead of failing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from healthlb.config import HealthCheck
+from healthlb.core.event_context import DialTimer, HealthTimer, Turn
+from healthlb.core.load import Load, Subchannel, reweigh
+from healthlb.core.messages import (
+    CheckEnded,
+    Code,
+    ConnectivityState,
+    Drain,
+    Endpoint,
+    HealthCheckingUnavailable,
+    Report,
+    WatchUnavailable,
+)
+from healthlb.core.random_streams import Streams
+from healthlb.core.remedies import of_connection
+from healthlb.core.snapshot import SubchannelView
+from healthlb.core.subchannel.data_link import DataLink
+from healthlb.core.subchannel.dialling import DialBudget
+from healthlb.core.subchannel.health import Phase
+from healthlb.core.subchannel.health_watch import Watching
+from healthlb.core.subchannel.holds import Holds
+from healthlb.core.subchannel.past_calls import PastCalls
+from healthlb.core.subchannel.reconnecting import NOTHING_SERVED, Reconnecting
+from healthlb.core.subchannel.silence import NO_HEARTBEAT
+from healthlb.core.subchannel.state_reports import StateReports
+
+_CONNECTING = ConnectivityState.CONNECTING
+_IDLE = ConnectivityState.IDLE
+_READY = ConnectivityState.READY
+_FAILURE = ConnectivityState.TRANSIENT_FAILURE
+
+
+class SubchannelMachine:
+    """Follows one endpoint.
+
+    Args:
+        id: its number in the channel.
+        endpoint: the address.
+        policy: how its health is followed.
+        service: the service name asked for, None for no health checking.
+        streams: where its jitter comes from.
+        now: nanoseconds.
+        make_load: makes the counters of a connection for calls.
+        is_late: whether the channel served already when it was added.
+        is_secure: whether its connections are encrypted.
+        budget: of the process's dials, None for one of its own.
+
+    Attributes:
+        health: what is known of it on the present connection.
+        dials: when its control connection is dialled.
+        remedy: what to do about its reason, "" where nothing is known.
+        earlier: the counters of calls under way on subchannels that its address had before it left the list.
+        made_view: what `view` has returned, None where something has changed since.
+    """
+
+    def __init__(
+        self,
+        id: int,
+        endpoint: Endpoint,
+        policy: HealthCheck,
+        service: str | None,
+        streams: Streams,
+        now: int,
+        make_load: Callable[[], Load] = Load,
+        *,
+        is_late: bool = False,
+        is_secure: bool = False,
+        budget: DialBudget | None = None,
+    ) -> None:
+        self.id = id
+        self.endpoint = endpoint
+        self.concluded_state = self.raw_state = _CONNECTING
+        self.reason = "connecting"
+        self.remedy = ""
+        self.since = now
+        self.handle: Subchannel | None = None
+        self.is_silent = self._was_healthy = False
+        self.kept_at = self.connections = self.connected_at = 0
+        self.holds = Holds()
+        self._share, self.call_share = 1.0, 0.0
+        self._is_late, self._is_secure = is_late, is_secure
+        self.draining: dict[int, Subchannel] = {}
+        self.earlier: tuple[Load, ...] = ()
+        self._past = PastCalls()
+        self._policy = policy
+        self._make_load = make_load
+        self._jitter = streams.late("health", id)
+        budget = budget or DialBudget()
+        self.health = Watching(id, policy, service, self._jitter, budget.watches)
+        self.dials = Reconnecting(id, policy.reconnect, self._jitter, now, budget)
+        self._data = DataLink(id, policy.reconnect, self._jitter)
+        self._reports = StateReports(id, _CONNECTING)
+        self._link_reason = "connecting"
+        self._known: tuple[int | None, bool, bool] = (None, False, False)
+        self.made_view: SubchannelView | None = None
+
+    # --- the transport -------------------------------------------------------------------
+
+    def connectivity_changed(self, state: ConnectivityState, reason: str, turn: Turn) -> None:
+        """Take in the state of the control connection."""
+        if self.dials.is_waiting:
+            return  # the last words of a connection that is given up
+        was_ready = self.raw_state is _READY
+        if state is _READY:
+            if not was_ready:
+                self._connected(turn)
+            return
+        if was_ready:
+            self._disconnected(turn)
+        if state is _IDLE and self.dials.lost(turn, has_succeeded=self.last_success_at >= max(1, self.connected_at)):
+            state, reason = _FAILURE, NOTHING_SERVED
+        self.raw_state = state
+        self.dials.went_on(turn, is_failed=state is _FAILURE, is_known=self.connections > 0)
+        silent = "cannot connect" if state is _FAILURE else "connecting"
+        self._link_reason = reason or ("connection lost" if was_ready else silent)
+        self._conclude(turn)
+
+    @property
+    def last_success_at(self) -> int:
+        """When a call has last succeeded, whichever connection it was on, in nanoseconds; 0 for never."""
+        return max([self._past.last_success_at, *(load.last_success_at for load in self.view.loads)])
+
+    def _connected(self, turn: Turn) -> None:
+        if self.raw_state is _FAILURE:
+            self.dials.dialled(turn.now)  # by the transport itself, which does not say when
+        self.raw_state = _READY
+        self.connections += 1
+        self.connected_at = turn.now
+        self.dials.alive(turn)
+        self._data.begin(turn)
+        self.health.connected(turn, is_doubtful=self.dials.is_doubtful)
+        self._conclude(turn)
+
+    def _disconnected(self, turn: Turn) -> None:
+        self.health.disconnected(turn)
+        self._data.end(turn)
+        self._changed(turn)
+
+    def dial_due(self, kind: DialTimer, turn: Turn) -> None:
+        """A timer of its dials is due: "challenge", or "reconnect" where the connection was given up."""
+        if kind == "challenge":
+            self.dials.challenge_due(turn, is_known=self.connections > 0)
+        else:
+            self.raw_state = _CONNECTING
+            self.dials.due(turn)
+
+    def fall_silent(self, turn: Turn) -> None:
+        """Leave connections that answer nothing; calls in flight on them go on."""
+        self.is_silent = True
+        self._disconnected(turn)
+        self.raw_state = _CONNECTING
+        self._retire_handle(turn)
+        self.dials.replace(turn)
+        self._note(turn)
+        self._become(_FAILURE, NO_HEARTBEAT, turn)
+
+    # --- the connection for calls ------------------------------------------------------------
+
+    def data_ready(self, generation: int, turn: Turn) -> None:
+        """A connection for calls is up; each one ends with a CloseConnection."""
+        if self.handle is None or self.handle.generation != generation:
+            self._retire_handle(turn)
+            self.handle = Subchannel(self.id, generation, self.endpoint, self._make_load(), self._share)
+            self._changed(turn)
+        if self.raw_state is not _READY:
+            return
+        self._data.ready(turn)
+        self._changed(turn)  # in a panic that is all it takes
+        self._conclude(turn)
+
+    def data_failed(self, reason: str, turn: Turn) -> None:
+        """The control connection stands, but none for calls could be made."""
+        if self.raw_state is _READY and not self._data.is_ready:
+            self._data.failed(reason, turn)
+            self._conclude(turn)
+
+    def data_due(self, turn: Turn) -> None:
+        """Try for a connection for calls again."""
+        self._data.ask(turn)
+
+    def data_refused(self, generation: int, turn: Turn) -> None:
+        """Calls found their connection down: no picks until there is a fresh one."""
+        if self._data.is_ready and self.handle is not None and self.handle.generation == generation:
+            self._data.refused(self.handle, turn)
+            self._changed(turn)
+            self._conclude(turn)
+
+    def data_suspected(self, turn: Turn) -> None:
+        """Calls got no answer in time; where none does for a while, they get a fresh connection."""
+        assert self.handle is not None
+        self._data.suspected(self.handle, turn)
+
+    def _retire_handle(self, turn: Turn) -> None:
+        if self.handle is not None:
+            self.draining[self.handle.generation] = self.handle
+            turn.effects.append(Drain(self.handle))
+            self.handle = None
+            self._changed(turn)
+
+    def retire(self, turn: Turn) -> None:
+        """Stop everything but the calls in flight: the address is gone."""
+        self._disconnected(turn)
+        self.dials.stop(turn)
+        for kind in ("heartbeat", "check", "changes"):
+            turn.timers.cancel((self.id, kind, 0))
+        self._retire_handle(turn)
+
+    def drained(self, generation: int, turn: Turn) -> None:
+        """Forget a retired connection, but for its counts."""
+        self._past.add(self.draining.pop(generation).load)
+        self._changed(turn)
+
+    def update_endpoint(self, endpoint: Endpoint, turn: Turn) -> bool:
+        """Take over what the resolver now says of this address; True where that is news."""
+        if endpoint == self.endpoint:
+            return False
+        self.endpoint = endpoint
+        if self.handle is not None:
+            reweigh(self.handle, endpoint, self._share)
+        self._changed(turn)
+        return True
+
+    # --- health ----------------------------------------------------------------------------
+
+    def health_reported(self, watch: int, status: int, turn: Turn) -> None:
+        """A status arrived on Watch number `watch`."""
+        if self.health.is_present(watch):
+            self.is_silent = bool(self.holds.silence)
+            self.dials.answered()
+            self.health.reported(status, turn)
+            self.health.flow.tell(self.endpoint.address, turn)
+            self._conclude(turn)
+
+    def watch_closed(self, watch: int, code: Code, details: str, turn: Turn) -> None:
+        """Watch number `watch` ended."""
+        if not self.health.is_present(watch):
+            return
+        # A connection alone is no sign of life: a hung backend's kernel accepts it.
+        self.is_silent = bool(self.holds.silence)
+        self.dials.answered(code)
+        self.health.closed(code, details, turn)
+        self._health_changed(code, details, turn)
+
+    def checked(self, event: CheckEnded, turn: Turn) -> None:
+        """A Check ended that was asked for the health."""
+        self.is_silent = False
+        self.health.checked(event, turn)
+        self._health_changed(event.code, event.details, turn)
+
+    def _health_changed(self, code: Code, details: str, turn: Turn) -> None:
+        if code is Code.UNIMPLEMENTED:
+            fact = WatchUnavailable if self.health.is_polling else HealthCheckingUnavailable
+            turn.effects.append(Report(fact(turn.now, self.id, self.endpoint.address, details)))
+        self._conclude(turn)
+
+    def health_due(self, kind: HealthTimer, turn: Turn) -> None:
+        """A timer of its health is due: "doubt", "response", "renewal", "retry", "start", "status" or "confirm"."""
+        self.health.due(kind, turn)
+        self._conclude(turn)
+
+    def set_busy(self, is_busy: bool, turn: Turn) -> None:
+        """Say that the server is too busy to answer a Check, or no longer."""
+        self.health.is_busy = is_busy
+        self._conclude(turn)
+
+    # --- the conclusion ----------------------------------------------------------------------
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether it could take calls, but for what holds it out."""
+        return self.health.is_healthy and self._data.is_ready and not self._data.is_failed
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether calls could reach it, whatever its health."""
+        return self._data.is_ready and self.handle is not None
+
+    def hold(self, holds: Holds, turn: Turn) -> None:
+        """Keep it out for other reasons than its health, or no longer."""
+        if holds == self.holds:
+            return
+        self.holds = holds
+        self._changed(turn)
+        new = self._conclusion()
+        # Without health, what it lacks beside that is the reason again.
+        self._become(self.concluded_state if new is _CONNECTING else new, self._present_reason(), turn)
+
+    def weigh(self, share: float, turn: Turn) -> None:
+        """Give it this part of its weight."""
+        if share != self._share:
+            self._share = share
+            turn.is_reweighted = True
+            self._changed(turn)
+            if self.handle is not None:
+                reweigh(self.handle, self.endpoint, share)
+
+    def _conclude(self, turn: Turn) -> None:
+        self._note(turn)
+        new = self._conclusion()
+        if self.concluded_state is _FAILURE and new is _CONNECTING:
+            return
+        self._become(new, self._present_reason(), turn)
+
+    def _note(self, turn: Turn) -> None:
+        known = (self.health.serving, self.health.is_healthy, self.health.is_unhealthy)
+        if known != self._known:
+            self._known = known
+            self._changed(turn)
+        was_healthy, self._was_healthy = self._was_healthy, self.is_healthy
+        if was_healthy and not self._was_healthy:
+            turn.flaps.append(self.id)
+
+    def _conclusion(self) -> ConnectivityState:
+        if self._data.is_failed or self.health.is_unhealthy:
+            return _FAILURE
+        if self.is_healthy:
+            # A50: an ejected subchannel is in TRANSIENT_FAILURE, whatever its health.
+            return _FAILURE if self.holds.reason else _READY
+        return _FAILURE if self.raw_state is _FAILURE else _CONNECTING
+
+    def _present_reason(self) -> str:
+        if self.is_healthy and self.holds.reason:
+            return self.holds.reason
+        phase = self.health.phase
+        if phase is Phase.DISCONNECTED and self.raw_state is not _READY:
+            return self._link_reason
+        is_data_lacking = self.health.is_healthy and not self._data.is_ready
+        if is_data_lacking or (self._data.is_failed and phase is Phase.WATCHING):
+            return self._data.reason
+        return self.health.full_reason
+
+    def _present_remedy(self, reason: str) -> str:
+        if self.raw_state is _FAILURE:
+            return of_connection(reason, is_secure=self._is_secure)
+        return self.health.remedy if reason == self.health.full_reason else ""
+
+    @property
+    def has_first_mistake(self) -> bool:
+        """Whether its state may come of an argument: there is a remedy (not a past one), and no connection was lost."""
+        is_first = self.remedy == self.health.remedy if self.raw_state is _READY else not self.connections
+        return is_first and bool(self.remedy)
+
+    def _become(self, new: ConnectivityState, reason: str, turn: Turn) -> None:
+        old = self.concluded_state
+        if new is old and reason == self.reason:
+            return
+        self.reason = reason
+        self.remedy = self._present_remedy(reason)
+        self._changed(turn)
+        if new is not old:
+            if new is _READY:
+                if old is _FAILURE or self._is_late:  # who has merely reconnected is as warm as it was
+                    turn.late.append(self.id)
+                self._is_late = False
+            turn.tally[old] -= 1
+            turn.tally[new] += 1
+            self.concluded_state = new
+            self.since = turn.now
+            self._reports.changed(self.endpoint.address, new, reason, turn)
+
+    def changes_due(self, turn: Turn) -> None:
+        """Report the changes of state that were not told of one by one."""
+        self._reports.due(self.endpoint.address, self.concluded_state, self.reason, turn)
+
+    def _changed(self, turn: Turn) -> None:
+        self.made_view = None
+        turn.is_changed = True
+        turn.changed.append(self.id)
+
+    @property
+    def picks(self) -> int:
+        """How many calls were ever given to it."""
+        return self._past.counts[0] + sum(load.picks for load in self.view.loads)
+
+    @property
+    def view(self) -> SubchannelView:
+        """What is published of this subchannel."""
+        if self.made_view is None:
+            loads = tuple(handle.load for handle in (*self.draining.values(), self.handle) if handle)
+            self.made_view = SubchannelView(
+                self.id,
+                self.endpoint,
+                self.concluded_state,
+                self._known[0],
+                self.reason,
+                self.since,
+                loads,
+                self._past.counts,
+                is_ejected=bool(self.holds.ejection),
+                is_damped=bool(self.holds.damping),
+                weight=self.endpoint.weight * self._share,
+                remedy=self.remedy,
+                earlier=self.earlier,
+            )
+        return self.made_view

@@ -1,0 +1,174 @@
+"""When a subchannel's control connection is dialled, once it was lost.
+
+A server may accept each connection and end it at once, as hundreds of times a second. So a connection that served
+nothing counts as a failed attempt: the next one comes after the backoff, counted from the attempt on (gRPC's connection
+backoff, which itself ends with the handshake). One has served when a status, an answer to a Check or a call's success
+came while it was up. Who has served is dialled again at once, at a bounded rate.
+
+The one rule: while the backoff lasts, there is no connection; a Watch or a call upon one that is lost would dial again.
+"""
+
+from __future__ import annotations
+
+from healthlb.config import Backoff
+from healthlb.core.backoff import BackoffDelays, jittered
+from healthlb.core.event_context import Turn
+from healthlb.core.messages import SECOND, Challenge, Code, Connect, Disconnect, Replace
+from healthlb.core.random_streams import Draws
+from healthlb.core.rate_limit import Rate
+from healthlb.core.subchannel.dialling import DialBudget
+
+NOTHING_SERVED = "connection closed before anything was served"
+AT_ONCE, AT_ONCE_INTERVAL = 10, SECOND // 10
+# What a call may end with that never reached the server, or was never answered.
+_NO_ANSWER = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.INTERNAL)
+
+
+class Reconnecting:
+    """The dials of one subchannel's control connection, from the first.
+
+    Args:
+        sub: the subchannel's number.
+        policy: the backoff.
+        rng: the stream for jitter.
+        now: nanoseconds.
+        budget: counts the dead addresses of the process.
+
+    Attributes:
+        is_waiting: whether there is no connection, until the timer "reconnect" is due.
+        is_doubtful: whether a connection counted as a failed attempt, and none has served since.
+    """
+
+    __slots__ = (
+        "_backoff", "_budget", "_dead_as", "_dialled_at", "_has_served", "_policy", "_rate", "_rng", "_sub",
+        "is_doubtful", "is_waiting",
+    )  # fmt: skip
+
+    def __init__(self, sub: int, policy: Backoff, rng: Draws, now: int, budget: DialBudget) -> None:
+        self.is_waiting = self.is_doubtful = False
+        self._sub = sub
+        self._policy = policy
+        self._rng = rng
+        self._backoff = BackoffDelays(policy, rng)
+        self._rate = Rate(AT_ONCE, AT_ONCE_INTERVAL)
+        self._dialled_at = now
+        self._has_served = False
+        self._budget = budget
+        self._dead_as: int | None = None
+
+    def dialled(self, now: int) -> None:
+        """An attempt begins."""
+        self._dialled_at = now
+        self._has_served = False
+
+    def answered(self, code: Code = Code.OK) -> None:
+        """The server has said something, or a call of the health service has ended so."""
+        if code not in _NO_ANSWER:
+            self._has_served, self.is_doubtful = True, False
+
+    def alive(self, turn: Turn) -> None:
+        """It is up, and has yet to serve."""
+        self._has_served = False
+        self.settled(turn)
+        self._count(None)
+
+    def went_on(self, turn: Turn, *, is_failed: bool, is_known: bool) -> None:
+        """It connects, or the attempt has failed; the transport makes the next one, unless too many are dead for that.
+
+        Args:
+            turn: the present one.
+            is_failed: whether the attempt has failed.
+            is_known: whether the address was connected before.
+        """
+        if self.is_waiting:
+            return
+        if not is_failed:
+            self._pending(turn)
+            return
+        self.settled(turn)
+        if (interval := self._stretched(is_known=is_known)) > self._policy.maximum_ns:
+            self._give_up(turn, turn.now + jittered(interval, self._policy.jitter, self._rng))
+
+    def _stretched(self, *, is_known: bool) -> int:
+        """Count the address as dead; return the least time between two attempts at it."""
+        self._count(0 if is_known else 1)
+        return self._budget.interval(is_known=is_known)
+
+    def _count(self, kind: int | None) -> None:
+        if self._dead_as is not None:
+            self._budget.dead[self._dead_as] -= 1
+        if kind is not None:
+            self._budget.dead[kind] += 1
+        self._dead_as = kind
+
+    def _give_up(self, turn: Turn, until: int) -> None:
+        self.settled(turn)
+        self.is_waiting = True
+        turn.effects.append(Disconnect(self._sub))
+        turn.timers.set((self._sub, "reconnect", 0), until)
+
+    def lost(self, turn: Turn, *, has_succeeded: bool) -> bool:
+        """Dial again, now or later; True where the connection counts as a failed attempt.
+
+        Args:
+            turn: the present one.
+            has_succeeded: whether a call has succeeded while the connection was up.
+        """
+        due_at = turn.now
+        has_served = self._has_served or has_succeeded
+        if not has_served:
+            due_at = self._dialled_at + self._backoff.next()
+        is_failed = due_at > turn.now
+        self.is_doubtful = not has_served and (is_failed or self.is_doubtful)
+        if is_failed:
+            due_at = max(due_at, self._dialled_at + self._stretched(is_known=True))
+        else:
+            self._backoff.reset()
+        due_at = max(due_at, self._rate.next_at)
+        if due_at <= turn.now:
+            self._rate.take(turn.now)
+            turn.effects.append(Connect(self._sub))
+            self.dialled(turn.now)
+        else:
+            self._give_up(turn, due_at)
+        return is_failed
+
+    def due(self, turn: Turn) -> None:
+        """The wait is over."""
+        self.is_waiting = False
+        self._rate.take(turn.now)
+        self.replace(turn)
+
+    def replace(self, turn: Turn) -> None:
+        """Dial anew, on a fresh connection."""
+        turn.effects.append(Replace(self._sub))
+        self.dialled(turn.now)
+        self._arm(turn)
+
+    # --- a race ------------------------------------------------------------------------------
+
+    def _pending(self, turn: Turn) -> None:
+        """It is connecting: have a fresh connection race it where that takes long."""
+        if not turn.timers.is_set((self._sub, "challenge", 0)):
+            self._arm(turn)
+
+    def challenge_due(self, turn: Turn, *, is_known: bool) -> None:
+        """Race a fresh connection against one whose handshake may be lost (TCP's own retries back off)."""
+        interval = self._stretched(is_known=is_known)
+        if interval <= self._policy.maximum_ns:
+            turn.effects.append(Challenge(self._sub))
+            self.dialled(turn.now)
+        self._arm(turn, interval)
+
+    def _arm(self, turn: Turn, least: int = 0) -> None:
+        delay = jittered(max(least, self._policy.maximum_ns), self._policy.jitter, self._rng)
+        turn.timers.set((self._sub, "challenge", 0), turn.now + delay)
+
+    def settled(self, turn: Turn) -> None:
+        """It is up, or has failed: no race."""
+        turn.timers.cancel((self._sub, "challenge", 0))
+
+    def stop(self, turn: Turn) -> None:
+        """Dial no more."""
+        self.alive(turn)
+        turn.timers.cancel((self._sub, "reconnect", 0))

@@ -1,0 +1,164 @@
+"""The demo as a picture that moves: a lane per backend.
+
+The one rule: nothing is said by colour alone; every state has its sign and its word.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from healthlb.core.messages import SECOND
+from healthlb.demo.activity import CELL, CELLS
+from healthlb.demo.picture import Lane, Note, Picture, Source, spelled
+from healthlb.demo.strip import FAULT_STYLE, Strip
+
+_SIGNS = {
+    "READY": ("●", "green"),
+    "CONNECTING": ("◌", "yellow"),
+    "IDLE": ("○", "bright_black"),
+    "TRANSIENT_FAILURE": ("✖", "bold red"),
+    "SHUTDOWN": ("✖", "bright_black"),
+}
+_STATE_WIDTH = len("✖ TRANSIENT_FAILURE")
+_RATE_WIDTH = len(" 2000/s")
+_ERRORS_WIDTH = len(" 999 errors")
+_FRAME_WIDTH = 4
+# The terminal writes this after the last line, and must not need a new one.
+_ECHO_WIDTH = len("^C")
+_VOICES = {Source.DEMO: "bright_black", Source.FAULT: FAULT_STYLE, Source.HEALTHLB: "cyan"}
+_MOST_NOTES = 6
+# Frame, clock, totals and the empty lines between them.
+_FIXED_LINES = 8
+
+
+def is_possible(console: Console) -> bool:
+    """Whether this terminal can show it: it can move its cursor and print block characters."""
+    return console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only
+
+
+class LiveView:
+    """Draws each picture over the last one, and takes it away at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(Text("starting the backends"), console=console, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def note(self, note: Note) -> None:
+        """Wait for the picture that contains it."""
+
+    def refresh(self, picture: Picture) -> None:
+        """Draw."""
+        width, height = self._console.size
+        self._live.update(drawn(picture, width - _ECHO_WIDTH, height), refresh=True)
+
+    def close(self) -> None:
+        """Take the picture away."""
+        self._live.stop()
+
+
+def drawn(picture: Picture, width: int, height: int) -> RenderableType:
+    """Lay the picture out for a terminal of this size.
+
+    Where the height allows it, each lane has a second line, with the reason why it is out and the
+    names of its faults.
+    """
+    is_tall = 2 * len(picture.lanes) + _MOST_NOTES + _FIXED_LINES <= height
+    lanes = [line for index in range(len(picture.lanes)) for line in _lane(picture, index, width, is_tall)]
+    room = max(0, min(_MOST_NOTES, height - len(lanes) - _FIXED_LINES))
+    notes = [_note(note) for note in picture.notes[len(picture.notes) - room :]] if room else []
+    blanks = [Text()] * (room - len(notes))
+    return Panel(
+        Group(_clock(picture), Text(), *lanes, Text(), _totals(picture), Text(), *notes, *blanks),
+        title="[bold]healthlb demo[/]",
+        subtitle="[bright_black]Ctrl-C ends it[/]",
+        border_style="bright_black",
+        width=width,
+    )
+
+
+def _clock(picture: Picture) -> Table:
+    grid = Table.grid(padding=(0, 2), expand=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(ratio=1)
+    grid.add_column(justify="right", no_wrap=True)
+    shown = min(picture.elapsed, picture.duration)
+    upcoming = Text.assemble(("next ", "bright_black"), (picture.upcoming, FAULT_STYLE))
+    grid.add_row(
+        f"{shown:.1f} of {picture.duration:g} s",
+        ProgressBar(picture.duration, shown, complete_style="cyan", finished_style="green"),
+        upcoming,
+    )
+    return grid
+
+
+def _lane(picture: Picture, index: int, width: int, is_tall: bool) -> list[Text]:
+    lane = picture.lanes[index]
+    head_width = max(len(other.address) for other in picture.lanes) + 2 + _STATE_WIDTH
+    strip = _strip(picture, index, width - _FRAME_WIDTH - head_width - 2 - _RATE_WIDTH - _ERRORS_WIDTH)
+    line = _head(lane, head_width)
+    line.append("  ").append_text(strip.bars())
+    line.append(f"{lane.rate}/s".rjust(_RATE_WIDTH)).append_text(_errors(lane))
+    if not is_tall:
+        return [line]
+    below = Text("" if lane.state == "READY" else lane.reason, style="red")
+    below.truncate(head_width, overflow="ellipsis", pad=True)
+    return [line, below.append("  ").append_text(strip.labels())]
+
+
+def _head(lane: Lane, width: int) -> Text:
+    sign, style = _SIGNS[lane.state]
+    head = Text.assemble((lane.address, "bold"), "  ", (f"{sign} {lane.state}", style))
+    head.pad_right(width - len(head))
+    return head
+
+
+def _strip(picture: Picture, index: int, room: int) -> Strip:
+    # A whole second per column where the half minute does not fit otherwise.
+    merged = 1 if room >= CELLS else 2
+    # The share of each while one other is out, so that the bars rise visibly then.
+    full = picture.asked_rate / (len(picture.lanes) - 1) * merged * CELL / SECOND
+    return Strip(
+        cells=picture.lanes[index].strip,
+        current_cell=picture.current_cell,
+        marks=[mark for mark in picture.marks if mark.lane == index],
+        merged=merged,
+        width=max(1, min(room, CELLS // merged)),
+        full=full,
+    )
+
+
+def _errors(lane: Lane) -> Text:
+    if not lane.errors:
+        return Text("no errors".rjust(_ERRORS_WIDTH), style="bright_black")
+    return Text(f"{lane.errors} error{'s' * (lane.errors > 1)}".rjust(_ERRORS_WIDTH), style="bold red")
+
+
+def _totals(picture: Picture) -> Text:
+    return Text.assemble(
+        "calls ",
+        (f"{picture.calls:,}", "bold"),
+        "   errors ",
+        (f"{picture.errors:,}", "bold red" if picture.errors else "bold"),
+        "   calls/s ",
+        (f"{picture.rate}", "bold"),
+        "   p50 ",
+        (spelled(picture.p50), "bold"),
+        "   READY ",
+        (f"{picture.ready} of {len(picture.lanes)}", "bold"),
+    )
+
+
+def _note(note: Note) -> Text:
+    return Text.assemble(
+        (f"{note.at:6.1f} s  ", "bright_black"),
+        (f"{note.source.value:<9}", _VOICES[note.source]),
+        note.text,
+        no_wrap=True,
+        overflow="ellipsis",
+    )

@@ -1,0 +1,1 @@
+"""What both faces' health clients share: what they are given, and what they hear."""

@@ -1,0 +1,1 @@
+"""What a scenario expects of its runs: expressions, the functions they may call, and closed forms of theory."""

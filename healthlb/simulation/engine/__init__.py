@@ -1,0 +1,1 @@
+"""Virtual time, queues on it, and histograms."""

@@ -1,0 +1,1 @@
+"""Scenario files: TOML in, scenarios out, and back."""

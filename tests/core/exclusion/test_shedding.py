@@ -1,0 +1,50 @@
+"""Users hear when calls are refused since some backends hang."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+from healthlb.core.event_context import Turn
+from healthlb.core.exclusion.shedding import Shedder, silent_share
+from healthlb.core.load import Crowd
+from healthlb.core.messages import SECOND, LoadShedding, Report
+from healthlb.core.timers import Timers
+
+
+def machines(hung: int, kept: int = 0, share: float = 0.1) -> list[Any]:
+    """Return four of which so many are out for hanging, and some others are kept in though they hang."""
+    out = [SimpleNamespace(is_silent=True, kept_at=0, call_share=share) for _ in range(hung)]
+    kept_in = [SimpleNamespace(is_silent=False, kept_at=SECOND, call_share=0.5) for _ in range(kept)]
+    well = [SimpleNamespace(is_silent=False, kept_at=0, call_share=0.5) for _ in range(4 - hung - kept)]
+    return out + kept_in + well
+
+
+def test_load_shedding_is_told_when_it_begins_when_it_changes_and_when_it_ends() -> None:
+    crowd, told = Crowd(None, None, None), []
+    shedder = Shedder(crowd, random.Random(1))
+    for hung, share, calls in ((1, 0.2, 5), (1, 0.2, 2), (2, 0.3, 1), (0, 0.0, 0), (1, 0.2, 0)):
+        turn = Turn(SECOND, Timers())
+        shedder.refuse(share, machines(hung), turn)
+        told += [effect.fact for effect in turn.effects if isinstance(effect, Report)]
+        assert turn.is_changed is bool(turn.effects)
+        assert shedder.is_on is (share > 0)
+        for _ in range(calls):
+            crowd.refuse()
+
+    assert told == [
+        LoadShedding(SECOND, False, 1, 4, 0.2, 0),
+        LoadShedding(SECOND, False, 2, 4, 0.3, 7),
+        LoadShedding(SECOND, True, 0, 4, 0.0, 8),
+        LoadShedding(SECOND, False, 1, 4, 0.2, 0),
+    ]
+
+
+def test_all_that_hang_are_counted_but_only_those_that_are_out_have_left_calls_to_the_others() -> None:
+    crowd, turn = Crowd(None, None, None), Turn(SECOND, Timers())
+    Shedder(crowd, random.Random(1)).refuse(0.2, machines(2, 2), turn)
+
+    assert crowd.shedding is not None
+    assert (crowd.shedding.hung, crowd.shedding.total) == (4, 4)
+    assert silent_share(machines(2, 2)) == 0.2

@@ -1,0 +1,1 @@
+"""Bytes from outside, chosen by a fuzzer that watches which branches they take."""
