@@ -113,6 +113,7 @@ class SubchannelMachine:
         if self.dials.is_waiting:
             return  # the last words of a connection that is given up
         was_ready = self.raw_state is _READY
+        self.dials.follow(self.raw_state, state, turn.now)
         if state is _READY:
             if not was_ready:
                 self._connected(turn)
@@ -133,8 +134,6 @@ class SubchannelMachine:
         return max([self._past.last_success_at, *(load.last_success_at for load in self.view.loads)])
 
     def _connected(self, turn: Turn) -> None:
-        if self.raw_state is _FAILURE:
-            self.dials.dialled(turn.now)  # by the transport itself, which does not say when
         self.raw_state = _READY
         self.connections += 1
         self.connected_at = turn.now

@@ -16,10 +16,13 @@ from healthlb.core.event_context import Turn
 from healthlb.core.messages import SECOND, Challenge, Code, Connect, Disconnect, Replace
 from healthlb.core.random_streams import Draws
 from healthlb.core.rate_limit import Rate
+from healthlb.core.states import ConnectivityState
 from healthlb.core.subchannel.dialling import DialBudget
 
 NOTHING_SERVED = "connection closed before anything was served"
 AT_ONCE, AT_ONCE_INTERVAL = 10, SECOND // 10
+_CONNECTING, _READY = ConnectivityState.CONNECTING, ConnectivityState.READY
+_FAILURE = ConnectivityState.TRANSIENT_FAILURE
 # What a call may end with that never reached the server, or was never answered.
 _NO_ANSWER = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.INTERNAL)
 
@@ -40,8 +43,8 @@ class Reconnecting:
     """
 
     __slots__ = (
-        "_backoff", "_budget", "_dead_as", "_dialled_at", "_has_served", "_policy", "_rate", "_rng", "_sub",
-        "is_doubtful", "is_waiting",
+        "_backoff", "_budget", "_dead_as", "_dialled_at", "_has_served", "_policy", "_rate", "_retried_at", "_rng",
+        "_sub", "is_doubtful", "is_waiting",
     )  # fmt: skip
 
     def __init__(self, sub: int, policy: Backoff, rng: Draws, now: int, budget: DialBudget) -> None:
@@ -51,7 +54,7 @@ class Reconnecting:
         self._rng = rng
         self._backoff = BackoffDelays(policy, rng)
         self._rate = Rate(AT_ONCE, AT_ONCE_INTERVAL)
-        self._dialled_at = now
+        self._dialled_at = self._retried_at = now
         self._has_served = False
         self._budget = budget
         self._dead_as: int | None = None
@@ -61,6 +64,13 @@ class Reconnecting:
         self._dialled_at = now
         self._has_served = False
 
+    def follow(self, before: ConnectivityState, after: ConnectivityState, now: int) -> None:
+        """See when the transport dials by itself: after a connection that was up, or an attempt that failed."""
+        if before is _READY and after is _CONNECTING:
+            self.dialled(now)
+        elif before is _FAILURE and after in (_CONNECTING, _READY):
+            self._retried_at = now  # It counts once it has come to something.
+
     def answered(self, code: Code = Code.OK) -> None:
         """The server has said something, or a call of the health service has ended so."""
         if code not in _NO_ANSWER:
@@ -69,6 +79,7 @@ class Reconnecting:
     def alive(self, turn: Turn) -> None:
         """It is up, and has yet to serve."""
         self._has_served = False
+        self._dialled_at = max(self._dialled_at, self._retried_at)
         self.settled(turn)
         self._count(None)
 
