@@ -18,16 +18,19 @@ from healthlb.aio.beneath import BalancedChannel
 from healthlb.aio.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from healthlb.aio.interceptors import sort_interceptors
 from healthlb.aio.pool import Pool
-from healthlb.calls.defaults import DEFAULT_FAILOVER, DEFAULT_SERVICE
-from healthlb.calls.settings import (
-    Listener,
+from healthlb.calls.defaults import DEFAULT_SERVICE
+from healthlb.calls.settings import Listener, check_listener, make_settings
+from healthlb.config import (
+    DEFAULTS,
+    ChannelConfig,
+    Failover,
+    HealthCheck,
+    Outliers,
+    Overload,
+    SlowStart,
+    Subset,
     check_failover,
-    check_listener,
-    make_settings,
 )
-from healthlb.config import Failover, HealthCheck, SlowStart, Subset
-from healthlb.config.outliers import Outliers
-from healthlb.config.overload import Overload
 from healthlb.control.codes import to_grpc_state
 from healthlb.control.snapshot_holder import SnapshotHolder
 from healthlb.control.status import SubchannelStatus, check_wait, has_ready, lacking, statuses
@@ -36,10 +39,6 @@ from healthlb.core.messages import Endpoint, Fact
 from healthlb.core.pickers import PickerSource
 from healthlb.errors import ChannelClosed
 from healthlb.resolvers import Resolver
-
-_DEFAULT_HEALTH = HealthCheck()
-_DEFAULT_OUTLIERS = Outliers()
-_DEFAULT_OVERLOAD = Overload()
 
 
 class HealthAwareChannel(grpc.aio.Channel):
@@ -85,14 +84,14 @@ class HealthAwareChannel(grpc.aio.Channel):
         compression: grpc.Compression | None = None,
         interceptors: Sequence[grpc.aio.ClientInterceptor] | None = (),
         picker: PickerSource | None = None,
-        health: HealthCheck = _DEFAULT_HEALTH,
-        failover: Failover | None = DEFAULT_FAILOVER,
-        outliers: Outliers | None = _DEFAULT_OUTLIERS,
-        overload: Overload | None = _DEFAULT_OVERLOAD,
-        panic_threshold: float = 0.0,
-        drain: float | None = None,
-        subset: Subset | None = None,
-        slow_start: SlowStart | None = None,
+        health: HealthCheck = DEFAULTS.health,
+        failover: Failover | None = DEFAULTS.failover,
+        outliers: Outliers | None = DEFAULTS.outliers,
+        overload: Overload | None = DEFAULTS.overload,
+        panic_threshold: float = DEFAULTS.panic_threshold,
+        drain: float | None = DEFAULTS.drain,
+        subset: Subset | None = DEFAULTS.subset,
+        slow_start: SlowStart | None = DEFAULTS.slow_start,
         service_config: str | bytes | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
@@ -100,18 +99,20 @@ class HealthAwareChannel(grpc.aio.Channel):
         settings = make_settings(
             target,
             service,
+            ChannelConfig(
+                health=health,
+                failover=failover,
+                outliers=outliers,
+                overload=overload,
+                panic_threshold=panic_threshold,
+                drain=drain,
+                subset=subset,
+                slow_start=slow_start,
+            ),
             credentials=credentials,
             options=options,
             compression=compression,
             picker=picker,
-            health=health,
-            failover=failover,
-            outliers=outliers,
-            overload=overload,
-            panic_threshold=panic_threshold,
-            drain=drain,
-            subset=subset,
-            slow_start=slow_start,
             service_config=service_config,
             listeners=listeners,
         )

@@ -163,7 +163,7 @@ class Pool(PoolBase):
         driver = Driver(
             balancer=settings.make_balancer(pace, self.admission),
             transport=GrpcTransport(
-                settings.credentials, settings.options, settings.health, self.names, settings.compression
+                settings.credentials, settings.options, settings.config.health, self.names, settings.compression
             ),
             data=self._data,
             resolver=settings.target.resolver,

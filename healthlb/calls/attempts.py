@@ -162,7 +162,7 @@ class Method:
         self.is_first_plain = not (self.needs_call or limit or policy.timeout)
         self.is_plain = self.is_first_plain and not self.is_hedged
         self.opened: dict[Subchannel, Any] = {}
-        self.judge = Judge(pool.settings.outliers)
+        self.judge = Judge(pool.settings.config.outliers)
         self._arity = arity
         self._arguments = arguments
 

@@ -1,8 +1,6 @@
-"""Defaults of a channel's arguments that can be told apart from the same value given by the caller."""
+"""The default of a channel's service, which can be told apart from the same text given by the caller."""
 
 from __future__ import annotations
-
-from healthlb.config import Failover
 
 
 class _Default(str):
@@ -11,5 +9,4 @@ class _Default(str):
     __slots__ = ()
 
 
-DEFAULT_FAILOVER = Failover()
 DEFAULT_SERVICE: str = _Default("")

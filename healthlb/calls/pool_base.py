@@ -65,7 +65,7 @@ class PoolBase:
         self.settings = settings
         self.board = SnapshotHolder(Snapshot(-1, ConnectivityState.IDLE, service=settings.service))
         self.names = ResolvedNames()
-        self.admission = Admission(settings.overload)
+        self.admission = Admission(settings.config.overload)
         self.listeners = list(settings.listeners)
         self.is_closed = False
         self._is_started = False

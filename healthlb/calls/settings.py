@@ -11,11 +11,9 @@ from typing import Any
 
 import grpc
 
-from healthlb.calls.defaults import DEFAULT_FAILOVER, DEFAULT_SERVICE
+from healthlb.calls.defaults import DEFAULT_SERVICE
 from healthlb.calls.policy import Policies
-from healthlb.config import Failover, HealthCheck, SlowStart, Subset, check_callable, check_collection, check_number
-from healthlb.config.outliers import Outliers
-from healthlb.config.overload import Overload
+from healthlb.config import DEFAULTS, ChannelConfig, check_callable, check_collection, check_number
 from healthlb.config.service_config import ServiceConfig, parse_service_config
 from healthlb.control.options import ChannelOptions, check_channel_credentials, check_options, subchannel_options
 from healthlb.core.balancer import Balancer
@@ -48,17 +46,11 @@ class Settings:
         credentials: None is plaintext.
         options: complete channel arguments for a subchannel.
         compression: the default of calls.
-        health: how health is followed.
+        config: the options that the core and the calls go by.
         factory: builds the pickers; this channel's own.
         seed: of the core's random streams.
         policies: how calls are tried.
-        subset: to how many endpoints it connects, None for all.
         listeners: take facts from the start.
-        outliers: who is ejected, None for nobody.
-        overload: caps on calls, None for none.
-        panic_threshold: the share of healthy subchannels below which all connected ones are picked.
-        drain: seconds that calls have on an address that left, None for no limit.
-        slow_start: how the weight of who comes in late grows, None for at once.
     """
 
     target: Target
@@ -68,17 +60,11 @@ class Settings:
     credentials: grpc.ChannelCredentials | None
     options: ChannelOptions
     compression: grpc.Compression | None
-    health: HealthCheck
+    config: ChannelConfig
     factory: PickerBuilder
     seed: int
     policies: Policies
-    subset: Subset | None
     listeners: tuple[Listener, ...]
-    outliers: Outliers | None
-    overload: Overload | None
-    panic_threshold: float
-    drain: float | None
-    slow_start: SlowStart | None
 
     def make_balancer(self, pace: Pace, admission: Admission) -> Balancer:
         """Return the core of a channel.
@@ -89,80 +75,55 @@ class Settings:
         """
         return Balancer(
             self.service,
-            self.health,
+            self.config,
             self.seed,
             pace,
-            self.subset,
-            self.outliers,
-            self.panic_threshold,
-            self.slow_start,
-            admission,
-            self.credentials is not None,
-            self.longest_wait,
-            self.keep,
-            self.drain,
+            admission=admission,
+            is_secure=self.credentials is not None,
+            longest_wait=self.longest_wait,
+            keep=self.keep,
         )
 
 
 def make_settings(
     target: object,
     service: object,
+    config: ChannelConfig,
     *,
     credentials: object,
     options: object,
     compression: object,
     picker: PickerSource | None,
-    health: object,
-    failover: Failover | None,
-    outliers: object,
-    overload: object,
-    panic_threshold: float,
-    drain: float | None,
-    subset: Subset | None,
-    slow_start: SlowStart | None,
     service_config: str | bytes | Mapping[str, Any] | None,
     listeners: Iterable[Listener],
 ) -> Settings:
-    """Check the arguments of a channel; see `HealthAwareChannel` for what they mean.
+    """Check what the arguments of a channel mean together; see `HealthAwareChannel` for each.
 
     Raises:
         ConfigError: one of them cannot work.
     """
-    config = parse_service_config(service_config) if service_config is not None else ServiceConfig()
-    if not isinstance(health, HealthCheck):
-        raise ConfigError(f"health must be a HealthCheck, not {health!r}")
-    if outliers is not None and not isinstance(outliers, Outliers):
-        raise ConfigError(f"outliers must be an Outliers or None, not {outliers!r}")
-    if overload is not None and not isinstance(overload, Overload):
-        raise ConfigError(f"overload must be an Overload or None, not {overload!r}")
-    check_number("panic_threshold", panic_threshold, low=0, high=1)
-    if drain is not None:
-        check_number("drain", drain, low=0)
+    given = parse_service_config(service_config) if service_config is not None else ServiceConfig()
     parsed = parse_target(target)
-    arguments = subchannel_options(check_options(options), health.reconnect, parsed.authority, config.passed_down)
+    reconnect = config.health.reconnect
+    arguments = subchannel_options(check_options(options), reconnect, parsed.authority, given.passed_down)
     _check_refresh(parsed.resolver)
-    ignored = list(config.ignored)
-    factory = make_factory(_choose_picker(picker, config, ignored), random.Random())
+    ignored = list(given.ignored)
+    factory = make_factory(_choose_picker(picker, given, ignored), random.Random())
+    _check_slow_start(config, factory)
     _tell_of_ignored(ignored)
     return Settings(
         target=parsed,
         longest_wait=_seconds(parsed.resolver, "interval", LONGEST_WAIT) or LONGEST_WAIT,
         keep=_seconds(parsed.resolver, "keep", 0.0),
-        service=_check_service(config.service if service is DEFAULT_SERVICE and config.service else service),
+        service=_check_service(given.service if service is DEFAULT_SERVICE and given.service else service),
         credentials=check_channel_credentials(credentials),
         options=arguments,
         compression=_check_compression(compression),
-        health=health,
+        config=config,
         factory=factory,
         seed=random.SystemRandom().getrandbits(64),
-        policies=Policies(check_failover(failover), failover is not DEFAULT_FAILOVER, config),
-        subset=_check_subset(subset),
+        policies=Policies(config.failover, config.failover is not DEFAULTS.failover, given),
         listeners=_check_listeners(listeners),
-        outliers=outliers,
-        overload=overload,
-        panic_threshold=panic_threshold,
-        drain=drain,
-        slow_start=_check_slow_start(slow_start, factory),
     )
 
 
@@ -185,38 +146,18 @@ def _check_refresh(resolver: object) -> None:
         check_callable(f"{type(resolver).__name__}.refresh", refresh)
 
 
-def check_failover(failover: object) -> Failover | None:
-    """Return the failover policy.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if failover is not None and not isinstance(failover, Failover):
-        raise ConfigError(f"failover must be a Failover or None, not {failover!r}")
-    return failover
-
-
-def _check_subset(subset: object) -> Subset | None:
-    if subset is not None and not isinstance(subset, Subset):
-        raise ConfigError(f"subset must be a Subset or None, not {subset!r}")
-    return subset
-
-
-def _check_slow_start(slow_start: object, factory: PickerBuilder) -> SlowStart | None:
-    if slow_start is not None and not isinstance(slow_start, SlowStart):
-        raise ConfigError(f"slow_start must be a SlowStart or None, not {slow_start!r}")
-    if slow_start is not None and not flag(factory, "reads_weight"):
+def _check_slow_start(config: ChannelConfig, factory: PickerBuilder) -> None:
+    if config.slow_start is not None and not flag(factory, "reads_weight"):
         raise ConfigError(
             "slow_start needs a picker that reads the subchannels' weights (weighted_round_robin, least_request or one "
             f"of your own), not {type(factory).__name__}"
         )
-    return slow_start
 
 
-def _choose_picker(picker: PickerSource | None, config: ServiceConfig, ignored: list[str]) -> PickerSource:
+def _choose_picker(picker: PickerSource | None, given: ServiceConfig, ignored: list[str]) -> PickerSource:
     if picker is not None:
         return picker
-    return service_config_picker(config.policies, ignored) if config.policies else "round_robin"
+    return service_config_picker(given.policies, ignored) if given.policies else "round_robin"
 
 
 def _tell_of_ignored(ignored: list[str]) -> None:

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import assert_never
 
-from healthlb.config import HealthCheck, SlowStart, Subset
-from healthlb.config.outliers import Outliers
+from healthlb.config import ChannelConfig
 from healthlb.core.advice import Adviser
 from healthlb.core.call import rescue
 from healthlb.core.call.overload import Admission, Overflows
@@ -72,33 +71,27 @@ class Balancer:
 
     Args:
         service: the service name asked for, None for no health checking.
-        policy: how health is followed.
+        config: the channel's options.
         seed: of the random streams.
         pace: shared by the balancers of a process, so that their heartbeats are.
-        subset: how many of the resolver's endpoints are used, None for all.
-        outliers: who is ejected for what its calls say, None for nobody.
-        panic_threshold: the share of healthy subchannels below which all connected ones are picked; 0 for never.
-        slow_start: how the weight of who comes in late grows, None for at once.
         admission: shared with the calls, None for no caps.
         is_secure: whether connections are encrypted; for what is said of those that fail.
         longest_wait: seconds in which a resolver that failed is asked again at the latest.
         keep: seconds for which a healthy subchannel stays in use that the resolver gives no more.
-        drain: seconds that calls have on one that was removed, None for no limit.
     """
 
-    def __init__(self, service: str | None, policy: HealthCheck, seed: int, pace: Pace | None = None,
-                 subset: Subset | None = None, outliers: Outliers | None = None, panic_threshold: float = 0.0,
-                 slow_start: SlowStart | None = None, admission: Admission | None = None,
-                 is_secure: bool = False, longest_wait: float = LONGEST_WAIT, keep: float = 0.0,
-                 drain: float | None = None) -> None:  # fmt: skip
+    def __init__(self, service: str | None, config: ChannelConfig, seed: int, pace: Pace | None = None, *,
+                 admission: Admission | None = None, is_secure: bool = False, longest_wait: float = LONGEST_WAIT,
+                 keep: float = 0.0) -> None:  # fmt: skip
+        policy, outliers = config.health, config.outliers
         self._streams = Streams(seed)
         pace = pace or Pace()
         self._heartbeats = Heartbeats(None if service is None else policy.heartbeat, pace, self._streams)
         self._entrance = Entrance(pace.dials)
         self._damping = Damping(policy.damping, (outliers or DEFAULT).max_ejection_percent)
         self._presence = Presence()
-        self._panic = PanicMode(panic_threshold)
-        self._warmup = WarmUp(slow_start)
+        self._panic = PanicMode(config.panic_threshold)
+        self._warmup = WarmUp(config.slow_start)
         self._adviser = Adviser()
         self._admission = admission = admission or Admission(None)
         self._outliers = OutlierDetector(outliers, self._streams, self._admission.crowd)
@@ -107,11 +100,11 @@ class Balancer:
                              make_load=admission.crowd.make_load, is_secure=is_secure, budget=pace.dials)  # fmt: skip
         self._timers: Timers[TimerKey] = Timers()
         self._machines: dict[int, SubchannelMachine] = {}
-        self._draining = Draining(drain)
+        self._draining = Draining(config.drain)
         self._ids: dict[str, int] = {}
         self._tally: Counter[ConnectivityState] = Counter()
         self._last_id = 0
-        self._resolution = Resolution(self._streams, subset, longest_wait)
+        self._resolution = Resolution(self._streams, config.subset, longest_wait)
         self._keeping = KeptAddresses(keep)
         self._is_closed = False
         self._picture = Picture(service, self._admission.crowd)

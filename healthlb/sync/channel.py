@@ -12,14 +12,23 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 
 from healthlb._lazy import lazy
-from healthlb.calls.defaults import DEFAULT_FAILOVER, DEFAULT_SERVICE
-from healthlb.config import Failover, HealthCheck, SlowStart, Subset, check_callable
-from healthlb.config.outliers import Outliers
-from healthlb.config.overload import Overload
+from healthlb.calls.defaults import DEFAULT_SERVICE
+from healthlb.config import (
+    DEFAULTS,
+    ChannelConfig,
+    Failover,
+    HealthCheck,
+    Outliers,
+    Overload,
+    SlowStart,
+    Subset,
+    check_callable,
+    check_failover,
+)
 from healthlb.errors import ChannelClosed
 
 if TYPE_CHECKING:
-    from healthlb.calls.settings import Listener, check_failover, check_listener, make_settings
+    from healthlb.calls.settings import Listener, check_listener, make_settings
     from healthlb.control.codes import to_grpc_state
     from healthlb.control.options import can_share
     from healthlb.control.status import SubchannelStatus, check_wait, has_ready, lacking, statuses
@@ -36,7 +45,7 @@ else:
             {
                 "healthlb.control.codes": "to_grpc_state",
                 "healthlb.control.options": "can_share",
-                "healthlb.calls.settings": "Listener check_failover check_listener make_settings",
+                "healthlb.calls.settings": "Listener check_listener make_settings",
                 "healthlb.control.status": "SubchannelStatus check_wait has_ready lacking statuses",
                 "healthlb.core.messages": "Endpoint Fact",
                 "healthlb.core.pickers": "PickerSource",
@@ -47,10 +56,6 @@ else:
             }
         )
     )
-
-_DEFAULT_HEALTH = HealthCheck()
-_DEFAULT_OUTLIERS = Outliers()
-_DEFAULT_OVERLOAD = Overload()
 
 
 class HealthAwareChannel(grpc.Channel):
@@ -100,32 +105,34 @@ class HealthAwareChannel(grpc.Channel):
         compression: grpc.Compression | None = None,
         interceptors: Sequence[Interceptor] | None = (),
         picker: PickerSource | None = None,
-        health: HealthCheck = _DEFAULT_HEALTH,
-        failover: Failover | None = DEFAULT_FAILOVER,
-        outliers: Outliers | None = _DEFAULT_OUTLIERS,
-        overload: Overload | None = _DEFAULT_OVERLOAD,
-        panic_threshold: float = 0.0,
-        drain: float | None = None,
-        subset: Subset | None = None,
-        slow_start: SlowStart | None = None,
+        health: HealthCheck = DEFAULTS.health,
+        failover: Failover | None = DEFAULTS.failover,
+        outliers: Outliers | None = DEFAULTS.outliers,
+        overload: Overload | None = DEFAULTS.overload,
+        panic_threshold: float = DEFAULTS.panic_threshold,
+        drain: float | None = DEFAULTS.drain,
+        subset: Subset | None = DEFAULTS.subset,
+        slow_start: SlowStart | None = DEFAULTS.slow_start,
         service_config: str | bytes | Mapping[str, Any] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
         settings = make_settings(
             target,
             service,
+            ChannelConfig(
+                health=health,
+                failover=failover,
+                outliers=outliers,
+                overload=overload,
+                panic_threshold=panic_threshold,
+                drain=drain,
+                subset=subset,
+                slow_start=slow_start,
+            ),
             credentials=credentials,
             options=options,
             compression=compression,
             picker=picker,
-            health=health,
-            failover=failover,
-            outliers=outliers,
-            overload=overload,
-            panic_threshold=panic_threshold,
-            drain=drain,
-            subset=subset,
-            slow_start=slow_start,
             service_config=service_config,
             listeners=listeners,
         )

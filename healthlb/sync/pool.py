@@ -87,7 +87,7 @@ class Control:
         self._driver = Driver(
             balancer=balancer,
             transport=GrpcTransport(
-                *(settings.credentials, settings.options, settings.health, self._names, settings.compression),
+                *(settings.credentials, settings.options, settings.config.health, self._names, settings.compression),
                 is_sync=True,
             ),
             data=self._data,

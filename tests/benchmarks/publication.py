@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import time
 
-from healthlb.config import HealthCheck
 from healthlb.config.outliers import Outliers
 from healthlb.control.snapshot_holder import SnapshotHolder
 from healthlb.core.balancer import Balancer
@@ -20,6 +19,7 @@ from tests.benchmarks.catalogue import Measurement
 from tests.benchmarks.contestants import HEALTHLB
 from tests.benchmarks.effort import Effort
 from tests.benchmarks.pick import CASES, Case
+from tests.core.configs import config_of
 
 _NOW = 1_000_000_000
 _SERVING, _NOT_SERVING = 1, 2
@@ -48,7 +48,7 @@ def _measure(case: Case, size: int, rounds: int) -> Measurement:
 
 
 def _all_ready(case: Case, size: int) -> Balancer:
-    balancer = Balancer("svc", HealthCheck(), 1, outliers=Outliers())
+    balancer = Balancer("svc", config_of(outliers=Outliers()), 1)
     endpoints = tuple(Endpoint(f"127.0.0.1:{number}", case.weight(number)) for number in range(1, size + 1))
     balancer.handle(Resolved(endpoints), _NOW)
     for sub in range(1, size + 1):

@@ -27,6 +27,7 @@ from healthlb.core.pickers import Picker, PickerFactory
 from healthlb.core.pickers.round_robin import RoundRobin
 from healthlb.core.snapshot import Snapshot
 from tests.control.virtual_loop import VirtualLoop
+from tests.core.configs import config_of
 
 IDLE, CONNECTING, READY, FAILURE, SHUTDOWN = ConnectivityState
 STEADY = HealthCheck(
@@ -215,7 +216,7 @@ class World:
         self._current: dict[int, int] = {}
         self._asked: dict[int, tuple[str, DataDone]] = {}
         self._generations = itertools.count(1)
-        self.balancer = SpiedBalancer(service, policy, seed=1)
+        self.balancer = SpiedBalancer(service, config_of(policy), seed=1)
         self.balancer.log, self.balancer.watches = self.log, {}
         self.driver = Driver(
             balancer=self.balancer,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from healthlb.config import HealthCheck, RetryBudget
+from healthlb.config import RetryBudget
 from healthlb.config.outliers import Outliers
 from healthlb.config.overload import Overload
 from healthlb.control.grpc_transport import _closing, connections_closed
@@ -37,6 +37,7 @@ from healthlb.core.messages import (
 from healthlb.core.pickers import CallEnd, CallInfo, make_factory, picker_names
 from healthlb.core.pickers.orca import LoadReport
 from healthlb.core.snapshot import Snapshot
+from tests.core.configs import config_of
 from tests.core.fleets import fleet
 
 READY = ConnectivityState.READY
@@ -108,7 +109,7 @@ def test_pickers_are_built_while_calls_end(name: str) -> None:
 def test_the_balancer_reads_what_calls_count() -> None:
     admission = Admission(Overload(max_waiting=5, max_in_flight=50, max_in_flight_per_subchannel=10))
     outliers = Outliers(latency_factor=3.0, interval=1.0)
-    balancer = Balancer("svc", HealthCheck(), 1, outliers=outliers, admission=admission)
+    balancer = Balancer("svc", config_of(outliers=outliers), 1, admission=admission)
     clock = itertools.count(1_000_000_000, 20_000_000)
     endpoints = tuple(Endpoint(f"10.0.0.{number}:1") for number in range(1, 9))
     pending: list[object] = [Resolved(endpoints)]

@@ -59,6 +59,7 @@ from healthlb.core.messages import (
     WatchClosed,
 )
 from healthlb.core.subchannel.dialling import Pace
+from tests.core.configs import config_of
 
 IDLE, CONNECTING, READY, FAILURE, SHUTDOWN = ConnectivityState
 GRACE = 30 * SECOND
@@ -270,11 +271,9 @@ class Oracle:
         self.pace = Pace()
         self.balancer = Balancer(
             self.service,
-            self.policy,
+            config_of(self.policy, panic_threshold=self.panic_threshold, slow_start=self.slow_start),
             self.seed,
             self.pace,
-            panic_threshold=self.panic_threshold,
-            slow_start=self.slow_start,
         )
 
     @property

@@ -36,6 +36,7 @@ from healthlb.core.messages import (
 from healthlb.core.pickers import ANY_CALL
 from healthlb.core.pickers.round_robin import RoundRobin
 from healthlb.core.subchannel.dialling import Pace
+from tests.core.configs import config_of
 
 SPECS = sorted((Path(__file__).parent.parent / "specs").glob("*.toml"))
 
@@ -81,14 +82,16 @@ class World:
         pace = Pace()
         self.balancer = Balancer(
             service,
-            _policy(spec.get("health", {})),
+            config_of(
+                _policy(spec.get("health", {})),
+                outliers=self._outliers,
+                panic_threshold=spec.get("panic_threshold", 0.0),
+                slow_start=SlowStart(**spec["slow_start"]) if "slow_start" in spec else None,
+                drain=spec.get("drain"),
+            ),
             seed=1,
             pace=pace,
-            outliers=self._outliers,
-            panic_threshold=spec.get("panic_threshold", 0.0),
-            slow_start=SlowStart(**spec["slow_start"]) if "slow_start" in spec else None,
             keep=spec.get("keep", 0.0),
-            drain=spec.get("drain"),
         )
         self._pace = pace
         self._probes_ended: list[ProbeEnded] = []

@@ -31,6 +31,7 @@ from healthlb.core.messages import (
     WatchClosed,
 )
 from healthlb.core.subchannel.eligibility import on_probe, pickable
+from tests.core.configs import config_of
 from tests.core.oracle import GRACE, Oracle
 
 READY = ConnectivityState.READY
@@ -285,7 +286,7 @@ class BalancerMachine(RuleBasedStateMachine):
 
     @invariant()
     def its_snapshot_is_what_one_made_anew_would_be(self) -> None:
-        balancer = self.oracle.balancer if hasattr(self, "oracle") else Balancer(None, HealthCheck(), 1)
+        balancer = self.oracle.balancer if hasattr(self, "oracle") else Balancer(None, config_of(), 1)
         snapshot, machines = balancer.snapshot, balancer._machines.values()
         picked = [pickable(machine, is_panicking=snapshot.is_panicking) for machine in machines]
 
@@ -358,7 +359,7 @@ def test_of_a_fleet_that_hangs_half_stays(count: int) -> None:
 
 
 def test_an_unknown_event_is_refused() -> None:
-    balancer = Balancer("svc", HealthCheck(), 1)
+    balancer = Balancer("svc", config_of(), 1)
     with pytest.raises(AssertionError, match="unreachable"):
         balancer.handle(object(), 0)  # type: ignore[arg-type]
 

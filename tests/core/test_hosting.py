@@ -43,6 +43,7 @@ from healthlb.core.pickers import make_factory
 from healthlb.core.publication import Publisher
 from healthlb.core.random_streams import Streams
 from healthlb.core.snapshot import Snapshot
+from tests.core.configs import config_of
 
 READY = ConnectivityState.READY
 ONE, TWO = Endpoint("10.0.0.1:1"), Endpoint("10.0.0.2:1")
@@ -108,7 +109,7 @@ class Host(BalancerHost):
     """A loop that turns when it is told to."""
 
     def __init__(self, service: str | None = "shop") -> None:
-        balancer = Balancer(service, HEALTH, 1)
+        balancer = Balancer(service, config_of(HEALTH), 1)
         factory = make_factory("round_robin", Streams(1).stream("pick"))
         super().__init__(balancer, Publisher(factory, balancer.snapshot))
         self.log: list[Any] = []

@@ -37,6 +37,7 @@ from healthlb.core.subchannel.dialling import Pace
 from healthlb.core.subchannel.heartbeat import HeartbeatMachine
 from healthlb.core.subchannel.reconnecting import NOTHING_SERVED
 from healthlb.core.timers import Timers
+from tests.core.configs import config_of
 
 START = 1_000 * SECOND
 READY, FAILURE = ConnectivityState.READY, ConnectivityState.TRANSIENT_FAILURE
@@ -162,7 +163,7 @@ class WatchMachine(RuleBasedStateMachine):
             backoff=backoff, min_restart_interval=floor, heartbeat=None, first_response_timeout=10.0
         )
         self.jitter = jitter
-        self.balancer = Balancer("svc", self.policy, 3)
+        self.balancer = Balancer("svc", config_of(self.policy), 3)
         self.now = START
         self.watch = 0
         self.generation = 0

@@ -100,7 +100,8 @@ SCENARIOS = {
         Policy(
             health=replace(HEALTH, damping=FlapDamping(half_life=0.5, max_suppress=1.5)),
             picker="weighted_round_robin",
-            extra={"panic_threshold": 0.6, "slow_start": SlowStart(window=1.0)},
+            panic_threshold=0.6,
+            slow_start=SlowStart(window=1.0),
         ),
         fault("health", "unix:b0", period=300 * MILLISECOND),
         fault("health", "unix:b1,unix:b2", start=4 * SECOND),

@@ -87,7 +87,7 @@ def _told(policy: Policy) -> str:
         "flap damping" if policy.health.damping else "",
         f"{policy.subset.size} backends each" if policy.subset else "",
         *(f"{name.replace('_', ' ')} {value:g}" if isinstance(value, float) else name.replace("_", " ")
-          for name, value in policy.extra.items()),
+          for name, value in policy.extras.items()),
         "no health checking" if policy.service is None else "",
     ]  # fmt: skip
     return ", ".join(part for part in parts if part)

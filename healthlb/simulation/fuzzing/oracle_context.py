@@ -69,7 +69,7 @@ class OracleContext:
         self.world, self.truth = world, truth
         self.books.engine = world.engine
         health = world.policy.health
-        self.threshold = float(str(world.policy.extra.get("panic_threshold", 0.0)))
+        self.threshold = world.policy.panic_threshold
         self.rising = (health.rise - 1) * health.confirm_interval_ns
         self.falling = (health.fall - 1) * health.confirm_interval_ns
         longest = max(2 * SECOND, 2 * health.min_restart_interval_ns)

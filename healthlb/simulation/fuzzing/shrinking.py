@@ -11,6 +11,7 @@ from dataclasses import fields
 from dataclasses import replace as _replace
 from typing import Any
 
+from healthlb.config import DEFAULTS
 from healthlb.errors import ConfigError
 from healthlb.simulation.fuzzing.campaign import verdict
 from healthlb.simulation.fuzzing.worlds import POLICY
@@ -87,9 +88,8 @@ def _smaller(scenario: Scenario) -> Iterator[tuple[str, Scenario]]:
 def _simpler_policies(policy: Policy) -> Iterator[tuple[str, Policy]]:
     for option in ("failover", "outliers", "subset", "overload"):
         yield f"no {option}", replace(policy, **{option: None})
-    for option in policy.extra:
-        left = {name: value for name, value in policy.extra.items() if name != option}
-        yield f"no {option}", replace(policy, extra=left)
+    for option in policy.extras:
+        yield f"no {option}", replace(policy, **{option: getattr(DEFAULTS, option)})
     if policy.picker != "round_robin":
         yield "a round robin", replace(policy, picker="round_robin")
     for option, health in _simpler(policy.health, ("backoff", "reconnect", "first_response_timeout", "heartbeat")):

@@ -70,7 +70,7 @@ def random_world(seed: int, number: int) -> Scenario:
         drain=3 * SECOND,
         backends=backends,
         clients=clients,
-        policies={POLICY: replace(policy, extra={**policy.extra, **limits.drain()})},
+        policies={POLICY: replace(policy, drain=limits.drain())},
         faults=tuple(draw.fault(names, clients) for _ in range(draw.whole(0, 7))),
     )
 
@@ -191,11 +191,8 @@ class _Draw:
 
     def policy(self) -> Policy:
         """Return settings of which any may be on."""
-        extra: dict[str, object] = {}
-        if self.chance(0.3):
-            extra["panic_threshold"] = self.one_of(0.2, 0.5, 0.8)
-        if self.chance(0.2):
-            extra["slow_start"] = SlowStart(window=self.seconds(0.3, 2), aggression=self.one_of(1.0, 2.0))
+        panic_threshold = self.one_of(0.2, 0.5, 0.8) if self.chance(0.3) else 0.0
+        slow_start = self._slow_start() if self.chance(0.2) else None
         return Policy(
             name=POLICY,
             picker=self.one_of("round_robin", "round_robin", "least_request", *picker_names()),
@@ -205,12 +202,16 @@ class _Draw:
             outliers=self._outliers() if self.chance(0.6) else None,
             subset=Subset(size=self.whole(1, 4), seed=self.one_of(None, 7)) if self.chance(0.15) else None,
             overload=self._overload() if self.chance(0.3) else None,
-            extra=extra,
+            panic_threshold=panic_threshold,
+            slow_start=slow_start,
         )
 
-    def drain(self) -> dict[str, object]:
-        """Return how long calls may stay on an address that left, where that has a limit."""
-        return {"drain": self.seconds(0.01, 0.5)} if self.chance(0.3) else {}
+    def drain(self) -> float | None:
+        """Return how many seconds calls may stay on an address that left, None for no limit."""
+        return self.seconds(0.01, 0.5) if self.chance(0.3) else None
+
+    def _slow_start(self) -> SlowStart:
+        return SlowStart(window=self.seconds(0.3, 2), aggression=self.one_of(1.0, 2.0))
 
     def _overload(self) -> Overload:
         return Overload(

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from healthlb.config import Failover, HealthCheck, Subset
-from healthlb.config.outliers import Outliers
-from healthlb.config.overload import Overload
+from healthlb.config import DEFAULTS, ChannelConfig
 from healthlb.core.pickers import PickerBuilder, PickerSource
 
 if TYPE_CHECKING:
     from healthlb.simulation.scenario.laws import Law
+
+# The options of a policy that are off by default, in the order in which they are told.
+EXTRAS = ("panic_threshold", "drain", "slow_start")
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
@@ -161,30 +162,23 @@ class PickerWithArguments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What the clients' channels are given.
+class Policy(ChannelConfig):
+    """What the clients' channels are given: the options of a channel, and these.
 
     Attributes:
         name: of the policy.
         picker: a registered name, or what returns a factory.
         service: whose health is asked for, None for no health checking.
-        health: how health is followed.
-        failover: what becomes of a call whose attempt fails, None for one attempt.
-        outliers: who is ejected, None for nobody.
-        subset: to how many endpoints a client connects, None for all.
-        overload: the caps on calls, None for none.
-        extra: further arguments of the core's `Balancer`, by name: `panic_threshold`, `slow_start` and `drain`.
     """
 
     name: str = "default"
     picker: PickerSource = "round_robin"
     service: str | None = ""
-    health: HealthCheck = field(default_factory=HealthCheck)
-    failover: Failover | None = field(default_factory=Failover)
-    outliers: Outliers | None = field(default_factory=Outliers)
-    subset: Subset | None = None
-    overload: Overload | None = field(default_factory=Overload)
-    extra: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def extras(self) -> dict[str, object]:
+        """The options among `EXTRAS` that are not as by default."""
+        return {name: value for name in EXTRAS if (value := getattr(self, name)) != getattr(DEFAULTS, name)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

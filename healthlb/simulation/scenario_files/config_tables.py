@@ -17,11 +17,8 @@ from healthlb.simulation.scenario_files.table import Table
 
 C = TypeVar("C")
 
-SECONDS = frozenset({
-    *("initial", "maximum", "interval", "timeout", "half_life", "max_suppress", "window", "ttl"),
-    *("first_response_timeout", "min_restart_interval", "confirm_interval", "attempt_timeout", "hedging_delay"),
-    *("latency_floor", "base_ejection_time", "max_ejection_time", "max_wait"),
-})  # fmt: skip
+# The durations that the core does not read as nanoseconds from a property of their class.
+_SECONDS = frozenset({"attempt_timeout", "hedging_delay", "max_suppress"})
 _NESTED: Mapping[tuple[type[Any], str], type[Any]] = {
     (HealthCheck, "backoff"): Backoff,
     (HealthCheck, "reconnect"): Backoff,
@@ -64,6 +61,11 @@ def read_config(table: Table, kind: type[C], base: C | None = None) -> C:
         raise table.error(f"{table.key(missing[0])} is missing") from error
 
 
+def is_duration(kind: type[Any], name: str) -> bool:
+    """Whether a field of a configuration class is a number of seconds."""
+    return name in _SECONDS or hasattr(kind, f"{name}_ns")
+
+
 def _is_required(field: dataclasses.Field[Any], given: Mapping[str, Any]) -> bool:
     has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
     return not has_default and field.name not in given
@@ -77,7 +79,7 @@ def _value(table: Table, kind: type[Any], field: dataclasses.Field[Any], value: 
         return read_budget(table.table(name), base if isinstance(base, RetryBudget) else None)
     if (kind, name) in _NESTED:
         return read_config(table.table(name), _NESTED[kind, name], base)
-    if name in SECONDS:
+    if is_duration(kind, name):
         return table.checked(parse_duration, table.key(name), value) / 1e9
     return tuple(value) if isinstance(value, list) else value
 

@@ -11,10 +11,10 @@ The short forms are those of one line each: `picker = "rr"`, `retries = 1`, `bud
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from healthlb.config import Failover, FlapDamping, HealthCheck, Heartbeat, SlowStart, Subset
+from healthlb.config import DEFAULTS, ChannelConfig, Failover, FlapDamping, HealthCheck, Heartbeat, SlowStart, Subset
 from healthlb.config.outliers import FailurePercentage, Outliers, SuccessRate
 from healthlb.config.overload import Overload
 from healthlb.core.pickers import PickerSource, flag, make_factory, picker_names, service_config_picker
@@ -32,16 +32,8 @@ KEYS = (
     *("slow_start", "drain"),
 )
 PRESETS = ("default", "resilient")
-
-
-@dataclass(frozen=True, slots=True)
-class _Base:
-    """What a policy begins with."""
-
-    health: HealthCheck
-    failover: Failover | None = None
-    outliers: Outliers | None = None
-    overload: Overload | None = None
+# What a policy begins with that names no preset.
+_OFF = ChannelConfig(health=HealthCheck(heartbeat=None), failover=None, outliers=None, overload=None)
 
 
 def read_policy(name: str, table: Table) -> Policy:
@@ -67,7 +59,9 @@ def read_policy(name: str, table: Table) -> Policy:
         outliers=_read_outliers(table, base.outliers),
         subset=_read_subset(table),
         overload=_optional(table, "overload", Overload, base.overload),
-        extra=_read_extra(table, picker),
+        panic_threshold=_read_panic_threshold(table),
+        drain=_read_drain(table),
+        slow_start=_read_slow_start(table, picker),
     )
     table.done()
     return policy
@@ -78,22 +72,22 @@ def default_policy() -> Policy:
     return Policy(name="default")
 
 
-def _read_preset(table: Table) -> _Base:
+def _read_preset(table: Table) -> ChannelConfig:
     value = table.raw("preset", None)
     if value is None:
-        return _Base(HealthCheck(heartbeat=None))
+        return _OFF
     given = table.table("preset") if isinstance(value, Mapping) else Table(table.source, table.key("preset"), {})
     name = given.text("name", among=PRESETS) if isinstance(value, Mapping) else table.text("preset", among=PRESETS)
     if name == "default":
         given.done()
-        return _Base(HealthCheck(), Failover(), Outliers(), Overload())
+        return DEFAULTS
     options: dict[str, Any] = {}
     for option in ("hedging_delay", "attempt_timeout"):
         if option in given:
             length = given.duration(option, None, low=1)
             options[option] = None if length is None else length / 1e9
     given.done()
-    return _Base(**table.checked(resilient, **options), overload=Overload())
+    return ChannelConfig(**table.checked(resilient, **options))
 
 
 def _read_picker(table: Table) -> PickerSource:
@@ -201,28 +195,25 @@ def _short_outliers(table: Table) -> Outliers:
     )
 
 
-def _read_extra(table: Table, picker: PickerSource) -> dict[str, object]:
-    extra: dict[str, object] = {}
+def _read_panic_threshold(table: Table) -> float:
     if "panic" in table and "panic_threshold" in table:
         raise table.error(f"{table.key('panic')} and {table.key('panic_threshold')} say the same; give one of them")
-    panic = table.number("panic_threshold" if "panic_threshold" in table else "panic", 0.0, low=0, high=1)
-    if panic:
-        extra["panic_threshold"] = panic
+    return table.number("panic_threshold" if "panic_threshold" in table else "panic", 0.0, low=0, high=1)
+
+
+def _read_drain(table: Table) -> float | None:
     drain = table.duration("drain", None, low=1)
-    if drain is not None:
-        extra["drain"] = drain / 1e9
-    slow_start = _read_slow_start(table)
-    if slow_start is not None:
-        if not flag(make_factory(picker, Streams(0).stream("check")), "reads_weight"):
-            raise table.error(f"{table.key('slow_start')} needs a picker that reads weights, as weighted_round_robin")
-        extra["slow_start"] = slow_start
-    return extra
+    return None if drain is None else drain / 1e9
 
 
-def _read_slow_start(table: Table) -> SlowStart | None:
+def _read_slow_start(table: Table, picker: PickerSource) -> SlowStart | None:
+    slow_start: SlowStart | None
     if isinstance(table.raw("slow_start", None), str):
-        return SlowStart(window=table.duration("slow_start", low=1) / 1e9)
-    slow_start: SlowStart | None = _optional(table, "slow_start", SlowStart, None)
+        slow_start = SlowStart(window=table.duration("slow_start", low=1) / 1e9)
+    else:
+        slow_start = _optional(table, "slow_start", SlowStart, None)
+    if slow_start is not None and not flag(make_factory(picker, Streams(0).stream("check")), "reads_weight"):
+        raise table.error(f"{table.key('slow_start')} needs a picker that reads weights, as weighted_round_robin")
     return slow_start
 
 

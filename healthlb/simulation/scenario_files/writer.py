@@ -37,7 +37,7 @@ from healthlb.simulation.scenario.scenario import (
     Policy,
     Scenario,
 )
-from healthlb.simulation.scenario_files.config_tables import SECONDS
+from healthlb.simulation.scenario_files.config_tables import is_duration
 from healthlb.simulation.scenario_files.world_tables import matching, zones_of
 
 _TIMES = frozenset({
@@ -134,7 +134,7 @@ def _policy(policy: Policy) -> Iterator[tuple[str, str]]:
         yield "subset", _config(policy.subset)
     # Slow start is refused where the picker takes no notice of weights, and has no effect there.
     reads_weight = flag(make_factory(policy.picker, Streams(0).stream("check")), "reads_weight")
-    for name, value in policy.extra.items():
+    for name, value in policy.extras.items():
         if name == "slow_start" and not reads_weight:
             continue
         # A number alone is seconds in a file, as it is here; by this name scenarios and faults have nanoseconds.
@@ -148,16 +148,16 @@ def _config(one: Any) -> str:
     for field in fields(one):
         value = getattr(one, field.name)
         if default is None or value != getattr(default, field.name):
-            parts.append(f"{field.name} = {_option(field.name, value)}")
+            parts.append(f"{field.name} = {_option(type(one), field.name, value)}")
     return f"{{ {', '.join(parts)} }}" if parts else "{}"
 
 
-def _option(name: str, value: Any) -> str:
+def _option(kind: type[Any], name: str, value: Any) -> str:
     if value is None:
         return "false"
     if is_dataclass(value):
         return _config(value)
-    return repr(float(value)) if name in SECONDS else _value("", value)
+    return repr(float(value)) if is_duration(kind, name) else _value("", value)
 
 
 def _value(name: str, value: Any) -> str:

@@ -11,7 +11,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from healthlb.config import Backoff
 from healthlb.core.balancer import Balancer
@@ -109,9 +108,7 @@ def core_host(world: World, client: Client, seed: int) -> Host:
 
 def make_balancer(policy: Policy, seed: int, admission: Admission) -> Balancer:
     """Return a client's core; each client is a process of its own, with a pace of its own."""
-    extra: dict[str, Any] = dict(policy.extra)
-    extra["admission"] = admission
-    return Balancer(policy.service, policy.health, seed, Pace(), policy.subset, policy.outliers, **extra)
+    return Balancer(policy.service, policy, seed, Pace(), admission=admission)
 
 
 MakeHost = Callable[["World", Client, int], Host]

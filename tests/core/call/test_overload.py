@@ -37,6 +37,7 @@ from healthlb.core.pickers import ANY_CALL, CallInfo, picker_names
 from healthlb.core.snapshot import Snapshot
 from healthlb.errors import ConfigError
 from healthlb.testing import open_factory
+from tests.core.configs import config_of
 
 READY = ConnectivityState.READY
 
@@ -367,7 +368,7 @@ def handle(balancer: Balancer, event: Event, now: float) -> list[Overflow]:
 
 
 def test_refusals_are_told_of_at_once_and_then_once_a_second() -> None:
-    balancer = Balancer("svc", HealthCheck(), 1, admission=Admission(Overload(max_in_flight=5)))
+    balancer = Balancer("svc", config_of(), 1, admission=Admission(Overload(max_in_flight=5)))
 
     assert handle(balancer, CallsRefused(MAX_IN_FLIGHT, 1), 10.0) == [Overflow(10 * SECOND, MAX_IN_FLIGHT, 5, 1)]
     assert handle(balancer, CallsRefused(MAX_IN_FLIGHT, 3), 10.1) == []
@@ -384,7 +385,7 @@ def test_refusals_are_told_of_at_once_and_then_once_a_second() -> None:
 
 
 def test_the_last_refusals_are_told_of_when_the_channel_closes() -> None:
-    balancer = Balancer("svc", HealthCheck(), 1, admission=Admission(Overload(max_in_flight=5)))
+    balancer = Balancer("svc", config_of(), 1, admission=Admission(Overload(max_in_flight=5)))
     handle(balancer, CallsRefused(MAX_IN_FLIGHT, 1), 1.0)
     handle(balancer, CallsRefused(MAX_IN_FLIGHT, 6), 1.1)
 
@@ -394,7 +395,7 @@ def test_the_last_refusals_are_told_of_when_the_channel_closes() -> None:
 
 def test_a_balancers_connections_know_of_the_caps() -> None:
     admission = Admission(Overload(max_in_flight=1))
-    balancer = Balancer("svc", HealthCheck(heartbeat=None), 1, admission=admission)
+    balancer = Balancer("svc", config_of(HealthCheck(heartbeat=None)), 1, admission=admission)
     for event in (
         Resolved((Endpoint("a"), Endpoint("b"))),
         *(ConnectivityChanged(sub, READY) for sub in (1, 2)),

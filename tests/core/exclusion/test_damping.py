@@ -22,6 +22,7 @@ from healthlb.core.messages import (
     Suppression,
     Tick,
 )
+from tests.core.configs import config_of
 
 NOT_SERVING, SERVING = 2, 1
 
@@ -40,7 +41,7 @@ class Fleet:
     """A channel of two, the first of which flaps."""
 
     def __init__(self, policy: FlapDamping) -> None:
-        self.balancer = Balancer("svc", HealthCheck(damping=policy, heartbeat=None), seed=1)
+        self.balancer = Balancer("svc", config_of(HealthCheck(damping=policy, heartbeat=None)), seed=1)
         self.now = 1_000 * SECOND
         self.facts: list[Suppression | Release] = []
         self.tell(Resolved((Endpoint("a"), Endpoint("b"))))

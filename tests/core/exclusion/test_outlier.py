@@ -36,6 +36,7 @@ from healthlb.core.pickers import ANY_CALL, ANY_REPEATABLE_CALL, CallInfo
 from healthlb.core.pickers.round_robin import RoundRobin
 from healthlb.core.publication import with_probes
 from healthlb.core.subchannel.eligibility import excess
+from tests.core.configs import config_of
 
 READY = ConnectivityState.READY
 
@@ -182,7 +183,7 @@ class World:
     def __init__(self, count: int, outliers: Outliers) -> None:
         self.now = 1000 * SECOND
         self.outliers = outliers
-        self.balancer = Balancer("svc", HealthCheck(heartbeat=None), 1, outliers=outliers)
+        self.balancer = Balancer("svc", config_of(HealthCheck(heartbeat=None), outliers=outliers), 1)
         self.ended: list[ProbeEnded] = []
         self.facts: list[Any] = []
         self.tell(Resolved(tuple(Endpoint(f"host-{number}") for number in range(count))))
@@ -362,7 +363,7 @@ def test_words_of_a_straggler_are_no_probe() -> None:
 
 
 def test_in_a_large_fleet_the_others_are_not_counted_for_each_failure() -> None:
-    balancer = Balancer("svc", HealthCheck(heartbeat=None), 1, outliers=Outliers(max_ejection_percent=0))
+    balancer = Balancer("svc", config_of(HealthCheck(heartbeat=None), outliers=Outliers(max_ejection_percent=0)), 1)
     balancer.handle(Resolved(tuple(Endpoint(f"host-{number}") for number in range(100))), SECOND)
     for sub in range(1, 101):
         for event in (ConnectivityChanged(sub, READY), DataReady(sub, sub), HealthReported(sub, 1, 1)):

@@ -23,6 +23,7 @@ from healthlb.core.messages import (
 )
 from healthlb.core.pickers import ANY_CALL
 from healthlb.pickers import LeastRequest, WeightedRoundRobin
+from tests.core.configs import config_of
 
 policies = st.builds(
     SlowStart, window=st.floats(0.1, 1000.0), aggression=st.floats(0.1, 10.0), min_weight=st.floats(0.01, 1.0)
@@ -57,7 +58,7 @@ def test_a_share_only_grows_from_the_least_to_the_whole(policy: SlowStart, parts
 
 def warming(age: int) -> Balancer:
     """A channel of four, the first of which came back so many nanoseconds ago; its window is 100 s."""
-    balancer = Balancer("svc", HealthCheck(heartbeat=None), seed=1, slow_start=SlowStart(window=100.0))
+    balancer = Balancer("svc", config_of(HealthCheck(heartbeat=None), slow_start=SlowStart(window=100.0)), seed=1)
     balancer.handle(Resolved(tuple(Endpoint(address) for address in "abcd")), SECOND)
     for sub in range(1, 5):
         balancer.handle(ConnectivityChanged(sub, ConnectivityState.READY), SECOND)

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from healthlb.config import HealthCheck, Subset
+from healthlb.config import Subset
 from healthlb.core.balancer import Balancer
 from healthlb.core.exclusion.subset import choose
 from healthlb.core.messages import Endpoint, OpenSubchannel, Resolved
 from healthlb.errors import ConfigError
+from tests.core.configs import config_of
 
 SEEDS = st.integers(-(2**63), 2**63 - 1)
 
@@ -58,7 +59,7 @@ def opened(balancer: Balancer, names: list[int], now: int) -> list[str]:
 
 
 def test_a_balancer_connects_to_a_subset_only() -> None:
-    balancer = Balancer("svc", HealthCheck(), 1, subset=Subset(size=3, seed=7))
+    balancer = Balancer("svc", config_of(subset=Subset(size=3, seed=7)), 1)
     first = opened(balancer, list(range(10)), 0)
 
     assert len(first) == 3
@@ -69,7 +70,7 @@ def test_a_balancer_connects_to_a_subset_only() -> None:
 
 
 def test_without_a_seed_each_channel_chooses_for_itself() -> None:
-    chosen = {tuple(opened(Balancer("svc", HealthCheck(), seed, subset=Subset(size=3)), list(range(10)), 0))
+    chosen = {tuple(opened(Balancer("svc", config_of(subset=Subset(size=3)), seed), list(range(10)), 0))
               for seed in range(20)}  # fmt: skip
 
     assert len(chosen) > 10

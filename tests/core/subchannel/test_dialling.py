@@ -26,6 +26,7 @@ from healthlb.core.messages import (
 )
 from healthlb.core.resolution import MOST_ADDRESSES
 from healthlb.core.subchannel.dialling import Pace
+from tests.core.configs import config_of
 
 IDLE, CONNECTING, READY, FAILURE, SHUTDOWN = ConnectivityState
 START = 1_000 * SECOND
@@ -38,7 +39,7 @@ class Channel:
     def __init__(self, pace: Pace | None = None) -> None:
         self.now = START
         self.pace = pace or Pace()
-        self.balancer = Balancer("svc", POLICY, 1, self.pace)
+        self.balancer = Balancer("svc", config_of(POLICY), 1, self.pace)
         self.effects: list[Any] = []
 
     def tell(self, event: Any) -> list[Any]:

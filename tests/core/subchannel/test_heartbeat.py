@@ -21,6 +21,7 @@ from healthlb.core.messages import (
     Tick,
 )
 from healthlb.core.subchannel.dialling import Pace
+from tests.core.configs import config_of
 
 START = 1_000 * SECOND
 READY = ConnectivityState.READY
@@ -30,7 +31,7 @@ class Answered:
     """A fleet that answers every Check at once; keeps when each was sent."""
 
     def __init__(self, count: int, interval: float) -> None:
-        self.balancer = Balancer("svc", HealthCheck(heartbeat=Heartbeat(interval=interval)), seed=1)
+        self.balancer = Balancer("svc", config_of(HealthCheck(heartbeat=Heartbeat(interval=interval))), seed=1)
         self.now = START
         self.sent: list[tuple[int, int]] = []
         self.tell(Resolved(tuple(Endpoint(f"host-{number}") for number in range(count))))
@@ -97,7 +98,7 @@ def test_checks_share_wake_ups(count: int, grid: int) -> None:
 def test_channels_of_a_process_share_the_pace() -> None:
     pace = Pace()
     policy = HealthCheck(heartbeat=Heartbeat(interval=1.0))
-    balancers = [Balancer("svc", policy, seed, pace) for seed in (1, 2)]
+    balancers = [Balancer("svc", config_of(policy), seed, pace) for seed in (1, 2)]
     for balancer in balancers:
         balancer.handle(Resolved(tuple(Endpoint(f"host-{number}") for number in range(190))), 0)
 

@@ -17,12 +17,13 @@ from healthlb.core.messages import (
     WatchClosed,
 )
 from healthlb.core.snapshot import SubchannelView
+from tests.core.configs import config_of
 
 READY = ConnectivityState.READY
 
 
 def serving() -> Balancer:
-    balancer = Balancer("svc", HealthCheck(heartbeat=None), seed=1)
+    balancer = Balancer("svc", config_of(HealthCheck(heartbeat=None)), seed=1)
     balancer.handle(Resolved((Endpoint("a"),)), 1 * SECOND)
     balancer.handle(ConnectivityChanged(1, READY), 2 * SECOND)
     balancer.handle(DataReady(1, 1), 3 * SECOND)
@@ -98,7 +99,7 @@ def test_a_new_weight_reaches_pickers_and_views() -> None:
 
 
 def test_a_weight_that_changes_while_there_is_no_connection_counts_later() -> None:
-    balancer = Balancer("svc", HealthCheck(heartbeat=None), seed=1)
+    balancer = Balancer("svc", config_of(HealthCheck(heartbeat=None)), seed=1)
     balancer.handle(Resolved((Endpoint("a"),)), SECOND)
     balancer.handle(Resolved((Endpoint("a", weight=3.0),)), SECOND)
     balancer.handle(ConnectivityChanged(1, READY), SECOND)

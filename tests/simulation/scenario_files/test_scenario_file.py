@@ -343,7 +343,8 @@ def test_a_policy_in_the_library_s_own_names() -> None:
         ),
         subset=Subset(size=3, seed=7),
         overload=None,
-        extra={"panic_threshold": 0.4, "slow_start": SlowStart(window=10, aggression=2)},
+        panic_threshold=0.4,
+        slow_start=SlowStart(window=10, aggression=2),
     )
 
 
@@ -446,7 +447,7 @@ def test_files_that_a_file_names(tmp_path: Path) -> None:
         failover=Failover(max_attempts=5),
         outliers=None,
         overload=None,
-        extra={"panic_threshold": 0.5},
+        panic_threshold=0.5,
     )
 
 
