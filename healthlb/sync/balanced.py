@@ -268,7 +268,7 @@ class BalancedCall(CallRunner):
             return bool(self._pass_on(event))
         self._ended(attempt)
         self._pass_status_on(event)
-        self._set_current(None)
+        self._release(attempt)
         return not self._state.due
 
     def _received(self, attempt: LiveAttempt, event: Any, operation: Any, kind: int) -> None:

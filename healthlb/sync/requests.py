@@ -59,12 +59,11 @@ class Requests:
         if log is None or attempt.real is None or attempt.is_sending:
             return
         if attempt.sent < log.count:
-            attempt.is_sending = True
-            attempt.sent += 1
-            attempt.operate((grpcio.send_message(log.get(attempt.sent - 1), 0),))
+            # False where C-core's call is over, and its status has not been taken in yet: no event will come.
+            attempt.is_sending = attempt.operate((grpcio.send_message(log.get(attempt.sent), 0),))
+            attempt.sent += attempt.is_sending
         elif self._is_closed and not attempt.is_closing:
-            attempt.is_closing = True
-            attempt.operate((grpcio.send_close(),))
+            attempt.is_closing = attempt.operate((grpcio.send_close(),))
 
     def sent(self, attempt: LiveAttempt, kind: int) -> bool:
         """Take in that one was sent; return whether grpcio waits for it: it knows of none that was sent again."""
