@@ -113,6 +113,7 @@ IMPURE = {
 }  # fmt: skip
 # These two are written by calls, from any thread, and each has one small lock.
 WRITTEN_BY_CALLS = ("healthlb.core.load", "healthlb.core.call.budget")
+DOCUMENTED = tuple(f"healthlb.{room}" for room in ("core", "control", "calls", "sync", "aio", "resolvers", "server"))
 MOST_LINES = {"healthlb.core.balancer": 330}
 MOST_MODULE_LINES = 400
 MOST_FUNCTION_LINES = 60
@@ -299,6 +300,18 @@ def public_names_are_documented(module: Module) -> list[str]:
     return missing + [name for name, node in public if not (is_cli and ast.unparse(node.body[-1]) == "...")]
 
 
+def all_classes_are_documented(module: Module) -> list[str]:
+    """Where calls and health are decided, a private class says what it is for, too, and so do the methods others call."""
+    if not module.is_in(*DOCUMENTED):
+        return []
+    missing = []
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ClassDef):
+            missing += [] if ast.get_docstring(node) else [node.name]
+            missing += [name for name, method in _public(node, f"{node.name}.") if not ast.get_docstring(method)]
+    return missing
+
+
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -330,6 +343,7 @@ RULES: list[Callable[[Module], list[str]]] = [
     modules_are_short,
     functions_are_short,
     public_names_are_documented,
+    all_classes_are_documented,
 ]
 
 
@@ -479,6 +493,8 @@ BAD = [
     (public_names_are_documented, CORE, "x = 1"),
     (public_names_are_documented, CORE, '"""Doc."""\ndef f(): pass'),
     (public_names_are_documented, CORE, '"""Doc."""\nclass A:\n  """Doc."""\n  @property\n  def f(self): pass'),
+    (all_classes_are_documented, CORE, "class _A: pass"),
+    (all_classes_are_documented, CORE, 'class _A:\n  """Doc."""\n  def f(self): pass'),
 ]
 
 
@@ -499,6 +515,8 @@ GOOD = [
     (core_iterates_over_no_set, CORE, "y = {1, 2}\nfor x in sorted(y): pass\nz = 1 in y"),
     (functions_are_short, CORE, 'def f():\n    """Doc.\n\n    More."""\n' + "    x = 1\n" * 59),
     (public_names_are_documented, CORE, '"""Doc."""\ndef _f(): pass\nclass _A:\n  def f(self): pass'),
+    (all_classes_are_documented, "healthlb.cli.app", "class _A: pass"),
+    (all_classes_are_documented, CORE, 'class _A:\n  """Doc."""\n  def _f(self): pass'),
 ]
 
 

@@ -294,6 +294,8 @@ class _MultiCallable:
 
 
 class _UnaryRequest(_MultiCallable):
+    """Makes calls of one request each."""
+
     def __call__(
         self,
         request: Any,
@@ -309,6 +311,8 @@ class _UnaryRequest(_MultiCallable):
 
 
 class _StreamRequest(_MultiCallable):
+    """Makes calls of a stream of requests each."""
+
     def __call__(
         self,
         request_iterator: Any = None,

@@ -32,13 +32,11 @@ from healthlb.core.subchannel.dialling import Pace
 from healthlb.errors import ChannelUnusable
 from healthlb.telemetry.logs import is_logged, log_fact
 
-# The connections that aio calls use: the control connections themselves, as gRFC A17 wants.
-#
-# The one rule: a channel with calls in flight is never closed.
-
 
 class AioData:
-    """The control connections that calls use, by what was picked.
+    """The connections that aio calls use, by what was picked: the control connections themselves, as gRFC A17 wants.
+
+    A channel with calls in flight is never closed.
 
     Attributes:
         methods: what calls are made of; each keeps what it has opened on the connections.

@@ -12,16 +12,12 @@ from healthlb.config.service_config import MethodConfig, ServiceConfig
 from healthlb.core.call.call_attempts import MethodPolicy
 from healthlb.core.call.failover import call_policy
 
-# Which methods may be executed twice.
-#
-# The one rule: not known means not idempotent.
-
 _SAFE = (1, 2)  # protobuf's NO_SIDE_EFFECTS and IDEMPOTENT
 _MOST_PATTERNS = 3
 
 
 def is_idempotent(method: str, rule: Idempotent) -> bool:
-    """Whether `/package.Service/Method` is idempotent.
+    """Whether `/package.Service/Method` may be executed twice. What is not known is not idempotent.
 
     Args:
         method: the full method name.

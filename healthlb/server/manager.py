@@ -25,15 +25,13 @@ from healthlb.server.registry import Registry
 from healthlb.server.runs import CheckRunner, is_async
 from healthlb.text import printable
 
-# An event loop on a thread of its own that nothing it runs can end.
-#
-# The one rule: whatever a callback raises is logged, and the loop goes on.
-
 _ENDING = 1.0  # Seconds for cancelled tasks to end.
 
 
 class LoopThread:
-    """Runs an event loop on a daemon thread, from `start` to `close`.
+    """Runs an event loop on a daemon thread, from `start` to `close`. Nothing that it runs can end it.
+
+    Whatever a callback raises is logged, and the loop goes on.
 
     Args:
         name: of the thread.
@@ -78,10 +76,6 @@ class LoopThread:
             log_failure("a check raised outside of its run", error)
 
 
-# Which checks a service stands on, and what its status is then.
-#
-# The one rule: one failed check is NOT_SERVING, one that has not run is UNKNOWN, and SERVING needs all of them.
-
 Services = Mapping[str, Collection[str]]
 
 
@@ -106,7 +100,10 @@ def resolve(checks: Mapping[str, Check], services: Services) -> dict[str, tuple[
 
 
 def derive(names: Collection[str], statuses: Mapping[str, ServingStatus]) -> ServingStatus:
-    """Return the status of a service that stands on these checks."""
+    """Return the status of a service that stands on these checks.
+
+    One failed check makes it NOT_SERVING, one that has not run UNKNOWN, and SERVING needs all of them.
+    """
     seen = {statuses[name] for name in names}
     for status in (ServingStatus.NOT_SERVING, ServingStatus.UNKNOWN):
         if status in seen:

@@ -10,16 +10,14 @@ from healthlb.core.messages import PrepareData, RefreshData
 from healthlb.core.random_streams import Draws
 from healthlb.core.subchannel.reconnecting import NOTHING_SERVED
 
-# When a subchannel gets a fresh connection for calls because calls on the present one go unanswered.
-#
-# The heartbeat does not see this: it uses the control connection, which may work while the one for calls is cut off.
-
 # Calls without any answer for this long get a fresh connection, then less and less often.
 _REFRESH = Backoff(initial=5.0, jitter=0.0)
 
 
 class Refreshes:
-    """Counts the suspicions against one subchannel's connections for calls.
+    """Says when a subchannel gets a fresh connection for calls because calls on the present one go unanswered.
+
+    The heartbeat does not see this: it uses the control connection, which may work while the one for calls is cut off.
 
     Args:
         rng: the random stream for jitter.

@@ -90,6 +90,8 @@ class DialBudget:
 
 
 class _Waiting(NamedTuple):
+    """An address that has yet to enter, and whether it came later than the channel's first list."""
+
     endpoint: Endpoint
     is_late: bool
 

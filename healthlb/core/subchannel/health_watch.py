@@ -16,18 +16,16 @@ from healthlb.core.subchannel.flood import StatusFlow
 from healthlb.core.subchannel.health import Action, Phase, Signal
 from healthlb.core.subchannel.watch_backoff import Restarts, WatchStarts
 
-# How many equal statuses in a row change a subchannel's health: `HealthCheck.rise` and `HealthCheck.fall`.
-#
-# Theory: a checker that polls counts answers. A Watch reports changes only, so a status that stands is not sent again.
-# But while the stream lives, no message means no change. So a status counts once when it arrives, and once more for
-# each `HealthCheck.confirm_interval` for which it stands.
-#
-# The one rule: only statuses of one connection count together, and the first one on a connection is believed at once.
-# The end of a Watch starts the count anew.
-
 
 class Streak:
-    """Counts equal statuses in a row on the present connection.
+    """Counts equal statuses in a row on the present connection (`HealthCheck.rise`, `HealthCheck.fall`).
+
+    Theory: a checker that polls counts answers. A Watch reports changes only, so a status that stands is not sent
+    again. But while the stream lives, no message means no change. So a status counts once when it arrives, and once
+    more for each `HealthCheck.confirm_interval` for which it stands.
+
+    Only statuses of one connection count together, and the first one on a connection is believed at once. The end of a
+    Watch starts the count anew.
 
     Args:
         rise: how many SERVING in a row make an unhealthy subchannel healthy; at least 1.

@@ -17,10 +17,6 @@ from healthlb.simulation.report.palette import GONE, fill
 from healthlb.simulation.report.scale import DASH, plain
 from healthlb.simulation.report.tables import Table
 
-# A scale of colours for numbers: even in lightness, and the same to colour-blind readers.
-#
-# The one rule: more is lighter, so that the scale survives a black-and-white printer.
-
 # Cividis at ten places (Nunez, Anderton and Renslow 2018): even in lightness, the same to colour-blind readers.
 _CIVIDIS = (
     (0, 34, 78), (18, 53, 112), (59, 73, 108), (87, 93, 109), (112, 113, 115), (138, 134, 120), (165, 156, 116),
@@ -29,7 +25,7 @@ _CIVIDIS = (
 
 
 def colour(place: float) -> tuple[int, int, int]:
-    """Return the colour of a place from 0 (dark) to 1 (light)."""
+    """Return the colour of a place from 0 (dark) to 1 (light): more is lighter, even on a black-and-white printer."""
     at = min(max(place, 0.0), 1.0) * (len(_CIVIDIS) - 1)
     index = min(int(at), len(_CIVIDIS) - 2)
     low, high = _CIVIDIS[index], _CIVIDIS[index + 1]

@@ -22,15 +22,13 @@ from healthlb.simulation.report.tables import Table
 from healthlb.simulation.report.timeline import Timeline, timeline
 from healthlb.simulation.world.record import Lane, RunRecord
 
-# How many attempts a backend got, under its lane: a curve where there is room for one, else shades.
-#
-# The one rule: all lanes of a figure have the same scale, so that they can be compared.
-
 _LEAST_CURVE = 8
 
 
 def picks(rates: tuple[float, ...], times: Timeline, y: float, height: int, most: float) -> Markup | None:
-    """Return one lane's attempts.
+    """Return how many attempts a backend got, to be drawn under its lane: a curve where there is room, else shades.
+
+    All lanes of a figure have the same scale, so that they can be compared.
 
     Args:
         rates: a second, for each column.

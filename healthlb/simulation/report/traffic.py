@@ -20,15 +20,13 @@ from healthlb.simulation.report.tables import Table
 from healthlb.simulation.report.timeline import Timeline, timeline
 from healthlb.simulation.world.record import RunRecord
 
-# Stacked columns over time: parts that add up to a whole.
-#
-# The one rule: what is hatched is cut from a ground in pixels, since a hatching that is stretched with the page is
-# another hatching; what is plain is one path that stretches.
-
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One part of every column.
+    """One part of every column; the parts add up to a whole.
+
+    What is hatched is cut from a ground in pixels, since a hatching that is stretched with the page is another
+    hatching; what is plain is one path that stretches.
 
     Attributes:
         name: what it is.
