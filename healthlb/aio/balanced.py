@@ -45,7 +45,6 @@ class BalancedCall(GivingUp):
     _initial_metadata: tuple[Any, ...] | None = None
     _is_locally_cancelled = False
     _status_waiters: tuple[asyncio.Future[None], ...] = ()
-    _metadata_waiters: tuple[asyncio.Future[None], ...] = ()
     _callbacks: tuple[Callable[[], object], ...] = ()
     _metadata: tuple[tuple[str, str | bytes], ...] = ()
     _context: Any = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import asyncio
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,8 @@ class GivingUp(CallRunner):
 
     # Of a stream of responses, headers that nobody asked for are no response yet.
     _is_unary_response = True
+    # Those who wait for the initial metadata.
+    _metadata_waiters: tuple[asyncio.Future[None], ...] = ()
 
     def give_up_on(self, sub: Subchannel, details: str) -> None:
         """End attempts that are under way on this subchannel with UNAVAILABLE; others follow where they may."""
@@ -31,12 +33,16 @@ class GivingUp(CallRunner):
 
     def failed_as(self, real: Any) -> Outcome:
         """Return how an attempt failed that the call has not given up."""
-        outcome = outcome_of(real)
-        return outcome if self._is_unary_response else replace(outcome, is_begun=False)
+        status = real._status
+        trailers = tuple(status.trailing_metadata() or ())
+        has_metadata = bool(real._initial_metadata or trailers)
+        is_begun = self._is_unary_response and bool(real._initial_metadata)
+        details = status.details() or ""
+        return Outcome(code_of(status.code()), details, has_metadata, trailers, is_begun, self.has_begun(real))
 
     def unavailable(self, inner: Any, details: str) -> Outcome:
         """Return how an attempt ended that was given up."""
-        return Outcome(grpc.StatusCode.UNAVAILABLE, details, False, (), self.has_begun(inner))
+        return Outcome(grpc.StatusCode.UNAVAILABLE, details, False, (), is_taken=self.has_begun(inner))
 
     def rescue(self, sub: Subchannel) -> bool:
         """Go elsewhere where an attempt is under way on this backend, which was found hung, if the call may."""
@@ -45,13 +51,7 @@ class GivingUp(CallRunner):
         return not is_begun and super().rescue(sub)
 
     def has_begun(self, inner: Any) -> bool:
-        """Whether something of an attempt's response came, which commits the call (gRFC A6)."""
-        return self._is_unary_response and inner is not None and bool(inner._initial_metadata)
-
-
-def outcome_of(real: Any) -> Outcome:
-    """Return how an attempt failed."""
-    status = real._status
-    trailers = tuple(status.trailing_metadata() or ())
-    has_metadata = bool(real._initial_metadata or trailers)
-    return Outcome(code_of(status.code()), status.details() or "", has_metadata, trailers, bool(real._initial_metadata))
+        """Whether something of an attempt's response came that commits the call (gRFC A6), or that it was asked for."""
+        if not self._is_unary_response or inner is None or not inner._initial_metadata:
+            return False
+        return self._method.policy.headers_commit or bool(self._metadata_waiters)

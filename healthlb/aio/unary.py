@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 from healthlb.aio.balanced import BalancedCall, start_attempt
-from healthlb.aio.giving_up import outcome_of
 from healthlb.aio.grpcio import check_message, check_metadata
 from healthlb.aio.hedging import FirstAttempts
 from healthlb.aio.pool import Pool
@@ -121,10 +120,10 @@ class BalancedUnaryCall(BalancedCall):
         inner = real if outcome is None else None
         if self._method.is_hedged:
             self._begin_plan(sub, real)
-            self.attempt_ended(FIRST.attempt, outcome or outcome_of(inner), inner)
+            self.attempt_ended(FIRST.attempt, outcome or self.failed_as(inner), inner)
         else:
             self._first = None
-            self.first_failed(sub, self.started_at, outcome or outcome_of(inner), inner)
+            self.first_failed(sub, self.started_at, outcome or self.failed_as(inner), inner)
 
     def hedge(self) -> None:
         """Go on by the plan, since the first attempt is late; nothing where it has ended meanwhile."""
@@ -223,7 +222,7 @@ class BalancedUnaryCall(BalancedCall):
         self._ended(number, real, response)
 
     def _ended(self, number: int, real: Any, response: bytes | None) -> None:
-        self.attempt_ended(number, None if real.is_ok() else outcome_of(real), real)
+        self.attempt_ended(number, None if real.is_ok() else self.failed_as(real), real)
         if self._status is real._status:
             self._response = response
 

@@ -17,7 +17,7 @@ import grpc
 
 from healthlb.calls.metadata import illegal_keys
 from healthlb.calls.pool_base import PoolBase
-from healthlb.calls.refusals import names_loss, names_refusal, names_the_client
+from healthlb.calls.refusals import names_break, names_loss, names_refusal, names_the_client
 from healthlb.control.codes import to_code
 from healthlb.control.user_code import is_interrupt, log_guarded
 from healthlb.core.call.budget import Budget
@@ -83,6 +83,7 @@ class Outcome:
         has_metadata: whether metadata came, and so something answered.
         trailers: the trailing metadata.
         is_begun: whether the response had begun: headers of its own, or a message.
+        is_taken: whether the caller was given some of it, or could not be.
     """
 
     code: grpc.StatusCode
@@ -90,6 +91,7 @@ class Outcome:
     has_metadata: bool
     trailers: Sequence[tuple[str, Any]]
     is_begun: bool = False
+    is_taken: bool = False
 
     @property
     def pushback(self) -> int | None:
@@ -312,15 +314,15 @@ class Attempts(CallAttempts):
         if not_again:
             tell_unmatched(self.method.policy.unmatched)
         self.history += (Attempt(sub.address, outcome.code, outcome.details, seconds, not_again),)
-        # gRFC A6: whatever came of a response commits the call.
-        self.is_committed |= outcome.is_begun
+        is_cut_off = code is Code.DEADLINE_EXCEEDED and self._is_cut_off(seconds)
+        self.is_committed |= self._commits(sub, outcome, is_cut_off=is_cut_off)
         return self.attempt_failed(
             start,
             sub,
             code,
             time.monotonic_ns(),
             is_refused=is_refused,
-            is_cut_off=code is Code.DEADLINE_EXCEEDED and self._is_cut_off(seconds),
+            is_cut_off=is_cut_off,
             is_local=not outcome.has_metadata and names_the_client(outcome.details),
             pushback=outcome.pushback,
             is_rescued=outcome is RESCUED,
@@ -341,6 +343,18 @@ class Attempts(CallAttempts):
             return ()
         return self.lost(start, sub, time.monotonic_ns())
 
+    def _commits(self, sub: Subchannel, outcome: Outcome, *, is_cut_off: bool) -> bool:
+        """Whether what came of the attempt's response is the call's (gRFC A6).
+
+        Of a repeatable call, that is what its caller was given, and what the server itself has ended. A response that
+        broke off, or that we gave up, is neither.
+        """
+        if outcome.is_taken or not outcome.is_begun:
+            return outcome.is_taken
+        if self.method.policy.headers_commit or outcome.trailers:
+            return True
+        return not (is_cut_off or names_break(outcome.details) or self._is_lost(sub, outcome))
+
     def _is_cut_off(self, seconds: float) -> bool:
         """Whether the attempt's own timeout ended it, neither the call's deadline nor the server's word."""
         limit = self.method.attempt_timeout
@@ -349,7 +363,7 @@ class Attempts(CallAttempts):
 
     def _is_lost(self, sub: Subchannel, outcome: Outcome) -> bool:
         """Whether the connection was lost. A guess will do: only retries in a strained fleet depend on it."""
-        if outcome.code is not grpc.StatusCode.UNAVAILABLE or outcome.has_metadata:
+        if outcome.code is not grpc.StatusCode.UNAVAILABLE or outcome.trailers:
             return False
         return names_loss(outcome.details) or not self.method.pool.channels.is_ready(sub)
 

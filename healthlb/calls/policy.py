@@ -93,25 +93,33 @@ class Policies:
         """Return the policy of `/package.Service/Method`."""
         said = self.config.method(name) or MethodConfig(names=())
         failover = self._failover(said)
+        call = call_policy(failover, is_idempotent(name, failover.idempotent))
         for pattern in matching(name, self.unmatched):
             self.unmatched.pop(pattern, None)
         return MethodPolicy(
-            call=call_policy(failover, is_idempotent(name, failover.idempotent)),
+            call=call,
             timeout=said.timeout,
             wait_for_ready=bool(said.wait_for_ready),
             is_strict=failover.strict,
             buffer_limit=failover.buffer_limit,
             idempotency=why_not(name, failover.idempotent),
             unmatched=self.unmatched,
+            # A6: a server may count on it where the policy is gRPC's own. Where a method is idempotent by the caller's
+            # word, a connection that is lost between headers and status loses no call.
+            headers_commit=not call.is_repeatable or self._is_said_by_config(said),
         )
 
+    def _is_said_by_config(self, said: MethodConfig) -> bool:
+        """Whether a retryPolicy or hedgingPolicy of the service config says how the method's calls are tried."""
+        return self.failover is not None and said.retry is not None and not self.is_explicit
+
     def _failover(self, said: MethodConfig) -> Failover:
-        if self.failover is None:
-            return _ONE_ATTEMPT
-        if said.retry is None or self.is_explicit:
-            return self.failover
-        # The method's own retry or hedging policy, in the channel's frame.
         frame = self.failover
+        if frame is None:
+            return _ONE_ATTEMPT
+        if said.retry is None or not self._is_said_by_config(said):
+            return frame
+        # The method's own retry or hedging policy, in the channel's frame.
         return replace(said.retry, strict=frame.strict, buffer_limit=frame.buffer_limit, rescue=frame.rescue)
 
     def with_failover(self, failover: Failover | None) -> Policies:

@@ -18,6 +18,9 @@ _LOCAL = ("Getting metadata from plugin failed", "Illegal metadata", "Invalid me
 # What C-core says of a call whose connection was lost (1.85.3).
 _LOSSES = ("Socket closed", "Connection reset", "Broken pipe", "Connection timed out", "GOAWAY received")
 
+# What C-core says of a call whose stream ended without a status of the server's (1.68.1 to 1.85.3).
+_BREAKS = ("Stream removed (", "Received RST_STREAM with error code", *_LOSSES)
+
 _REFUSAL = "failed to connect to all addresses; last error: "
 
 
@@ -34,6 +37,11 @@ def names_refusal(details: str, addresses: Iterable[str]) -> bool:
 def names_loss(details: str) -> bool:
     """Whether `details` is C-core's word that a connection was lost, or a gateway's that it lost one of its own."""
     return any(words in details for words in _LOSSES)
+
+
+def names_break(details: str) -> bool:
+    """Whether `details` is C-core's word that a response broke off: connection lost, or stream reset."""
+    return any(words in details for words in _BREAKS)
 
 
 def _written(address: str) -> str:

@@ -281,8 +281,8 @@ class BalancedCall(CallRunner):
             self._wants_message &= not (is_begun or attempt.passes)
         else:
             attempt.take_headers(operation)
-            # Those of a stream that nobody asks for can be another attempt's as well.
-            is_wanted = self._wants_headers or not self._has_stream
+            # Those that nobody asks for can be another attempt's as well.
+            is_wanted = self._wants_headers or (self._method.policy.headers_commit and not self._has_stream)
             is_begun = is_wanted and (attempt.says_headers or self._wants_empty_headers)
             # Who waits for them decides what becomes of empty ones.
             self._state.condition.notify_all()
@@ -334,7 +334,7 @@ class BalancedCall(CallRunner):
 
     def _ended(self, attempt: LiveAttempt) -> None:
         """Take in the status of an attempt: it ends the call, or another one takes over."""
-        outcome = outcome_of_batch(attempt.status)
+        outcome = outcome_of_batch(attempt, is_stream=self._has_stream, is_asked=self._wants_headers)
         with self._lock:
             if attempt.is_dropped:  # by another thread, since its status came
                 return

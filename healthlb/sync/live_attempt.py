@@ -182,21 +182,31 @@ class _Ended:
 def outcome_of(state: Any) -> Outcome:
     """Return how a call failed that blocked, by the state that grpcio has left."""
     # No text of C-core's: it is here that the response could not be read, and it had come.
-    is_begun = bool(state.initial_metadata) or state.response is not None or state.debug_error_string is None
+    is_unreadable = state.debug_error_string is None
+    is_begun = bool(state.initial_metadata) or state.response is not None or is_unreadable
     trailers = state.trailing_metadata or ()
-    return Outcome(state.code, grpcio.decode(state.details or ""), is_begun or bool(trailers), trailers, is_begun)
+    details = grpcio.decode(state.details or "")
+    return Outcome(state.code, details, is_begun or bool(trailers), trailers, is_begun, is_unreadable)
 
 
-def outcome_of_batch(operations: tuple[Any, ...]) -> Outcome | None:
-    """Return how an attempt failed by the batch that ends with its status, None for OK."""
-    status = operations[-1]
+def outcome_of_batch(attempt: LiveAttempt, *, is_stream: bool, is_asked: bool) -> Outcome | None:
+    """Return how an attempt failed by the batch that ends with its status, None for OK.
+
+    Args:
+        attempt: whose status came.
+        is_stream: whether it is of a stream of responses, of which initial metadata alone are no beginning.
+        is_asked: whether the caller has asked for the initial metadata.
+    """
+    status = attempt.status[-1]
     number = status.code()
     if number == 0:
         return None
     code = grpcio.CODES.get(number, grpc.StatusCode.UNKNOWN)
     trailers = status.trailing_metadata() or ()
-    is_begun = any(_came_with(operation) for operation in operations)
-    return Outcome(code, status.details() or "", is_begun or bool(trailers), trailers, is_begun)
+    has_answer = attempt.says_headers or any(_came_with(operation) for operation in attempt.status)
+    is_begun = has_answer and not is_stream
+    details = status.details() or ""
+    return Outcome(code, details, has_answer or bool(trailers), trailers, is_begun, is_asked and is_begun)
 
 
 def _came_with(operation: Any) -> bool:

@@ -108,22 +108,36 @@ def test_any_other_call_stays_and_is_executed_once(face: Face, fleet: Fleet, fai
     assert client.facts.of(Rescue) == []
 
 
-def test_a_call_whose_initial_metadata_came_stays(face: Face, fleet: Fleet) -> None:
-    """C-core hands those of one request and one response out with the end; of a stream of responses nobody asked."""
+def test_initial_metadata_that_nobody_asked_for_keep_no_call(face: Face, fleet: Fleet) -> None:
     backends = fleet.lend(2)
     backends[0].behave(sleep=1.0)
     client = ready(face, backends, health=QUICK)
     calls = {arity: Call(client, headers=1) for arity in ARITIES}
     ongoing = {arity: call.begin(arity) for arity, call in calls.items()}
     hang(backends[0], *calls.values())
-    rescued(client, 3)
+    rescued(client, 4)
     backends[0].resume()
 
-    assert {arity: outcome(one, arity)[:2] for arity, one in ongoing.items()} == {
-        arity: b"b0" if arity == "stream_unary" else b"b1" for arity in ARITIES
-    }
-    assert calls["stream_unary"].executions(*backends) == [1, 0]
-    rescued(client, 3)
+    assert {outcome(one, arity)[:2] for arity, one in ongoing.items()} == {b"b1"}
+    rescued(client, 4)
+
+
+def test_a_call_whose_initial_metadata_were_asked_for_stays(face: Face, fleet: Fleet) -> None:
+    """C-core hands those of one request and one response out with the end."""
+    backends = fleet.lend(2)
+    backends[0].behave(sleep=1.0)
+    client = ready(face, backends, health=QUICK)
+    call, beside = Call(client, headers=1), Call(client)
+    ongoing, other = call.begin("stream_unary"), beside.begin("stream_unary")
+    metadata = client.run(ongoing._call.initial_metadata)  # type: ignore[attr-defined]
+    hang(backends[0], call, beside)
+    rescued(client, 1)
+    backends[0].resume()
+
+    assert dict(tuple(metadata))["x-backend"] == "b0"
+    assert (ongoing.result()[:2], other.result()[:2]) == (b"b0", b"b1")
+    assert call.executions(*backends) == [1, 0]
+    rescued(client, 1)
 
 
 def test_a_committed_stream_stays(face: Face, fleet: Fleet) -> None:

@@ -44,6 +44,7 @@ class MethodPolicy:
         buffer_limit: how many bytes of a request stream are kept for further attempts.
         idempotency: why calls of this method are not repeated, for the error text of a call that was not.
         unmatched: patterns of `Failover.idempotent` that no method has matched so far; shared by all methods.
+        headers_commit: whether initial metadata commit a call even where the response then breaks off (gRFC A6).
     """
 
     call: CallPolicy
@@ -53,6 +54,7 @@ class MethodPolicy:
     buffer_limit: int
     idempotency: str = "the method is not idempotent: see Failover.idempotent"
     unmatched: dict[str, None] = field(default_factory=dict, compare=False)
+    headers_commit: bool = False
 
     def not_again(self, code: Code) -> str:
         """Return why a call that ended with `code` is not tried again, though `Failover.codes` has that status.
@@ -79,8 +81,7 @@ class Judge:
         """Count out an attempt that ended with another status than OK.
 
         Returns:
-            Whether the balancer must hear of it: it counts against the backend, or may mean that the connection is
-            dead.
+            Whether the balancer must hear of it: it counts against the backend, or the connection may be dead.
         """
         verdict = Verdict.ANSWER
         # A refusal is the connection's affair: nothing reached the backend, and it is out of rotation by that.
@@ -136,8 +137,7 @@ def any_call(policy: CallPolicy) -> CallInfo:
 def parse_pushback(values: Sequence[Any]) -> int | None:
     """Return a server's `grpc-retry-pushback-ms` in nanoseconds, or None if it sent none (gRFC A6).
 
-    A value that is negative or no number, and more than one value, all mean "do not retry": the result is negative
-    then.
+    A value that is negative or no number, and more than one value, mean "do not retry": the result is negative then.
     """
     if not values:
         return None
