@@ -140,10 +140,10 @@ def maps_of(sweep_name: str) -> list[HeatMap]:
     """Run a sweep, or what is missing of it, and return its maps."""
     sweep = read(simulating.find_sweep(sweep_name), simulating.find_scenario)
     with Store(RESULTS / sweep_name) as store:
-        rounds = Rounds(sweep, engine_version(), store.get, simulating.judge_of(sweep))
+        rounds = Rounds(sweep, engine_version(), store.get, judge=simulating.judge_of(sweep))
         executor = open_executor("pool", os.cpu_count() or 1)
         view = open_view(Console(stderr=True), SweepCounts(sweep.metrics[:3]), True)
-        Campaign(sweep.world, simulating.simulate, store, executor, view).run(rounds)
+        Campaign(sweep.world, simulating.simulate, store, executor=executor, observer=view).run(rounds)
         executor.close()
         view.close()
         return maps(Summary(rounds, store.get, simulating.FUNCTIONS))

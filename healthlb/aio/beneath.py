@@ -88,7 +88,14 @@ class BalancedChannel:
     def _method(self, name: str | bytes) -> AioMethod:
         text = name.decode("latin-1") if isinstance(name, bytes) else name
         policies = self._policies
-        method = AioMethod(self._pool, policies.method(text), self._pool.budget(policies.budget), self._arity, text, {})
+        method = AioMethod(
+            self._pool,
+            policies.method(text),
+            self._pool.budget(policies.budget),
+            arity=self._arity,
+            name=text,
+            arguments={},
+        )
         self._methods[name] = method
         self._pool.channels.methods.add(method)
         return method

@@ -212,6 +212,7 @@ class _MultiCallable:
         pool: Pool,
         channel: BalancedChannel,
         method: str | bytes,
+        *,
         serializer: Any,
         deserializer: Any,
         interceptors: Sequence[grpc.aio.ClientInterceptor],

@@ -333,7 +333,7 @@ class WatchSubscription(HealthWatch):
         follow: whether a Watch that ends is begun again.
     """
 
-    def __init__(self, link: Link, service: str, request: bytes, callback: Callback, *, follow: bool) -> None:
+    def __init__(self, link: Link, service: str, request: bytes, *, callback: Callback, follow: bool) -> None:
         super().__init__(link, service)
         self._callback = callback
         self._reader = Reader(link, service, request, follow=follow)

@@ -161,7 +161,11 @@ class Pool(PoolBase):
         driver = Driver(
             balancer=settings.make_balancer(pace, self.admission),
             transport=GrpcTransport(
-                settings.credentials, settings.options, settings.config.health, self.names, settings.compression
+                settings.credentials,
+                settings.options,
+                settings.config.health,
+                names=self.names,
+                compression=settings.compression,
             ),
             data=self._data,
             resolver=settings.target.resolver,

@@ -146,7 +146,7 @@ class Method:
     """
 
     def __init__(
-        self, pool: PoolBase, policy: MethodPolicy, budget: Budget, arity: str, name: str, arguments: dict[str, Any]
+        self, pool: PoolBase, policy: MethodPolicy, budget: Budget, *, arity: str, name: str, arguments: dict[str, Any]
     ) -> None:
         self.pool = pool
         self.policy = policy

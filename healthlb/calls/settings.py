@@ -77,7 +77,7 @@ class Settings:
             self.service,
             self.config,
             self.seed,
-            pace,
+            pace=pace,
             admission=admission,
             is_secure=self.credentials is not None,
             longest_wait=self.longest_wait,

@@ -44,7 +44,7 @@ async def _watch_all(addresses: tuple[str, ...], service: str, as_json: bool, re
     request_for(service)
     async with asyncio.TaskGroup() as group:
         for address, client in zip(addresses, clients, strict=True):
-            group.create_task(_Lines(address, service, as_json, width).follow(client))
+            group.create_task(_Lines(address, service, as_json, width=width).follow(client))
 
 
 class _Client(HealthClient):
@@ -54,7 +54,7 @@ class _Client(HealthClient):
 class _Lines:
     """One server's lines; what does not change is not repeated."""
 
-    def __init__(self, address: str, service: str, as_json: bool, width: int) -> None:
+    def __init__(self, address: str, service: str, as_json: bool, *, width: int) -> None:
         self._address = address
         self._service = service
         self._as_json = as_json

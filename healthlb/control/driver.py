@@ -255,7 +255,7 @@ class Driver(BalancerHost):
     # --- effects -------------------------------------------------------------------------------
 
     def _watch(self, sub: int, endpoint: Endpoint) -> SubchannelWatcher:
-        return SubchannelWatcher(sub, endpoint, self._transport, self.post)
+        return SubchannelWatcher(sub, endpoint, self._transport, post=self.post)
 
     def _forget_data(self, sub: int) -> None:
         self._data.forget(sub)

@@ -75,6 +75,7 @@ class GrpcConnection:
         open_channel: Callable[[], grpc.aio.Channel],
         metadata: HealthMetadata,
         patience: float,
+        *,
         shared: ChannelOptions | None = None,
     ) -> None:
         self.generation: int | None = None
@@ -362,6 +363,7 @@ class GrpcTransport:
         credentials: grpc.ChannelCredentials | None,
         options: ChannelOptions,
         health: HealthCheck,
+        *,
         names: ResolvedNames,
         compression: grpc.Compression | None = None,
         is_sync: bool = False,
@@ -380,7 +382,7 @@ class GrpcTransport:
         if self._is_shared:
             shared = shared_options(self._options)
             opening = partial(SharedAioChannel, endpoint.address, shared, self._compression)
-            return GrpcConnection(opening, self._metadata, self._patience, shared)
+            return GrpcConnection(opening, self._metadata, self._patience, shared=shared)
         opening = partial(
             open_channel,
             _AIO.insecure_channel,

@@ -44,7 +44,7 @@ class SubchannelWatcher(ConnectionWatcher):
 
     connection: Connection
 
-    def __init__(self, sub: int, endpoint: Endpoint, transport: Transport, post: Callable[[Event], None]) -> None:
+    def __init__(self, sub: int, endpoint: Endpoint, transport: Transport, *, post: Callable[[Event], None]) -> None:
         self._transport = transport
         self._post = post
         self._loop = asyncio.get_running_loop()

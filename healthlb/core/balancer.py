@@ -80,9 +80,18 @@ class Balancer:
         keep: seconds for which a healthy subchannel stays in use that the resolver gives no more.
     """
 
-    def __init__(self, service: str | None, config: ChannelConfig, seed: int, pace: Pace | None = None, *,
-                 admission: Admission | None = None, is_secure: bool = False, longest_wait: float = LONGEST_WAIT,
-                 keep: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        service: str | None,
+        config: ChannelConfig,
+        seed: int,
+        *,
+        pace: Pace | None = None,
+        admission: Admission | None = None,
+        is_secure: bool = False,
+        longest_wait: float = LONGEST_WAIT,
+        keep: float = 0.0,
+    ) -> None:
         policy, outliers = config.health, config.outliers
         self._streams = Streams(seed)
         pace = pace or Pace()

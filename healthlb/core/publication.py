@@ -164,7 +164,7 @@ class Publisher:
         if not callable(getattr(picker, "pick", None)):
             raise TypeError(f"build returned {shown(picker)}, not a picker with a method pick")
         spare = self._spare.build(snapshot.ready)
-        return CheckedPicker(picker, snapshot.ready, spare, self._name, self._guard, is_stale=is_stale)
+        return CheckedPicker(picker, snapshot.ready, spare, name=self._name, guard=self._guard, is_stale=is_stale)
 
     def _failed(self, snapshot: Snapshot, reason: str, error: BaseException) -> Picker:
         if reason != self._told:

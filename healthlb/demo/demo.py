@@ -98,13 +98,13 @@ def run_demo(
     """
     with Fleet(settings.backends) as fleet, closing(open_channel(fleet.addresses)) as channel:
         channel.wait_until_ready(CONNECT_TIMEOUT, min_ready=settings.backends)
-        return Demo(settings, fleet, channel, view).run(stop)
+        return Demo(settings, fleet, channel, view=view).run(stop)
 
 
 class Demo:
     """One run on a fleet and a channel that are up."""
 
-    def __init__(self, settings: Settings, fleet: Fleet, channel: DemoChannel, view: View) -> None:
+    def __init__(self, settings: Settings, fleet: Fleet, channel: DemoChannel, *, view: View) -> None:
         self._settings = settings
         self._addresses = fleet.addresses
         self._channel = channel
@@ -114,7 +114,7 @@ class Demo:
         self._seen = 0
         lanes = {address: index for index, address in enumerate(self._addresses)}
         faults = plan(settings.seed, settings.duration, settings.backends)
-        self._injector = Injector(fleet, faults, self._is_all_ready, self._hear_fault)
+        self._injector = Injector(fleet, faults, self._is_all_ready, tell=self._hear_fault)
         self._traffic = Traffic(channel.unary_unary(METHOD), settings.rate, lanes)
         self._started_at = time.monotonic_ns()
         self._activity = Activity(settings.backends, self._started_at)

@@ -39,7 +39,7 @@ class Injector:
     """
 
     def __init__(
-        self, fleet: Fleet, plan: Sequence[Fault], is_all_ready: Callable[[], bool], tell: Callable[[int, str], None]
+        self, fleet: Fleet, plan: Sequence[Fault], is_all_ready: Callable[[], bool], *, tell: Callable[[int, str], None]
     ) -> None:
         self._fleet = fleet
         self._plan = plan

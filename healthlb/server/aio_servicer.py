@@ -90,4 +90,4 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         Returns:
             What can be awaited, and then writes to the context, or be iterated over.
         """
-        return WatchCall(self.registry, self._couriers, request.service, context)
+        return WatchCall(self.registry, self._couriers, request.service, context=context)

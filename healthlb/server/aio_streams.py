@@ -114,7 +114,7 @@ class WatchCall:
 
     __slots__ = ("_context", "_couriers", "_name", "_news", "_registry")
 
-    def __init__(self, registry: Registry, couriers: LoopCouriers, name: str, context: Any) -> None:
+    def __init__(self, registry: Registry, couriers: LoopCouriers, name: str, *, context: Any) -> None:
         self._registry = registry
         self._couriers = couriers
         self._name = name

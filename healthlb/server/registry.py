@@ -48,7 +48,9 @@ class Watcher:
 
     __slots__ = ("_is_gone", "_last", "_registry", "_unknown_name", "client", "courier", "name", "wake")
 
-    def __init__(self, registry: Registry, name: str, client: str, courier: Courier, unknown_name: str | None) -> None:
+    def __init__(
+        self, registry: Registry, name: str, client: str, *, courier: Courier, unknown_name: str | None
+    ) -> None:
         self.name: str = name
         self.client: str = client
         self.courier: Courier = courier
@@ -268,7 +270,7 @@ class Registry:
         except WatchRefused as refused:
             return refused
         self._warnings.extend(self._census.warnings())
-        watcher = Watcher(self, name, client, courier, unknown_name)
+        watcher = Watcher(self, name, client, courier=courier, unknown_name=unknown_name)
         self._watchers.setdefault(name, {}).setdefault(courier, {})[watcher] = None
         return watcher
 

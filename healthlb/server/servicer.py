@@ -194,7 +194,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     ) -> Any:
         """Tell the status and each change, SERVICE_UNKNOWN for a name that was never set (yet)."""
         if is_aio(context):
-            return WatchCall(self.registry, self._couriers, request.service, context)
+            return WatchCall(self.registry, self._couriers, request.service, context=context)
         peer = peer_of(context)
         try:
             watcher = self.registry.watch(request.service, client_of(peer), self._senders)
@@ -210,7 +210,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     def _start(self, watcher: Watcher, peer: str, context: Any, send_response: Callable[[Any], None]) -> None:
         lane = self._senders.lane(peer, watcher.client)
-        stream = Stream(watcher, context, send_response, lane)
+        stream = Stream(watcher, context, send_response, lane=lane)
 
         def leave() -> None:
             watcher.leave()

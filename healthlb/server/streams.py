@@ -36,7 +36,7 @@ class Stream:
     """
 
     def __init__(
-        self, watcher: Watcher, context: grpc.ServicerContext, send_response: Callable[[Any], None], lane: Lane
+        self, watcher: Watcher, context: grpc.ServicerContext, send_response: Callable[[Any], None], *, lane: Lane
     ) -> None:
         self._watcher = watcher
         self._context = context

@@ -222,7 +222,7 @@ class HealthClient:
         if callback is None:
             return WatchIterator(self._link(), service, request, follow=follow)
         check_callback(callback)
-        subscription = WatchSubscription(self._link(), service, request, callback, follow=follow)
+        subscription = WatchSubscription(self._link(), service, request, callback=callback, follow=follow)
         subscription.start()
         return subscription
 

@@ -210,7 +210,7 @@ class WatchSubscription(HealthWatch):
 
     answer: HealthAnswer | None
 
-    def __init__(self, link: Link, service: str, request: bytes, callback: Callback, *, follow: bool) -> None:
+    def __init__(self, link: Link, service: str, request: bytes, *, callback: Callback, follow: bool) -> None:
         super().__init__(link, service, request, follow=follow)
         self.service = service
         self.worker: Worker = link.worker

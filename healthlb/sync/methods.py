@@ -92,7 +92,9 @@ class Methods:
             "_registered_method": registered,
         }
         pool, policies = self._pool, self._policies
-        return SyncMethod(pool, policies.method(name), pool.budget(policies.budget), arity, name, arguments)
+        return SyncMethod(
+            pool, policies.method(name), pool.budget(policies.budget), arity=arity, name=name, arguments=arguments
+        )
 
 
 class _Bare(Methods, grpc.Channel):  # type: ignore[misc]

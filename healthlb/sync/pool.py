@@ -53,6 +53,7 @@ class Control:
         settings: Settings,
         data: SyncData,
         names: ResolvedNames,
+        *,
         board: SnapshotHolder,
         listeners: list[Listener],
         admission: Admission,
@@ -87,7 +88,11 @@ class Control:
         self._driver = Driver(
             balancer=balancer,
             transport=GrpcTransport(
-                *(settings.credentials, settings.options, settings.config.health, self._names, settings.compression),
+                settings.credentials,
+                settings.options,
+                settings.config.health,
+                names=self._names,
+                compression=settings.compression,
                 is_sync=True,
             ),
             data=self._data,
@@ -263,7 +268,13 @@ class Pool(PoolBase):
                     log_guarded(logging.WARNING, _IN_A_LOOP)
                 self._is_started = True
                 self._control = Control(
-                    self.settings, self._data, self.names, self.board, self.listeners, self.admission, self.ongoing
+                    self.settings,
+                    self._data,
+                    self.names,
+                    board=self.board,
+                    listeners=self.listeners,
+                    admission=self.admission,
+                    ongoing=self.ongoing,
                 )
                 # Whoever collects the garbage does not wait: what it holds may be waited for.
                 self._finalizer = weakref.finalize(self, self._control.close)

@@ -158,7 +158,7 @@ def open_offline(
     pool = channel._pool
     make_load = pool.admission.crowd.make_load
     ready = tuple(
-        Subchannel(number, 1, Endpoint(f"127.0.0.1:{number}", weight(number)), make_load())
+        Subchannel(number, 1, Endpoint(f"127.0.0.1:{number}", weight(number)), load=make_load())
         for number in range(1, size + 1)
     )
     factory = pool.settings.factory

@@ -33,7 +33,7 @@ def backend() -> Iterator[Backend]:
 async def connect(backend: Backend) -> GrpcConnection:
     """Return a connection that is READY."""
     options = subchannel_options((), HealthCheck().reconnect, None)
-    connection = GrpcTransport(None, options, HealthCheck(), ResolvedNames()).connect(Endpoint(backend.address))
+    connection = GrpcTransport(None, options, HealthCheck(), names=ResolvedNames()).connect(Endpoint(backend.address))
     connection.connect()
     async with asyncio.timeout(PATIENCE):
         while (state := connection.state()) is not READY:

@@ -273,7 +273,7 @@ class Oracle:
             self.service,
             config_of(self.policy, panic_threshold=self.panic_threshold, slow_start=self.slow_start),
             self.seed,
-            self.pace,
+            pace=self.pace,
         )
 
     @property

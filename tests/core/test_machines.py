@@ -53,7 +53,7 @@ class AliveMachine(RuleBasedStateMachine):
         self.policy = Heartbeat(interval=interval, timeout=timeout, ping=False)
         self.timers: Timers[TimerKey] = Timers()
         self.now = START
-        self.machine = HeartbeatMachine(1, self.policy, Pace(), Streams(7).stream("heartbeat"))
+        self.machine = HeartbeatMachine(1, self.policy, Pace(), rng=Streams(7).stream("heartbeat"))
         self.handle = Subchannel(1, 1, Endpoint("a"))
         self.is_up = False
         self.alive_at = START

@@ -102,7 +102,7 @@ def test_a_remedy_that_stands_in_the_text_is_not_told_again() -> None:
 def test_a_picker_that_chose_none_of_those_that_are_ready_is_named() -> None:
     subs = tuple(Subchannel(number, 1, Endpoint(f"10.0.0.{number}:1")) for number in (1, 2))
     spare = RoundRobin().build(subs)
-    own = CheckedPicker(NOTHING, subs, spare, "Odd", Guard())
+    own = CheckedPicker(NOTHING, subs, spare, name="Odd", guard=Guard())
     none, some = snapshot(READY), replace(snapshot(READY, view(1, READY, "SERVING")), ready=subs)
     plain = "1 subchannel for service 'svc': 1 READY"
     half = Shedding(1, 2, 0.5, lambda: 0.9)

@@ -28,7 +28,9 @@ class Backend:
 def carried_out(*faults: Fault, is_all_ready: bool = True, is_broken: bool = False) -> tuple[Injector, list[str]]:
     said: list[str] = []
     fleet = SimpleNamespace(backends=[Backend(said, is_broken)])
-    injector = Injector(cast(Fleet, fleet), faults, lambda: is_all_ready, lambda at, text: said.append(f"* {text}"))
+    injector = Injector(
+        cast(Fleet, fleet), faults, lambda: is_all_ready, tell=lambda at, text: said.append(f"* {text}")
+    )
     injector.start(time.monotonic_ns())
     while not injector.is_done:
         time.sleep(0.01)

@@ -144,7 +144,7 @@ def test_cells_of_maps_are_what_runs_come_to(name: str, place: tuple[float, floa
     sweep = read(
         simulating.find_sweep(next(each.sweep for each in GALLERY.MAPS if each.name == name)), simulating.find_scenario
     )
-    asked = next(iter(Rounds(sweep, "", lambda key: None, simulating.judge_of(sweep))))
+    asked = next(iter(Rounds(sweep, "", lambda key: None, judge=simulating.judge_of(sweep))))
     wanted = sorted(place)
     of_place = [cell for cell in asked if cell.policy == policy and sorted(in_seconds(value) or 0 for _, value in cell.overrides) == wanted]  # fmt: skip
     measured = [simulating.simulate(sweep.world, cell).metrics[metric] for cell in of_place[:2]]

@@ -103,8 +103,8 @@ def _superfluous_by_cap_alone(self: Any, machines: Any, turn: Any) -> int | None
     return min(waiting)[1] if waiting else None
 
 
-def _idempotent_anyway(self: Any, policy: Any, *arguments: Any) -> None:
-    _make_plan(self, replace(policy, is_idempotent=True), *arguments)
+def _idempotent_anyway(self: Any, policy: Any, *arguments: Any, **named: Any) -> None:
+    _make_plan(self, replace(policy, is_idempotent=True), *arguments, **named)
 
 
 _make_plan = CallPlan.__init__
@@ -214,8 +214,8 @@ def _no_backoff(self: Any, event: Any) -> int:
     return 0
 
 
-def _every_status_is_worth_it(self: Any, policy: Any, *arguments: Any) -> None:
-    _make_plan(self, replace(policy, codes=frozenset(Code)), *arguments)
+def _every_status_is_worth_it(self: Any, policy: Any, *arguments: Any, **named: Any) -> None:
+    _make_plan(self, replace(policy, codes=frozenset(Code)), *arguments, **named)
 
 
 def _cut_off_is_the_end(self: Any, event: Any, now: int) -> Any:

@@ -230,7 +230,9 @@ class CallAttempts:
         """Return the call's plan, made at the first need. A call whose first attempt succeeds needs none."""
         if self.plan is None:
             method = self.method
-            self.plan = CallPlan(method.policy.call, method.budget, self.deadline_at, method.is_hedged, self.jitter)
+            self.plan = CallPlan(
+                method.policy.call, method.budget, self.deadline_at, is_hedged=method.is_hedged, rng=self.jitter
+            )
         return self.plan
 
     @property

@@ -177,7 +177,7 @@ class CallPlan:
     """
 
     def __init__(
-        self, policy: CallPolicy, budget: Budget, deadline: int | None, is_hedged: bool, rng: random.Random
+        self, policy: CallPolicy, budget: Budget, deadline: int | None, *, is_hedged: bool, rng: random.Random
     ) -> None:
         self._policy = policy
         self._budget = budget

@@ -60,7 +60,7 @@ class Wait:
 
     __slots__ = ("_is_capped", "_place", "_pool", "ends_at")
 
-    def __init__(self, pool: CallPool, place: Place, now: int, deadline: int | None) -> None:
+    def __init__(self, pool: CallPool, place: Place, now: int, *, deadline: int | None) -> None:
         longest = pool.admission.policy.max_wait_ns
         self._pool = pool
         self._place = place
@@ -93,4 +93,4 @@ def begin_wait(pool: CallPool, now: int, deadline: int | None, snapshot: Snapsho
     place = pool.admission.crowd.wait()
     if place is None:
         return pool.refuse(MAX_WAITING, snapshot)
-    return Wait(pool, place, now, deadline)
+    return Wait(pool, place, now, deadline=deadline)

@@ -31,7 +31,7 @@ class Fault(Subchannel):
     def __init__(self, reason: str) -> None:
         load = Load()
         load.retire(lambda: None)
-        super().__init__(0, 0, Endpoint(""), load)
+        super().__init__(0, 0, Endpoint(""), load=load)
         self.reason: str = reason
 
 
@@ -71,9 +71,9 @@ class CheckedPicker:
         picker: Picker,
         ready: Iterable[Subchannel],
         spare: Picker,
+        *,
         name: str,
         guard: Guard,
-        *,
         is_stale: bool = False,
     ) -> None:
         self._pick: Callable[[CallInfo], object] = picker.pick

@@ -167,7 +167,7 @@ class RingHash(PickerFactory):
             known = {}
         # By identity: to look thousands up by their addresses would take most of a change of health.
         self._owners = {sub: known[sub] if sub in known else index[sub.address] for sub in ready}
-        return RingHashPicker(self._ring, self._owners, self._header, self._rng, self._balance_factor)
+        return RingHashPicker(self._ring, self._owners, self._header, rng=self._rng, factor=self._balance_factor)
 
 
 def _check_header(header: object) -> str | None:
@@ -190,6 +190,7 @@ class RingHashPicker:
         ring: Ring,
         owners: Mapping[Subchannel, int],
         header: str | None,
+        *,
         rng: random.Random,
         factor: float | None,
     ) -> None:

@@ -108,7 +108,7 @@ class Watching:
         revivals: how many times a Check or a ping was answered after one that was not, on all connections.
     """
 
-    def __init__(self, sub: int, policy: HealthCheck, service: str | None, rng: Draws, starts: WatchStarts) -> None:
+    def __init__(self, sub: int, policy: HealthCheck, service: str | None, *, rng: Draws, starts: WatchStarts) -> None:
         self.phase = Phase.DISCONNECTED
         self.reason = self.remedy = ""
         self.serving: int | None = None

@@ -57,7 +57,7 @@ class HeartbeatMachine:
         "_verdict_at", "has_pong", "trust",
     )  # fmt: skip
 
-    def __init__(self, sub: int, policy: Heartbeat, pace: Pace, rng: Draws) -> None:
+    def __init__(self, sub: int, policy: Heartbeat, pace: Pace, *, rng: Draws) -> None:
         self._sub, self._policy = sub, policy
         self._interval, self._timeout = policy.interval_ns, policy.timeout_ns
         self._pace, self._rng = pace, rng

@@ -49,7 +49,7 @@ class Heartbeats:
         """A subchannel was added."""
         self._suspicion.start(turn)
         rng = self._streams.late("heartbeat", sub)
-        self._machines[sub] = HeartbeatMachine(sub, self._policy, self._pace, rng)
+        self._machines[sub] = HeartbeatMachine(sub, self._policy, self._pace, rng=rng)
         if self._is_on:
             self._machines[sub].count()
 

@@ -70,11 +70,11 @@ class SubchannelMachine:
         id: int,
         endpoint: Endpoint,
         policy: HealthCheck,
+        *,
         service: str | None,
         streams: Streams,
         now: int,
         make_load: Callable[[], Load] = Load,
-        *,
         is_late: bool = False,
         is_secure: bool = False,
         budget: DialBudget | None = None,
@@ -98,8 +98,8 @@ class SubchannelMachine:
         self._make_load = make_load
         self._jitter = streams.late("health", id)
         budget = budget or DialBudget()
-        self.health = Watching(id, policy, service, self._jitter, budget.watches)
-        self.dials = Reconnecting(id, policy.reconnect, self._jitter, now, budget)
+        self.health = Watching(id, policy, service, rng=self._jitter, starts=budget.watches)
+        self.dials = Reconnecting(id, policy.reconnect, self._jitter, now=now, budget=budget)
         self._data = DataLink(id, policy.reconnect, self._jitter)
         self._reports = StateReports(id, _CONNECTING)
         self._link_reason = "connecting"
@@ -171,7 +171,7 @@ class SubchannelMachine:
         """A connection for calls is up; each one ends with a CloseConnection."""
         if self.handle is None or self.handle.generation != generation:
             self._retire_handle(turn)
-            self.handle = Subchannel(self.id, generation, self.endpoint, self._make_load(), self._share)
+            self.handle = Subchannel(self.id, generation, self.endpoint, load=self._make_load(), share=self._share)
             self._changed(turn)
         if self.raw_state is not _READY:
             return

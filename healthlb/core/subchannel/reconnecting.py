@@ -47,7 +47,7 @@ class Reconnecting:
         "_sub", "is_doubtful", "is_waiting",
     )  # fmt: skip
 
-    def __init__(self, sub: int, policy: Backoff, rng: Draws, now: int, budget: DialBudget) -> None:
+    def __init__(self, sub: int, policy: Backoff, rng: Draws, *, now: int, budget: DialBudget) -> None:
         self.is_waiting = self.is_doubtful = False
         self._sub = sub
         self._policy = policy

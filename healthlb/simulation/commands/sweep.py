@@ -116,10 +116,10 @@ def _run(task: _Task) -> int:
     errors = Console(stderr=True, highlight=False)
     with Store(task.folder, is_fresh=not task.is_resumed) as store, _interruptible():
         findings.show_complaints(store, click.echo)
-        rounds = Rounds(task.sweep, engine_version(), store.get, simulating.judge_of(task.sweep))
+        rounds = Rounds(task.sweep, engine_version(), store.get, judge=simulating.judge_of(task.sweep))
         executor = open_executor(task.executor, task.jobs)
         view = open_view(errors, tally, task.is_plain)
-        campaign = Campaign(task.sweep.world, simulating.simulate, store, executor, view)
+        campaign = Campaign(task.sweep.world, simulating.simulate, store, executor=executor, observer=view)
         is_whole = False
         try:
             campaign.run(rounds)
@@ -158,7 +158,7 @@ def _one(sweep: Sweep, folder: Path, key: str) -> int:
 
 
 def _asked(sweep: Sweep, store: Store) -> Iterator[Cell]:
-    for cells in Rounds(sweep, engine_version(), store.get, simulating.judge_of(sweep)):
+    for cells in Rounds(sweep, engine_version(), store.get, judge=simulating.judge_of(sweep)):
         yield from cells
         if not all(cell.key in store for cell in cells):
             return

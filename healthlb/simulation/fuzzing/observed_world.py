@@ -83,7 +83,7 @@ def _make_host(world: World, client: Client, seed: int) -> Host:
     inspector, policy = world.inspector, world.policy
     around, admission = HeardAround(world, client, inspector), Admission(policy.overload)
     balancer = make_balancer(policy, seed, admission)
-    host = GossipHost(world.engine, balancer, client.factory, around, admission)
+    host = GossipHost(world.engine, balancer, client.factory, around=around, admission=admission)
     host.set_up(world.streams.stream("gossip", client.id))
     world.truth.follow_client(client)
 

@@ -78,7 +78,7 @@ class Campaign:
     """
 
     def __init__(
-        self, world: Mapping[str, Any], runner: RunCell, store: Store, executor: Executor, observer: Observer
+        self, world: Mapping[str, Any], runner: RunCell, store: Store, *, executor: Executor, observer: Observer
     ) -> None:
         self.keys: dict[str, Cell] = {}
         self.ran = 0

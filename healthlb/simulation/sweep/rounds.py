@@ -53,7 +53,7 @@ class Rounds:
         cells: of each site, those that were asked for so far, by replication.
     """
 
-    def __init__(self, sweep: Sweep, engine: str, find: Find, judge: Judge | None = None) -> None:
+    def __init__(self, sweep: Sweep, engine: str, find: Find, *, judge: Judge | None = None) -> None:
         """Prepare; nothing is asked for yet.
 
         Args:

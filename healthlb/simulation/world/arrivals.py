@@ -38,7 +38,9 @@ class Arrivals:
         until: no call begins then or later.
     """
 
-    def __init__(self, client: Client, load: Load, rate: float, work: WorkSource, streams: Streams, until: int) -> None:
+    def __init__(
+        self, client: Client, load: Load, rate: float, *, work: WorkSource, streams: Streams, until: int
+    ) -> None:
         if load.kind not in KINDS:
             raise ConfigError(f"load.kind must be one of {', '.join(KINDS)}, not {load.kind!r}")
         self._client = client
@@ -54,7 +56,14 @@ class Arrivals:
         self._call: Callable[[Works, int | None], object] = client.call
         self._on_user: Callable[[int, int, Code], object] = self._user_done
         if load.fanout > 1:
-            fan_out = FanOut(load.fanout, client.call, self._next_work, client.tally, self._user_done, client.engine)
+            fan_out = FanOut(
+                load.fanout,
+                client.call,
+                self._next_work,
+                tally=client.tally,
+                on_user=self._user_done,
+                engine=client.engine,
+            )
             self._call, self._on_user = fan_out.call, fan_out.over
         self._again = self._arrive
         self._is_poisson = load.kind == "poisson"

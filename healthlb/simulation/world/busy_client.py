@@ -22,8 +22,8 @@ _Reply = tuple[Attempt, Code]
 class BusyClient(Client):
     """A client with one thread, which works on what comes in its order."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
         self._half = self.group.cpu // 2
         self._line: deque[_Call | _Reply] = deque()
         self._work: _Call | _Reply | None = None

@@ -59,7 +59,7 @@ class Client:
     """
 
     def __init__(
-        self, engine: Engine, id: str, number: int, group: ClientGroup, policy: Policy, factory: PickerBuilder,
+        self, engine: Engine, id: str, number: int, *, group: ClientGroup, policy: Policy, factory: PickerBuilder,
         retry_jitter: random.Random, work_again: Callable[[], Works] | None, tally: RunCounts, trace: Observer | None,
     ) -> None:  # fmt: skip
         self.engine = engine

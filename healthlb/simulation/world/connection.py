@@ -58,6 +58,7 @@ class Connection:
         path: Path,
         server: ServerPort,
         reconnect: Backoff,
+        *,
         jitter: random.Random,
         on_change: Callable[[Connection], object],
         on_connect: Callable[[], object],
@@ -189,7 +190,7 @@ class Connection:
         if link is None:
             on_end(Code.UNAVAILABLE, self.failure)
             return None
-        stream = kind(link, service, on_status, on_end)
+        stream = kind(link, service, on_status, on_end=on_end)
         link.streams[stream] = None
         self.path.up(self.server.health.asked, stream)
         return stream

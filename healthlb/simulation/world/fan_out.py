@@ -43,6 +43,7 @@ class FanOut:
         count: int,
         call: Callable[[Works, int], object],
         next_work: Callable[[], Works],
+        *,
         tally: RunCounts,
         on_user: Over,
         engine: Engine,

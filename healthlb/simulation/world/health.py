@@ -57,7 +57,7 @@ class HealthService:
                  "status")  # fmt: skip
 
     def __init__(
-        self, engine: Engine, backend: Backend, knows: Callable[[Link], bool], mode: str, lag: int, checks: str
+        self, engine: Engine, backend: Backend, knows: Callable[[Link], bool], *, mode: str, lag: int, checks: str
     ) -> None:
         if mode not in MODES:
             raise ConfigError(f"health must be one of {', '.join(MODES)}, not {mode!r}")

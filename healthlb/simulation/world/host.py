@@ -58,6 +58,7 @@ class CoreHost(BalancerHost):
         engine: Engine,
         balancer: Balancer,
         factory: PickerBuilder,
+        *,
         around: Surroundings,
         admission: Admission,
     ) -> None:
@@ -175,7 +176,7 @@ class CoreHost(BalancerHost):
         self.around.reported(fact)
 
     def _watch(self, sub: int, endpoint: Endpoint) -> SubchannelWatcher:
-        return SubchannelWatcher(self.around, self.soon, self.post, sub, endpoint)
+        return SubchannelWatcher(self.around, self.soon, self.post, sub=sub, endpoint=endpoint)
 
     def _close_data(self, sub: int, generation: int) -> None:
         connection = self._connections.pop((sub, generation), None)

@@ -164,6 +164,7 @@ class Stream:
         link: Link,
         service: str,
         on_status: Callable[[int], object] | None,
+        *,
         on_end: Callable[[Code, str], object],
     ) -> None:
         self.link = link

@@ -33,7 +33,7 @@ class Path:
 
     __slots__ = ("_down_at", "_draw", "_held", "_jitter", "_up_at", "cuts", "delay", "engine", "is_plain")
 
-    def __init__(self, engine: Engine, delay: int, jitter: int, draw: Callable[[], float] | None) -> None:
+    def __init__(self, engine: Engine, delay: int, jitter: int, *, draw: Callable[[], float] | None) -> None:
         self.engine = engine
         self.delay = delay
         self.cuts = 0

@@ -28,7 +28,7 @@ class Handshake(Job):
 
     __slots__ = ("link", "token")
 
-    def __init__(self, work: int, finish: Callable[[Any, Code], object], link: Link, token: int) -> None:
+    def __init__(self, work: int, finish: Callable[[Any, Code], object], link: Link, *, token: int) -> None:
         super().__init__(work, finish)
         self.link = link
         self.token = token
@@ -58,6 +58,7 @@ class Server:
         engine: Engine,
         name: str,
         number: int,
+        *,
         group: BackendGroup,
         errors: random.Random,
         ages: random.Random,
@@ -85,7 +86,9 @@ class Server:
             cold_speed=group.cold_speed,
         )
         self._submit = self.backend.submit
-        self.health = HealthService(engine, self.backend, self.knows, group.health, group.watch_lag, group.checks)
+        self.health = HealthService(
+            engine, self.backend, self.knows, mode=group.health, lag=group.watch_lag, checks=group.checks
+        )
         self.finish: Callable[[Any, Code], object] = self._finish
         self._ages = ages
         self._on_truth = on_truth
@@ -144,7 +147,7 @@ class Server:
         self.links[link] = None
         if self._handshake:
             connection.path.down(connection.accepted, token)
-            self._handshakes[link] = job = Handshake(self._handshake, self._shaken, link, token)
+            self._handshakes[link] = job = Handshake(self._handshake, self._shaken, link, token=token)
             self.backend.admit(job)
         else:
             self._establish(link, token)

@@ -51,7 +51,7 @@ class Lanes:
         until: what comes after does not either.
     """
 
-    def __init__(self, engine: Engine, servers: Sequence[Server], clients: int, warmup: int, until: int) -> None:
+    def __init__(self, engine: Engine, servers: Sequence[Server], clients: int, *, warmup: int, until: int) -> None:
         self._engine = engine
         self._servers = servers
         self._warmup = warmup

@@ -44,7 +44,7 @@ class SubchannelWatcher(ConnectionWatcher):
     connection: Connection
 
     def __init__(
-        self, around: Surroundings, soon: Callable[..., object], post: Callable[[Event], None], sub: int,
+        self, around: Surroundings, soon: Callable[..., object], post: Callable[[Event], None], *, sub: int,
         endpoint: Endpoint,
     ) -> None:  # fmt: skip
         self._around = around

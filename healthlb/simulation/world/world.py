@@ -70,7 +70,9 @@ class Around:
         """Return a new connection to an endpoint, IDLE."""
         server = self.world.server(endpoint.address)
         path = self.world.path(self.client, server)
-        return self.make_connection(path, server, self._reconnect, self._jitter, on_change, self._connecting)
+        return self.make_connection(
+            path, server, self._reconnect, jitter=self._jitter, on_change=on_change, on_connect=self._connecting
+        )
 
     def _connecting(self) -> None:
         self.world.tally.connects[self.world.tally.bin] += 1
@@ -103,12 +105,12 @@ def core_host(world: World, client: Client, seed: int) -> Host:
     """Return the simulator's own host of a client's core."""
     policy, admission = world.policy, Admission(world.policy.overload)
     balancer = make_balancer(policy, seed, admission)
-    return CoreHost(world.engine, balancer, client.factory, Around(world, client), admission)
+    return CoreHost(world.engine, balancer, client.factory, around=Around(world, client), admission=admission)
 
 
 def make_balancer(policy: Policy, seed: int, admission: Admission) -> Balancer:
     """Return a client's core; each client is a process of its own, with a pace of its own."""
-    return Balancer(policy.service, policy, seed, Pace(), admission=admission)
+    return Balancer(policy.service, policy, seed, pace=Pace(), admission=admission)
 
 
 MakeHost = Callable[["World", Client, int], Host]
@@ -164,7 +166,7 @@ class World:
         if len(self._by_name) < len(self.servers):
             raise ConfigError("two backends have the same name")
         clients = sum(group.count for group in scenario.clients)
-        self.lanes = Lanes(self.engine, self.servers, clients, scenario.warmup, scenario.duration)
+        self.lanes = Lanes(self.engine, self.servers, clients, warmup=scenario.warmup, until=scenario.duration)
         self._paths: dict[tuple[int, int], Path] = {}
         self.resolver = Resolver(self.engine, self.servers, scenario.addresses)
         self.clients = self._make_clients(make_host)
@@ -185,7 +187,9 @@ class World:
                 name = f"{group.name}{place}"
                 errors = self.streams.stream("errors", name)
                 ages = self.streams.stream("ages", name)
-                server = Server(self.engine, name, len(servers), group, errors, ages, self._truth_changed)
+                server = Server(
+                    self.engine, name, len(servers), group=group, errors=errors, ages=ages, on_truth=self._truth_changed
+                )
                 server.law = self.laws.index(group.service) if group.service in self.laws else 0
                 server.picks = [0] * self.tally.bins
                 servers.append(server)
@@ -205,12 +209,20 @@ class World:
         work = WorkSource(self.laws, group.work, streams)
         make = BusyClient if group.cpu else Client
         client = make(
-            self.engine, id, number, group, self.policy, factory, streams.stream("retry", id), work.again(id),
-            self.tally, traced,
-        )  # fmt: skip
+            self.engine,
+            id,
+            number,
+            group=group,
+            policy=self.policy,
+            factory=factory,
+            retry_jitter=streams.stream("retry", id),
+            work_again=work.again(id),
+            tally=self.tally,
+            trace=traced,
+        )
         client.pool = make_host(self, client, streams.stream("core", id).getrandbits(63))
         rate = offered_load(self.scenario, group) / group.load.fanout
-        arrivals = Arrivals(client, group.load, rate, work, streams, self.arrivals_end)
+        arrivals = Arrivals(client, group.load, rate, work=work, streams=streams, until=self.arrivals_end)
         delay = int(streams.stream("start", id).random() * group.start)
         self.engine.at(delay, client.pool.start)
         self.engine.at(delay, arrivals.start)
@@ -229,7 +241,7 @@ class World:
         if path is None:
             jitter = server.group.jitter
             draw = self.streams.stream("wire", client.id, server.name).random if jitter else None
-            path = self._paths[key] = Path(self.engine, server.wire, jitter, draw)
+            path = self._paths[key] = Path(self.engine, server.wire, jitter, draw=draw)
         return path
 
     def _truth_changed(self, server: Server) -> None:

@@ -152,7 +152,7 @@ def test_a_picker_that_has_failed_ends_the_call_even_with_wait_for_ready(is_full
     first = sub(1)
     pool = Pool(first, overload=Overload(max_in_flight_per_subchannel=1))
     if is_full:
-        first = Subchannel(1, 1, first.endpoint, pool.admission.crowd.make_load())
+        first = Subchannel(1, 1, first.endpoint, load=pool.admission.crowd.make_load())
         assert first.load.start()
     picks = iter([*([first] if is_full else []), Fault("it broke"), None])
 
@@ -226,7 +226,8 @@ def test_a_full_subchannel_is_passed_over_and_a_full_channel_says_so() -> None:
     overload = Overload(max_in_flight_per_subchannel=1)
     pool = Pool(overload=overload)
     subs = [
-        Subchannel(number, 1, Endpoint(f"10.0.0.{number}:1"), pool.admission.crowd.make_load()) for number in (1, 2)
+        Subchannel(number, 1, Endpoint(f"10.0.0.{number}:1"), load=pool.admission.crowd.make_load())
+        for number in (1, 2)
     ]
     pool.picker.subs = subs
     pool.board.snapshot = Snapshot(1, READY, tuple(subs), pool.picker)
@@ -241,7 +242,7 @@ def test_a_full_subchannel_is_passed_over_and_a_full_channel_says_so() -> None:
 def test_a_full_one_that_closes_meanwhile_is_no_cap() -> None:
     overload = Overload(max_in_flight_per_subchannel=1)
     pool = Pool(overload=overload)
-    full, gone = (Subchannel(n, 1, Endpoint(f"10.0.0.{n}:1"), pool.admission.crowd.make_load()) for n in (1, 2))
+    full, gone = (Subchannel(n, 1, Endpoint(f"10.0.0.{n}:1"), load=pool.admission.crowd.make_load()) for n in (1, 2))
     full.load.start()
     gone.load.retire(lambda: None)
     pool.picker.subs = (full, gone)

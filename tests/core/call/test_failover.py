@@ -47,7 +47,7 @@ def policy(
 
 
 def make_plan(rules: CallPolicy, budget: Budget | None = None, deadline: int | None = None) -> CallPlan:
-    return CallPlan(rules, budget or NoBudget(), deadline, rules.is_hedged, random.Random(1))
+    return CallPlan(rules, budget or NoBudget(), deadline, is_hedged=rules.is_hedged, rng=random.Random(1))
 
 
 def play(plan: CallPlan, *events: PlanEvent, now: int = T) -> list[list[Action]]:

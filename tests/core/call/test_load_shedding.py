@@ -102,7 +102,7 @@ def test_a_call_that_found_no_room_at_first_may_be_refused() -> None:
         def start(self) -> bool:
             return False
 
-    taken, refusal = Subchannel(1, 1, Endpoint("1:1"), Taken()), Refusal("they hang")
+    taken, refusal = Subchannel(1, 1, Endpoint("1:1"), load=Taken()), Refusal("they hang")
 
     class Picker:
         """Picks who was full, and refuses the call when it comes again."""

@@ -48,7 +48,7 @@ class Channel:
     def __init__(self, picker: Any = "round_robin", count: int = 3, **caps: Any) -> None:
         self.admission = Admission(Overload(**caps))
         make_load = self.admission.crowd.make_load
-        self.subs = [Subchannel(n, 1, Endpoint(f"10.0.0.{n}:1"), make_load()) for n in range(1, count + 1)]
+        self.subs = [Subchannel(n, 1, Endpoint(f"10.0.0.{n}:1"), load=make_load()) for n in range(1, count + 1)]
         picker = open_factory(picker, self.subs).build(self.subs)
         self.snapshot = Snapshot(1, READY, tuple(self.subs), picker)
 

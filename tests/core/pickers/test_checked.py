@@ -44,7 +44,7 @@ def checked(
 ) -> tuple[CheckedPicker, Notes]:
     notes = Notes()
     spare = RoundRobin().build(ready)
-    return CheckedPicker(Picker(answer), ready, spare, "Mine", notes, is_stale=is_stale), notes
+    return CheckedPicker(Picker(answer), ready, spare, name="Mine", guard=notes, is_stale=is_stale), notes
 
 
 def raises(error: BaseException) -> Callable[[CallInfo], Any]:

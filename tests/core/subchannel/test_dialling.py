@@ -39,7 +39,7 @@ class Channel:
     def __init__(self, pace: Pace | None = None) -> None:
         self.now = START
         self.pace = pace or Pace()
-        self.balancer = Balancer("svc", config_of(POLICY), 1, self.pace)
+        self.balancer = Balancer("svc", config_of(POLICY), 1, pace=self.pace)
         self.effects: list[Any] = []
 
     def tell(self, event: Any) -> list[Any]:

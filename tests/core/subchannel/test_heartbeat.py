@@ -98,7 +98,7 @@ def test_checks_share_wake_ups(count: int, grid: int) -> None:
 def test_channels_of_a_process_share_the_pace() -> None:
     pace = Pace()
     policy = HealthCheck(heartbeat=Heartbeat(interval=1.0))
-    balancers = [Balancer("svc", config_of(policy), seed, pace) for seed in (1, 2)]
+    balancers = [Balancer("svc", config_of(policy), seed, pace=pace) for seed in (1, 2)]
     for balancer in balancers:
         balancer.handle(Resolved(tuple(Endpoint(f"host-{number}") for number in range(190))), 0)
 

@@ -40,7 +40,7 @@ def campaign(
 ) -> tuple[Campaign, Store]:
     store = Store(directory)
     chosen = sweep(**{"replications": 3, **changes})
-    work = Campaign(chosen.world, runner, store, executor or Inline(), observer or Silent())
+    work = Campaign(chosen.world, runner, store, executor=executor or Inline(), observer=observer or Silent())
     try:
         work.run(Rounds(chosen, "e", store.get))
     except Interrupted:

@@ -54,7 +54,7 @@ def test_an_axis_with_several_paths_sets_them_all() -> None:
 
 def test_refinement_closes_in_on_every_flip() -> None:
     known = Known()
-    rounds = Rounds(sweep(refine=THIRD), "e", known.results.get, stable)
+    rounds = Rounds(sweep(refine=THIRD), "e", known.results.get, judge=stable)
     known.work(rounds)
     edges = rounds.edges()
 
@@ -72,7 +72,7 @@ def test_refinement_closes_in_on_every_flip() -> None:
 
 def test_refinement_costs_a_logarithm() -> None:
     known = Known()
-    rounds = Rounds(sweep(refine=Refine(axis="rho", check="", tolerance=1e-6)), "e", known.results.get, stable)
+    rounds = Rounds(sweep(refine=Refine(axis="rho", check="", tolerance=1e-6)), "e", known.results.get, judge=stable)
     sizes = known.work(rounds)
 
     assert len(sizes) <= 1 + math.ceil(math.log2(0.25 / 1e-6))
@@ -87,7 +87,7 @@ def test_refinement_of_whole_numbers_ends_between_neighbours() -> None:
         sweep(axes=(axis,), refine=refine, policies=("plain",)),
         "e",
         known.results.get,
-        lambda numbers: numbers["edge"] < 75,
+        judge=lambda numbers: numbers["edge"] < 75,
     )
     known.work(rounds)
 
@@ -96,7 +96,7 @@ def test_refinement_of_whole_numbers_ends_between_neighbours() -> None:
 
 def test_a_point_that_failed_everywhere_is_no_flip() -> None:
     known = Known()
-    rounds = Rounds(sweep(refine=THIRD, axes=(RHO,), policies=("plain",)), "e", known.results.get, stable)
+    rounds = Rounds(sweep(refine=THIRD, axes=(RHO,), policies=("plain",)), "e", known.results.get, judge=stable)
     asked: list[list[Cell]] = []
     for cells in rounds:
         asked.append(cells)

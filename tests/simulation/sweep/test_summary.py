@@ -22,7 +22,7 @@ def summed(**changes: Any) -> tuple[Summary, dict[str, Result]]:
     given = {"metrics": ("edge",), "checks": {"low": "edge < 1", "odd": "speed > 1"}, "replications": 3}
     chosen = sweep(**{**given, **changes})
     results: dict[str, Result] = {}
-    rounds = Rounds(chosen, "e", results.get, lambda numbers: numbers["edge"] < 1)
+    rounds = Rounds(chosen, "e", results.get, judge=lambda numbers: numbers["edge"] < 1)
     for cells in rounds:
         results |= {cell.key: run(WORLD, cell) for cell in cells}
     return Summary(rounds, results.get, FUNCTIONS), results

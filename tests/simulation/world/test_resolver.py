@@ -19,7 +19,15 @@ from tests.simulation.build import TEN
 def servers() -> list[Server]:
     group = BackendGroup(service=TEN, count=3, weight=2, zone="a")
     return [
-        Server(Engine(), f"b{number}", number, group, random.Random(1), random.Random(1), lambda server: None)
+        Server(
+            Engine(),
+            f"b{number}",
+            number,
+            group=group,
+            errors=random.Random(1),
+            ages=random.Random(1),
+            on_truth=lambda server: None,
+        )
         for number in range(3)
     ]
 
