@@ -38,7 +38,7 @@ def _left(*, idempotent: bool, limit: float | None) -> RunRecord:
     slow = BackendGroup(name="s", count=1, slots=50, service=Deterministic(3 * SECOND))
     quick = BackendGroup(name="q", count=1, slots=50, service=TEN)
     gone = Fault(kind="resolver", start=5 * SECOND + 100 * MS, until=20 * SECOND, addresses=("q0",))
-    policy = {"failover": Failover(), "outliers": None, "extra": {} if limit is None else {"drain": limit}}
+    policy = {"failover": Failover(), "outliers": None, "drain": limit}
     clients = {"load": Load(kind="steady", rate=4.0), "deadline": None, "idempotent": idempotent}
     world = replace(scenario(gone, clients=clients, policy=policy, warmup=0, seconds=15), backends=(slow, quick))
     return World(world, "p").run()
