@@ -183,7 +183,14 @@ class HealthAwareChannel(grpc.aio.Channel):
         arity = kind.arity
         if arity not in self._beneath:
             self._beneath[arity] = BalancedChannel(self._pool, self._policies, arity)
-        return kind(self._pool, self._beneath[arity], method, serializer, deserializer, interceptors)
+        return kind(
+            self._pool,
+            self._beneath[arity],
+            method,
+            serializer=serializer,
+            deserializer=deserializer,
+            interceptors=interceptors,
+        )
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Return the aggregated state as it is; connect then where asked to and IDLE."""
