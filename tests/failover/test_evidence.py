@@ -243,8 +243,13 @@ def test_a_gateway_may_pass_on_its_backends_refusal(face: Face, fleet: Fleet, no
 
 def test_a_gateways_backend_may_have_the_gateways_own_port(face: Face, fleet: Fleet) -> None:
     (other,) = fleet.lend()
-    with Backend(name="gateway", host="127.0.0.2", services=("svc",)) as gateway:
-        details = refusal(f"127.0.0.1:{gateway.port}").details()
+    reservation = Reservation(["127.0.0.1:0"])
+    (nobody,) = reservation.addresses
+    port = int(nobody.rpartition(":")[2])
+    with contextlib.ExitStack() as stack:
+        stack.callback(reservation.release)
+        gateway = stack.enter_context(Backend(name="gateway", host="127.0.0.2", port=port, services=("svc",)))
+        details = refusal(nobody).details()
 
         assert f":{gateway.port}: Failed to connect" in details
         try_gateway(face, gateway, other, details)

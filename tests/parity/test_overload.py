@@ -126,8 +126,8 @@ def test_whichever_comes_first_ends_a_wait(face: Face, fleet: Fleet) -> None:
 
 def test_a_wait_that_is_over_ends_no_call(face: Face, fleet: Fleet) -> None:
     (backend,) = fleet.lend(kind="scripted_watch")
-    client = face.open([backend.address], overload=Overload(max_wait=1.0))
-    call = client.start(**WAITING, sleep=1.5)
+    client = face.open([backend.address], overload=Overload(max_wait=3.0))
+    call = client.start(**WAITING, sleep=3.5)
     eventually(lambda: crowd(client).waiting == backend.stats().watches_open == 1)
     backend.set("SERVING")
 
