@@ -34,8 +34,9 @@ class _InactiveRpcError(grpcio.InactiveRpcError):  # type: ignore[misc]
         add_notes(self, attempts)
 
     def _repr(self) -> str:
+        # grpcio's text begins with "<" and the name of the class.
         text: str = super()._repr()
-        return text.replace(type(self).__name__, self._kind, 1)
+        return f"<{self._kind}{text.removeprefix(f'<{type(self).__name__}')}"
 
     def __reduce__(self) -> Any:
         return snapshot(self._state, self.attempts, self._kind)
