@@ -191,7 +191,7 @@ class CallRunner:
         self._broke(error)
 
     def attempt_ended(self, number: int, outcome: Outcome | None, inner: Any) -> None:
-        """Take in how an attempt ended, once; an attempt that was dropped is nobody's news.
+        """Take in how an attempt ended, once. The end of an attempt that was dropped is ignored.
 
         Args:
             number: the attempt's.
@@ -204,7 +204,8 @@ class CallRunner:
         if outcome is not None:
             self._failed(live, outcome, inner)
             return
-        method, self.address = self._method, self.address or live.sub.address
+        method = self._method
+        self.address = self.address or live.sub.address
         if method.told.of_all:
             method.tell(live.sub, Code.OK, live.started_at, self._trailers(inner))
         if self._tried is None:  # the first attempt, and no plan
@@ -272,9 +273,9 @@ class CallRunner:
             return live
 
     def _cancel_attempt(self, number: int, *, is_beaten: bool = False) -> None:
-        """Count an attempt out before it is cancelled: how it ends is no news of its backend.
+        """Count an attempt out before it is cancelled, so that how it ends does not count as a failure.
 
-        Only where a later one has won has it had no answer in the time in which another had.
+        It counts against its backend only if a later attempt won: the backend had more time, and gave no answer.
         """
         live = self._take(number)
         if live is None:

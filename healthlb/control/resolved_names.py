@@ -1,6 +1,6 @@
 """Which addresses a host name in a list stands for, as evidence of where a refused call was going.
 
-The one rule: what is not known is no evidence.
+An unresolved name never proves a refusal.
 """
 
 from __future__ import annotations

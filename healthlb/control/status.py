@@ -92,7 +92,7 @@ def has_ready(snapshot: Snapshot, min_ready: int) -> bool:
 
 
 def lacking(snapshot: Snapshot, timeout: float | None, min_ready: int) -> str:
-    """Say what a wait for READY ended on."""
+    """Return the error text of a `wait_until_ready` that timed out."""
     return f"{_ready(snapshot)} of {min_ready} subchannels READY after {timeout} s: {snapshot.describe()}"
 
 

@@ -71,8 +71,11 @@ class Load(_PerCall):
         self._lock = lock or threading.RLock()
         self._on_end: Callable[[], None] | None = None
         self._on_idle: Callable[[], None] | None = None
-        self._has_probe = self._is_probe_for_all = False
-        self._row_since = self._strikes_in_row = self._lates_in_row = 0
+        self._has_probe = False
+        self._is_probe_for_all = False
+        self._row_since = 0
+        self._strikes_in_row = 0
+        self._lates_in_row = 0
         self.is_retired: bool = False
         self.in_flight: int = 0
         self.successes: int = 0
@@ -130,7 +133,8 @@ class Load(_PerCall):
         # Successes leave the row alone, so that they cost nothing for it; here it is seen whether there were any.
         if verdict is Verdict.ANSWER or self._row_since != self.successes:
             self._row_since = self.successes
-            self._strikes_in_row = self._lates_in_row = 0
+            self._strikes_in_row = 0
+            self._lates_in_row = 0
         if verdict is not Verdict.ANSWER:
             is_late = verdict is Verdict.LATE
             self.strikes += 1
@@ -169,7 +173,8 @@ class Load(_PerCall):
         """
         with self._lock:
             if not self.is_retired:
-                self._has_probe, self._is_probe_for_all = True, False
+                self._has_probe = True
+                self._is_probe_for_all = False
                 self._on_end = on_end
 
     @property
@@ -208,7 +213,8 @@ class Load(_PerCall):
             self.is_retired = True
             self._has_probe = False
             if self.in_flight:
-                self._on_idle, self._on_end = on_idle, self._tell_if_idle
+                self._on_idle = on_idle
+                self._on_end = self._tell_if_idle
                 return
         on_idle()
 
@@ -263,7 +269,9 @@ class Crowd:
         # collector may run in the middle of a count, and close what it finds.
         self.locks: tuple[Lock, ...] = tuple(threading.RLock() for _ in range(_LOCKS))
         self._next_lock = itertools.cycle(self.locks)
-        self.in_flight, self.is_strained, self.shed = 0, False, 0
+        self.in_flight = 0
+        self.is_strained = False
+        self.shed = 0
         self.shedding: Shedding | None = None
         self.most: int | None = most
         self.most_each: int | None = most_each
@@ -313,7 +321,8 @@ class CappedLoad(Load):
     @property
     def is_full(self) -> bool:
         """Whether as many calls are in flight as may be, here or on all subchannels together."""
-        return self._crowd.is_full or ((most := self._crowd.most_each) is not None and self.in_flight >= most)
+        most = self._crowd.most_each
+        return self._crowd.is_full or (most is not None and self.in_flight >= most)
 
     def start(self) -> bool:
         """Count a call in; False where a cap is reached, or the connection is gone."""

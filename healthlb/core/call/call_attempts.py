@@ -254,7 +254,8 @@ class CallAttempts:
             The subchannel; None if there is none, and `failure` says whether the call waits or ends.
         """
         method = self.method
-        snapshot = (board := method.pool.board).snapshot
+        board = method.pool.board
+        snapshot = board.snapshot
         if self.refusal is not None:
             return None
         needs_call = start.exclude or method.needs_call or snapshot.shedding is not None
@@ -399,7 +400,9 @@ class CallAttempts:
 
     def woke(self, now: int) -> Sequence[Action]:
         """Return what to do now that the time of a `WakeAt` action has come."""
-        plan, gate, pool = self.make_plan(), self.method.budget.hedges, self.method.pool
+        pool = self.method.pool
+        plan = self.make_plan()
+        gate = self.method.budget.hedges
         late = plan.late_on(now)
         if late is None:
             return plan.step(Woke(), now)

@@ -81,16 +81,22 @@ class SubchannelMachine:
     ) -> None:
         self.id = id
         self.endpoint = endpoint
-        self.concluded_state = self.raw_state = _CONNECTING
+        self.raw_state = _CONNECTING
+        self.concluded_state = _CONNECTING
         self.reason = "connecting"
         self.remedy = ""
         self.since = now
         self.handle: Subchannel | None = None
-        self.is_silent = self._was_healthy = False
-        self.kept_at = self.connections = self.connected_at = 0
+        self.is_silent = False
+        self.kept_at = 0
+        self.connections = 0
+        self.connected_at = 0
         self.holds = Holds()
-        self._share, self.call_share = 1.0, 0.0
-        self._is_late, self._is_secure = is_late, is_secure
+        self.call_share = 0.0
+        self._share = 1.0
+        self._was_healthy = False
+        self._is_late = is_late
+        self._is_secure = is_secure
         self.draining: dict[int, Subchannel] = {}
         self.earlier: tuple[Load, ...] = ()
         self._past = PastCalls()
@@ -176,7 +182,7 @@ class SubchannelMachine:
         if self.raw_state is not _READY:
             return
         self._data.ready(turn)
-        self._changed(turn)  # in a panic that is all it takes
+        self._changed(turn)  # Panic mode needs a connection only, not health.
         self._conclude(turn)
 
     def data_failed(self, reason: str, turn: Turn) -> None:

@@ -59,9 +59,19 @@ class Client:
     """
 
     def __init__(
-        self, engine: Engine, id: str, number: int, *, group: ClientGroup, policy: Policy, factory: PickerBuilder,
-        retry_jitter: random.Random, work_again: Callable[[], Works] | None, tally: RunCounts, trace: Observer | None,
-    ) -> None:  # fmt: skip
+        self,
+        engine: Engine,
+        id: str,
+        number: int,
+        *,
+        group: ClientGroup,
+        policy: Policy,
+        factory: PickerBuilder,
+        retry_jitter: random.Random,
+        work_again: Callable[[], Works] | None,
+        tally: RunCounts,
+        trace: Observer | None,
+    ) -> None:
         self.engine = engine
         self.id = id
         self.name = METHOD
@@ -77,7 +87,8 @@ class Client:
         self.judge = Judge(policy.outliers)
         self.told = told_of(factory)
         self.needs_call = flag(factory, "needs_call")
-        self._any_call, self.is_hedged = any_call(self.policy.call), self.policy.call.is_hedged
+        self.is_hedged = self.policy.call.is_hedged
+        self._any_call = any_call(self.policy.call)
         self.open_calls: dict[Call, None] = {}
         self.waiting: dict[Call, None] = {}
         self.is_stalled = False
@@ -303,7 +314,7 @@ class Client:
             self.on_user(call.user, call.arrived_at, code)
 
     def _end(self, attempt: Attempt) -> bool:
-        """Take an attempt out of the books that ends at the client; False where it has ended already."""
+        """End an attempt at the client, and count it no more; False where it has ended already."""
         if attempt.is_over:
             return False
         attempt.is_over = True
