@@ -120,7 +120,7 @@ MOST_LINES = {
     "healthlb.core.balancer": 350,
     "healthlb.core.call.call_attempts": 440,
     "healthlb.core.load": 440,
-    "healthlb.core.subchannel.machine": 450,
+    "healthlb.core.subchannel.machine": 460,
     "healthlb.simulation.world.client": 440,
     "healthlb.sync.balanced": 440,
 }

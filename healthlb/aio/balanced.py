@@ -11,13 +11,14 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import grpc
 
-from healthlb.aio.giving_up import GivingUp
 from healthlb.aio.grpcio import Status, turns
-from healthlb.calls.attempts import Attempts, Method
+from healthlb.calls.attempts import Attempts, Method, Outcome
+from healthlb.calls.call_runner import CallRunner
 from healthlb.control.codes import code_of
 from healthlb.control.delivery import run_callback
 from healthlb.control.tasks import resolve, start_call
@@ -29,7 +30,7 @@ _OK = Code.OK.value
 _CANCELLED = Code.CANCELLED.value
 
 
-class BalancedCall(GivingUp):
+class BalancedCall(CallRunner):
     """One call, over as many attempts as it takes: the status, and what can be asked of any arity.
 
     Args:
@@ -40,6 +41,10 @@ class BalancedCall(GivingUp):
     """
 
     _lock = _NO_LOCK
+    # Of a stream of responses, headers that nobody asked for are no response yet.
+    _is_unary_response = True
+    # Those who wait for the initial metadata.
+    _metadata_waiters: tuple[asyncio.Future[None], ...] = ()
     # Class-level defaults: they save as many stores per call.
     _status: Any = None
     _initial_metadata: tuple[Any, ...] | None = None
@@ -244,6 +249,42 @@ class BalancedCall(GivingUp):
 
     def _trailers(self, inner: Any) -> Sequence[tuple[str, Any]]:
         return inner._status.trailing_metadata() or ()
+
+    # --- attempts that end, by themselves or since the call gives them up ---------------------------------
+
+    def give_up_on(self, sub: Subchannel, details: str) -> None:
+        """End attempts that are under way on this subchannel with UNAVAILABLE; others follow where they may."""
+        for live in [live for live in (self._live or {}).values() if live.sub is sub]:
+            if self._take(live.start.attempt) is not None:
+                outcome = self.unavailable(live.inner, details)
+                if live.inner is not None:
+                    self._drop(live.inner)
+                self._safely(partial(self._failed, live, outcome, None))
+
+    def failed_as(self, real: Any) -> Outcome:
+        """Return how an attempt failed that the call has not given up."""
+        status = real._status
+        trailers = tuple(status.trailing_metadata() or ())
+        has_metadata = bool(real._initial_metadata or trailers)
+        is_begun = self._is_unary_response and bool(real._initial_metadata)
+        details = status.details() or ""
+        return Outcome(code_of(status.code()), details, has_metadata, trailers, is_begun, self.has_begun(real))
+
+    def unavailable(self, inner: Any, details: str) -> Outcome:
+        """Return how an attempt ended that was given up."""
+        return Outcome(grpc.StatusCode.UNAVAILABLE, details, False, (), is_taken=self.has_begun(inner))
+
+    def rescue(self, sub: Subchannel) -> bool:
+        """Go elsewhere where an attempt is under way on this backend, which was found hung, if the call may."""
+        with self._lock:
+            is_begun = any(live.sub is sub and self.has_begun(live.inner) for live in (self._live or {}).values())
+        return not is_begun and super().rescue(sub)
+
+    def has_begun(self, inner: Any) -> bool:
+        """Whether something of an attempt's response came that commits the call (gRFC A6), or that it was asked for."""
+        if not self._is_unary_response or inner is None or not inner._initial_metadata:
+            return False
+        return self._method.policy.headers_commit or bool(self._metadata_waiters)
 
 
 def start_attempt(work: Coroutine[Any, Any, None]) -> None:

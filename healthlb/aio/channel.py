@@ -18,9 +18,9 @@ from healthlb.aio.beneath import BalancedChannel
 from healthlb.aio.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from healthlb.aio.interceptors import sort_interceptors
 from healthlb.aio.pool import Pool
-from healthlb.calls.defaults import DEFAULT_SERVICE
 from healthlb.calls.settings import Listener, check_listener, make_settings
 from healthlb.config import (
+    DEFAULT_SERVICE,
     DEFAULTS,
     ChannelConfig,
     Failover,

@@ -11,9 +11,8 @@ from typing import Any
 
 import grpc
 
-from healthlb.calls.defaults import DEFAULT_SERVICE
 from healthlb.calls.policy import Policies
-from healthlb.config import DEFAULTS, ChannelConfig, check_callable, check_collection, check_number
+from healthlb.config import DEFAULT_SERVICE, DEFAULTS, ChannelConfig, check_callable, check_collection, check_number
 from healthlb.config.service_config import ServiceConfig, parse_service_config
 from healthlb.control.options import ChannelOptions, check_channel_credentials, check_options, subchannel_options
 from healthlb.core.balancer import Balancer

@@ -12,6 +12,7 @@ from healthlb.config.bounds import check_number as check_number
 from healthlb.config.bounds import code_name as code_name
 from healthlb.config.bounds import parse_duration as parse_duration
 from healthlb.config.bounds import to_ns as to_ns
+from healthlb.config.channel import DEFAULT_SERVICE as DEFAULT_SERVICE
 from healthlb.config.channel import DEFAULTS as DEFAULTS
 from healthlb.config.channel import ChannelConfig as ChannelConfig
 from healthlb.config.channel import check_failover as check_failover

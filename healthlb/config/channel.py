@@ -78,6 +78,15 @@ def _check_optional(name: str, value: object, kind: type) -> None:
         raise ConfigError(f"{name} must be {article} {kind.__name__} or None, not {value!r}")
 
 
+class _Default(str):
+    """A text that is a default."""
+
+    __slots__ = ()
+
+
+# The service of a channel that is given none: it can be told apart from the same text given by the caller, so that a
+# service config's service wins over it.
+DEFAULT_SERVICE: str = _Default("")
 # What a channel has that is given nothing. A `failover` that is this very object was not given by the caller, so that
 # a service config's retry policy wins over it.
 DEFAULTS = ChannelConfig()

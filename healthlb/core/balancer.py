@@ -20,7 +20,6 @@ from healthlb.core.exclusion.outlier import DEFAULT, OutlierDetector
 from healthlb.core.exclusion.panic import PanicMode
 from healthlb.core.exclusion.presence import Presence
 from healthlb.core.exclusion.slow_start import WarmUp
-from healthlb.core.kept_addresses import KeptAddresses
 from healthlb.core.messages import (
     Addition,
     CallFailed,
@@ -53,7 +52,7 @@ from healthlb.core.messages import (
     WatchClosed,
 )
 from healthlb.core.random_streams import Streams
-from healthlb.core.resolution import LONGEST_WAIT, Resolution
+from healthlb.core.resolution import LONGEST_WAIT, KeptAddresses, Resolution
 from healthlb.core.snapshot import Snapshot
 from healthlb.core.snapshot_builder import Picture, aggregate
 from healthlb.core.subchannel.dialling import Entrance, Pace

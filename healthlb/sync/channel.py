@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 
 from healthlb._lazy import lazy
-from healthlb.calls.defaults import DEFAULT_SERVICE
 from healthlb.config import (
+    DEFAULT_SERVICE,
     DEFAULTS,
     ChannelConfig,
     Failover,

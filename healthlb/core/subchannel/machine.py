@@ -31,7 +31,6 @@ from healthlb.core.subchannel.dialling import DialBudget
 from healthlb.core.subchannel.health import Phase
 from healthlb.core.subchannel.health_watch import Watching
 from healthlb.core.subchannel.holds import Holds
-from healthlb.core.subchannel.past_calls import PastCalls
 from healthlb.core.subchannel.reconnecting import NOTHING_SERVED, Reconnecting
 from healthlb.core.subchannel.silence import NO_HEARTBEAT
 from healthlb.core.subchannel.state_reports import StateReports
@@ -40,6 +39,27 @@ _CONNECTING = ConnectivityState.CONNECTING
 _IDLE = ConnectivityState.IDLE
 _READY = ConnectivityState.READY
 _FAILURE = ConnectivityState.TRANSIENT_FAILURE
+
+
+class PastCalls:
+    """Sums up the counters of connections for calls, once those have ended: what they said of the server still holds.
+
+    Attributes:
+        counts: picks, successes and failures.
+        last_success_at: when a call on them has last succeeded, in nanoseconds; 0 for never.
+    """
+
+    __slots__ = ("counts", "last_success_at")
+
+    def __init__(self) -> None:
+        self.counts = (0, 0, 0)
+        self.last_success_at = 0
+
+    def add(self, load: Load) -> None:
+        """Take over the counters of a connection that has ended."""
+        picks, successes, failures = self.counts
+        self.counts = (picks + load.picks, successes + load.successes, failures + load.failures)
+        self.last_success_at = max(self.last_success_at, load.last_success_at)
 
 
 class SubchannelMachine:
