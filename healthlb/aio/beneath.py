@@ -11,8 +11,8 @@ import grpc.aio
 from healthlb.aio.balanced import BalancedCall
 from healthlb.aio.errors import AioChannelClosed
 from healthlb.aio.grpcio import CallCredentials, MakeCall, call_maker
-from healthlb.aio.pool import Pool
 from healthlb.aio.streams import BalancedStream
+from healthlb.aio.subchannels import Subchannels
 from healthlb.aio.unary import BalancedUnaryCall
 from healthlb.calls.attempts import Method
 from healthlb.calls.metadata import check_call_credentials
@@ -33,13 +33,13 @@ class BalancedChannel:
     """Makes the calls of one arity; it has those methods of `cygrpc.AioChannel` that grpcio's calls use.
 
     Args:
-        pool: the channel's subchannels.
+        subchannels: the channel's subchannels.
         policies: how its calls are made.
         arity: the name of grpcio's factory, `unary_unary` and so on.
     """
 
-    def __init__(self, pool: Pool, policies: Policies, arity: str) -> None:
-        self._pool = pool
+    def __init__(self, subchannels: Subchannels, policies: Policies, arity: str) -> None:
+        self._subchannels = subchannels
         self._policies = policies
         self._arity = arity
         self._kind: type[BalancedCall] = BalancedUnaryCall if arity == "unary_unary" else BalancedStream
@@ -68,13 +68,13 @@ class BalancedChannel:
             grpc.aio.UsageError: call credentials on a channel without TLS.
             AttributeError, TypeError: credentials of another type.
         """
-        pool = self._pool
-        if pool.is_closed:
+        subchannels = self._subchannels
+        if subchannels.is_closed:
             raise AioChannelClosed("Channel is closed.")
-        if not pool.board.snapshot.ready:
-            pool.start()
+        if not subchannels.board.snapshot.ready:
+            subchannels.start()
         if credentials is not None:
-            if pool.settings.credentials is None:
+            if subchannels.settings.credentials is None:
                 raise grpc.aio.UsageError("Call credentials are only valid on secure channels")
             check_call_credentials(credentials, CallCredentials)
         found = self._methods.get(method) or self._method(method)
@@ -89,15 +89,15 @@ class BalancedChannel:
         text = name.decode("latin-1") if isinstance(name, bytes) else name
         policies = self._policies
         method = AioMethod(
-            self._pool,
+            self._subchannels,
             policies.method(text),
-            self._pool.budget(policies.budget),
+            self._subchannels.budget(policies.budget),
             arity=self._arity,
             name=text,
             arguments={},
         )
         self._methods[name] = method
-        self._pool.channels.methods.add(method)
+        self._subchannels.channels.methods.add(method)
         return method
 
     def get_registered_call_handle(self, method: str) -> int:
@@ -106,7 +106,7 @@ class BalancedChannel:
 
     def closed(self) -> bool:
         """Whether no more calls are made."""
-        return self._pool.is_closed
+        return self._subchannels.is_closed
 
 
 def deadline_of(timeout: float) -> float | None:

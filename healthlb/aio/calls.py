@@ -20,7 +20,7 @@ from healthlb.aio import grpcio
 from healthlb.aio.beneath import BalancedChannel, deadline_of
 from healthlb.aio.errors import with_attempts
 from healthlb.aio.interceptors import last_link
-from healthlb.aio.pool import Pool
+from healthlb.aio.subchannels import Subchannels
 from healthlb.aio.unary import BalancedUnaryCall
 from healthlb.calls.attempts import Attempt
 
@@ -192,7 +192,7 @@ class _MultiCallable:
     """What the four kinds of multi-callables share.
 
     Args:
-        pool: the channel's subchannels.
+        subchannels: the channel's subchannels.
         channel: makes the calls beneath.
         method: the full name.
         serializer: of requests, None where they are bytes.
@@ -209,7 +209,7 @@ class _MultiCallable:
 
     def __init__(
         self,
-        pool: Pool,
+        subchannels: Subchannels,
         channel: BalancedChannel,
         method: str | bytes,
         *,
@@ -217,7 +217,7 @@ class _MultiCallable:
         deserializer: Any,
         interceptors: Sequence[grpc.aio.ClientInterceptor],
     ) -> None:
-        self._pool = pool
+        self._subchannels = subchannels
         self._channel = channel
         self._method = method if isinstance(method, bytes) else method.encode()
         self._request_serializer = serializer
@@ -233,9 +233,9 @@ class _MultiCallable:
         wait_for_ready: bool | None,
         compression: grpc.Compression | None,
     ) -> Any:
-        pool = self._pool
-        if _get_running_loop() is not pool.loop:
-            pool.check_caller()
+        subchannels = self._subchannels
+        if _get_running_loop() is not subchannels.loop:
+            subchannels.check_caller()
         if self._interceptors:
             return self._intercepted(request, timeout, metadata, credentials, wait_for_ready, compression)
         # Of no metadata grpcio makes an object, which each call would feel.
@@ -243,9 +243,9 @@ class _MultiCallable:
         deadline = None if timeout is None else deadline_of(timeout)
         call = self._call_class(
             *(request, deadline, given, credentials, wait_for_ready, self._channel, self._method),
-            *(self._request_serializer, self._response_deserializer, pool.loop),
+            *(self._request_serializer, self._response_deserializer, subchannels.loop),
         )
-        call._cython_call.keep_in(pool.calls, call)
+        call._cython_call.keep_in(subchannels.calls, call)
         return call
 
     def _intercepted(
@@ -257,15 +257,15 @@ class _MultiCallable:
         wait_for_ready: bool | None,
         compression: grpc.Compression | None,
     ) -> Any:
-        pool = self._pool
+        subchannels = self._subchannels
         metadata = self._init_metadata(metadata, compression)  # type: ignore[attr-defined]
         call = self._intercepted_class(
             [*self._interceptors, last_link(self._make)],
             *(request, timeout, metadata, credentials, wait_for_ready, self._channel, self._method),
-            *(self._request_serializer, self._response_deserializer, pool.loop),
+            *(self._request_serializer, self._response_deserializer, subchannels.loop),
         )
-        pool.calls.add(call)
-        call._interceptors_task.add_done_callback(partial(_keep_to_its_end, pool.calls, call))
+        subchannels.calls.add(call)
+        call._interceptors_task.add_done_callback(partial(_keep_to_its_end, subchannels.calls, call))
         return call
 
     def _make(
@@ -288,9 +288,9 @@ class _MultiCallable:
             method,
             self._request_serializer,
             self._response_deserializer,
-            self._pool.loop,
+            self._subchannels.loop,
         )
-        self._pool.inner_calls.add(call)
+        self._subchannels.inner_calls.add(call)
         return call
 
 

@@ -17,7 +17,7 @@ import grpc.aio
 from healthlb.aio.beneath import BalancedChannel
 from healthlb.aio.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from healthlb.aio.interceptors import sort_interceptors
-from healthlb.aio.pool import Pool
+from healthlb.aio.subchannels import Subchannels
 from healthlb.calls.settings import Listener, check_listener, make_settings
 from healthlb.config import (
     DEFAULT_SERVICE,
@@ -116,7 +116,7 @@ class HealthAwareChannel(grpc.aio.Channel):
             service_config=service_config,
             listeners=listeners,
         )
-        self._pool = Pool(settings)
+        self._subchannels = Subchannels(settings)
         self._policies = settings.policies
         self._is_view = False
         # By grpcio's names: instrumentation and generated clients append to them.
@@ -182,9 +182,9 @@ class HealthAwareChannel(grpc.aio.Channel):
     ) -> Any:
         arity = kind.arity
         if arity not in self._beneath:
-            self._beneath[arity] = BalancedChannel(self._pool, self._policies, arity)
+            self._beneath[arity] = BalancedChannel(self._subchannels, self._policies, arity)
         return kind(
-            self._pool,
+            self._subchannels,
             self._beneath[arity],
             method,
             serializer=serializer,
@@ -194,9 +194,9 @@ class HealthAwareChannel(grpc.aio.Channel):
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Return the aggregated state as it is; connect then where asked to and IDLE."""
-        state = to_grpc_state(self._pool.board.snapshot.state)
-        if try_to_connect and not self._pool.is_closed:
-            self._pool.start()
+        state = to_grpc_state(self._subchannels.board.snapshot.state)
+        if try_to_connect and not self._subchannels.is_closed:
+            self._subchannels.start()
         return state
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
@@ -208,7 +208,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         if self.get_state() is grpc.ChannelConnectivity.SHUTDOWN:
             raise grpc.aio.UsageError("Channel is closed.")
         while self.get_state() is last_observed_state:
-            await _next(self._pool.board, None)
+            await _next(self._subchannels.board, None)
 
     async def channel_ready(self) -> None:
         """Connect, and return once the channel is READY.
@@ -228,7 +228,7 @@ class HealthAwareChannel(grpc.aio.Channel):
             ValueError: a negative `grace`.
         """
         if not self._is_view:
-            await self._pool.close(grace)
+            await self._subchannels.close(grace)
 
     async def __aenter__(self) -> Self:
         return self
@@ -256,7 +256,7 @@ class HealthAwareChannel(grpc.aio.Channel):
 
     def subchannels(self) -> tuple[SubchannelStatus, ...]:
         """Return who is in, who is out, since when and why, in the resolver's order."""
-        return statuses(self._pool.board.snapshot, time.monotonic_ns(), shares_connection=True)
+        return statuses(self._subchannels.board.snapshot, time.monotonic_ns(), shares_connection=True)
 
     def state(self) -> grpc.ChannelConnectivity:
         """Return the aggregated state: READY, else CONNECTING, else TRANSIENT_FAILURE; IDLE before use.
@@ -267,7 +267,7 @@ class HealthAwareChannel(grpc.aio.Channel):
 
     def is_panicking(self) -> bool:
         """Whether fewer than `panic_threshold` are healthy, so that calls go to all that are connected."""
-        return self._pool.board.snapshot.is_panicking
+        return self._subchannels.board.snapshot.is_panicking
 
     async def wait_until_ready(self, timeout: float | None = None, min_ready: int = 1) -> None:
         """Wait until at least `min_ready` subchannels are READY.
@@ -282,13 +282,13 @@ class HealthAwareChannel(grpc.aio.Channel):
             ConfigError: an argument is out of its bounds.
         """
         check_wait(timeout, min_ready)
-        self._pool.start()
+        self._subchannels.start()
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not has_ready(self._pool.board.snapshot, min_ready):
-            if self._pool.is_closed:
-                self._pool.start()
-            if not await _next(self._pool.board, deadline):
-                raise TimeoutError(lacking(self._pool.board.snapshot, timeout, min_ready))
+        while not has_ready(self._subchannels.board.snapshot, min_ready):
+            if self._subchannels.is_closed:
+                self._subchannels.start()
+            if not await _next(self._subchannels.board, deadline):
+                raise TimeoutError(lacking(self._subchannels.board.snapshot, timeout, min_ready))
 
     def is_ready(self, min_ready: int = 1) -> bool:
         """Connect, and return at once whether at least `min_ready` subchannels are READY now: for readiness probes.
@@ -308,8 +308,8 @@ class HealthAwareChannel(grpc.aio.Channel):
         """
         check_wait(None, min_ready)
         with contextlib.suppress(ChannelClosed):
-            self._pool.start()
-        return has_ready(self._pool.board.snapshot, min_ready)
+            self._subchannels.start()
+        return has_ready(self._subchannels.board.snapshot, min_ready)
 
     def add_listener(self, fn: Callable[[Fact], None]) -> None:
         """Call `fn` on the loop with each fact from now on, in order.
@@ -317,15 +317,15 @@ class HealthAwareChannel(grpc.aio.Channel):
         Raises:
             ConfigError: `fn` cannot be called, or is a coroutine function.
         """
-        self._pool.listeners.append(check_listener(fn))
+        self._subchannels.listeners.append(check_listener(fn))
 
     def remove_listener(self, fn: Callable[[Fact], None]) -> None:
         """Call `fn` no more; nothing happens where it was not added."""
         with contextlib.suppress(ValueError):
-            self._pool.listeners.remove(fn)
+            self._subchannels.listeners.remove(fn)
 
     def __repr__(self) -> str:
-        return f"<HealthAwareChannel {self._pool.settings.target.text} {self.state().name}>"
+        return f"<HealthAwareChannel {self._subchannels.settings.target.text} {self.state().name}>"
 
 
 async def _next(board: SnapshotHolder, deadline: float | None) -> bool:

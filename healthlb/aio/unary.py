@@ -12,7 +12,7 @@ from typing import Any
 from healthlb.aio.balanced import BalancedCall, start_attempt
 from healthlb.aio.grpcio import check_message, check_metadata
 from healthlb.aio.hedging import FirstAttempts
-from healthlb.aio.pool import Pool
+from healthlb.aio.subchannels import Subchannels
 from healthlb.calls.attempts import RESCUED, Live, Method, Outcome, is_closed_error
 from healthlb.control.tasks import resolve
 from healthlb.core.call.call_attempts import FIRST, count_out
@@ -42,7 +42,7 @@ class BalancedUnaryCall(BalancedCall):
         self._metadata = metadata
         if self._is_over or not method.is_first_plain:
             return None
-        sub = method.pool.board.snapshot.picker.pick(method.any_call)
+        sub = method.subchannels.board.snapshot.picker.pick(method.any_call)
         if sub is None or not sub.load.start():
             return None
         self.started_at = time.monotonic()
@@ -51,7 +51,7 @@ class BalancedUnaryCall(BalancedCall):
         except BaseException as error:
             sub.load.abandon()
             # A subchannel may be closed between the pick and the call.
-            if not is_closed_error(error) or method.pool.is_closed:
+            if not is_closed_error(error) or method.subchannels.is_closed:
                 if isinstance(error, Exception):
                     self.not_sent(error)
                 raise
@@ -229,11 +229,11 @@ class BalancedUnaryCall(BalancedCall):
 
 def first_attempts(method: Method) -> FirstAttempts:
     """Return what looks after the first attempts of a hedged method's calls."""
-    pool = method.pool
-    assert isinstance(pool, Pool)
+    subchannels = method.subchannels
+    assert isinstance(subchannels, Subchannels)
     delay = method.policy.call.hedging_delay
     assert delay is not None
-    found = pool.hedged.get(delay)
+    found = subchannels.hedged.get(delay)
     if found is None:
-        found = pool.hedged[delay] = FirstAttempts(delay)
+        found = subchannels.hedged[delay] = FirstAttempts(delay)
     return found

@@ -16,8 +16,8 @@ from typing import Any
 import grpc
 
 from healthlb.calls.metadata import illegal_keys
-from healthlb.calls.pool_base import PoolBase
 from healthlb.calls.refusals import names_break, names_loss, names_refusal, names_the_client
+from healthlb.calls.subchannels_base import SubchannelsBase
 from healthlb.control.codes import to_code
 from healthlb.control.user_code import is_interrupt, log_guarded
 from healthlb.core.call.budget import Budget
@@ -126,7 +126,7 @@ class Method:
     """One method of one channel: how it is called on whichever subchannel was picked.
 
     Args:
-        pool: the channel's subchannels.
+        subchannels: the channel's subchannels.
         policy: how its calls are made.
         budget: pays for attempts after the first.
         arity: the name of grpcio's factory, `unary_unary` and so on.
@@ -146,25 +146,32 @@ class Method:
     """
 
     def __init__(
-        self, pool: PoolBase, policy: MethodPolicy, budget: Budget, *, arity: str, name: str, arguments: dict[str, Any]
+        self,
+        subchannels: SubchannelsBase,
+        policy: MethodPolicy,
+        budget: Budget,
+        *,
+        arity: str,
+        name: str,
+        arguments: dict[str, Any],
     ) -> None:
-        self.pool = pool
+        self.subchannels = subchannels
         self.policy = policy
         self.budget = budget
         self.name = name
-        self.needs_call = flag(pool.settings.factory, "needs_call")
+        self.needs_call = flag(subchannels.settings.factory, "needs_call")
         self.has_request_stream = arity.startswith("stream")
         self.is_hedged = policy.call.is_hedged and arity == "unary_unary"
         limit = policy.call.attempt_timeout
         self.is_rescued = policy.call.is_rescued
         self.any_call = any_call(policy.call)
         self.attempt_timeout = None if limit is None else limit / SECOND
-        self.told = told_of(pool.settings.factory)
+        self.told = told_of(subchannels.settings.factory)
         self.has_latency = arity == "unary_unary"
         self.is_first_plain = not (self.needs_call or limit or policy.timeout)
         self.is_plain = self.is_first_plain and not self.is_hedged
         self.opened: dict[Subchannel, Any] = {}
-        self.judge = Judge(pool.settings.config.outliers)
+        self.judge = Judge(subchannels.settings.config.outliers)
         self._arity = arity
         self._arguments = arguments
 
@@ -178,7 +185,7 @@ class Method:
         except BaseException as error:
             if is_interrupt(error):
                 raise
-            name = name_of(self.pool.settings.factory)
+            name = name_of(self.subchannels.settings.factory)
             log_guarded(logging.ERROR, f"call_ended of the picker factory {name} raised", error)
 
     def open(self, sub: Subchannel) -> Any:
@@ -187,11 +194,11 @@ class Method:
         Raises:
             ChannelClosed: its channel is closed by now.
         """
-        channel = self.pool.channels.channel(sub)
+        channel = self.subchannels.channels.channel(sub)
         if channel is None:
             raise ChannelClosed("Cannot invoke RPC on closed channel!")
         opened = self._entry(getattr(channel, self._arity)(self.name, **self._arguments))
-        ready = set(self.pool.board.snapshot.ready)
+        ready = set(self.subchannels.board.snapshot.ready)
         self.opened = {**{old: kept for old, kept in self.opened.items() if old in ready}, sub: opened}
         return opened
 
@@ -338,8 +345,8 @@ class Attempts(CallAttempts):
     def made_no_call(self, start: Start, sub: Subchannel) -> Sequence[Action]:
         """Count out an attempt that made no call; return what is to be done if its subchannel had closed."""
         sub.load.abandon()
-        pool = self.method.pool
-        if pool.is_closed or pool.channels.channel(sub) is not None:
+        subchannels = self.method.subchannels
+        if subchannels.is_closed or subchannels.channels.channel(sub) is not None:
             return ()
         return self.lost(start, sub, time.monotonic_ns())
 
@@ -365,10 +372,12 @@ class Attempts(CallAttempts):
         """Whether the connection was lost. A guess will do: only retries in a strained fleet depend on it."""
         if outcome.code is not grpc.StatusCode.UNAVAILABLE or outcome.trailers:
             return False
-        return names_loss(outcome.details) or not self.method.pool.channels.is_ready(sub)
+        return names_loss(outcome.details) or not self.method.subchannels.channels.is_ready(sub)
 
     def _is_refused(self, sub: Subchannel, outcome: Outcome) -> bool:
         if outcome.code is not grpc.StatusCode.UNAVAILABLE or outcome.has_metadata:
             return False
-        pool = self.method.pool
-        return names_refusal(outcome.details, pool.names.addresses(sub.address)) and not pool.channels.is_ready(sub)
+        subchannels = self.method.subchannels
+        return names_refusal(
+            outcome.details, subchannels.names.addresses(sub.address)
+        ) and not subchannels.channels.is_ready(sub)

@@ -90,7 +90,7 @@ class CallRunner:
         return attempts
 
     def run(self) -> None:
-        """Make the first attempt, or wait for a subchannel that can take it. The pool has been started."""
+        """Make the first attempt, or wait for a subchannel that can take it. The subchannels have been started."""
         attempts = self._attempts
         beside = attempts.begin(time.monotonic_ns()) if self._method.is_hedged else ()
         sub = attempts.try_pick(FIRST)
@@ -139,7 +139,7 @@ class CallRunner:
         if self._is_over:
             return
         attempts = self._attempts
-        snapshot = self._method.pool.board.snapshot
+        snapshot = self._method.subchannels.board.snapshot
         sub = attempts.try_pick(start)
         if sub is not None:
             self._is_waiting = False
@@ -292,7 +292,7 @@ class CallRunner:
 
     def _watch(self, snapshot: Snapshot, act: Callable[[], None]) -> None:
         """Have `act` called at the next snapshot."""
-        board = self._method.pool.board
+        board = self._method.subchannels.board
         if self._watcher >= 0:  # of a wait before this one
             board.forget(self._watcher)
         self._watcher = self._when_changed(snapshot.generation, partial(self._safely, act))
@@ -303,7 +303,7 @@ class CallRunner:
         """Wait from now on, if not already; return how the call ends that may not."""
         if self._wait is None:
             now = time.monotonic_ns()
-            wait = begin_wait(self._method.pool, now, self._attempts.deadline_at, snapshot)
+            wait = begin_wait(self._method.subchannels, now, self._attempts.deadline_at, snapshot)
             if isinstance(wait, Fail):
                 return wait
             self._wait = wait
@@ -316,7 +316,7 @@ class CallRunner:
     def _expire(self) -> None:
         wait = self._wait
         if wait is not None:
-            self._finish(None, wait.ran_out(self._method.pool.board.snapshot))
+            self._finish(None, wait.ran_out(self._method.subchannels.board.snapshot))
 
     def _end_wait(self) -> None:
         wait, self._wait = self._wait, None
@@ -343,7 +343,7 @@ class CallRunner:
         """End with the channel, where only a timer is under way."""
         if self._live or self._is_waiting or self._is_over:
             return
-        snapshot = self._method.pool.board.snapshot
+        snapshot = self._method.subchannels.board.snapshot
         fail = failure(snapshot, wait_for_ready=True)
         if fail is not None:
             self._finish(None, fail)
@@ -356,11 +356,11 @@ class CallRunner:
 
     def _when_changed(self, generation: int, work: Callable[[], None]) -> int:
         """Have `work` run at the first snapshot after this generation; return a number for the board's `forget`."""
-        return self._method.pool.board.when_changed(generation, work)
+        return self._method.subchannels.board.when_changed(generation, work)
 
     def _call_later(self, delay: float, work: Callable[[], None]) -> Callable[[], object]:
         """Have `work` run in `delay` seconds; return what takes that back."""
-        return self._method.pool.call_later(delay, work)
+        return self._method.subchannels.call_later(delay, work)
 
     def _safely(self, act: Callable[[], None]) -> None:
         try:
@@ -388,7 +388,7 @@ class CallRunner:
             self._stop_waking = None
         self._end_wait()
         if self._watcher >= 0:
-            self._method.pool.board.forget(self._watcher)
+            self._method.subchannels.board.forget(self._watcher)
         for number in tuple(self._live or ()):
             self._cancel_attempt(number)
         return True

@@ -25,7 +25,7 @@ class Forked(Protocol):
         """Expect nothing of what the parent has started."""
 
 
-pools: weakref.WeakSet[Forked] = weakref.WeakSet()
+open_channels: weakref.WeakSet[Forked] = weakref.WeakSet()
 
 
 class _Forks:
@@ -57,8 +57,8 @@ class _Forks:
         self._lock = threading.RLock()
         self.has_lost_poller |= self._has_poller
         ControlThread.forget_after_fork()
-        for pool in tuple(pools):
-            pool.forget_after_fork()
+        for channel in tuple(open_channels):
+            channel.forget_after_fork()
         part_from_parent()
 
 

@@ -1,1 +1,1 @@
-"""The sync face: a `grpc.Channel` over the pool of subchannels."""
+"""The sync face: a `grpc.Channel` over its subchannels."""

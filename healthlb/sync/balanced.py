@@ -90,12 +90,12 @@ class BalancedCall(CallRunner):
         method, taken = self._method, self._taken
         assert taken is not None
         method.budget.call_started(taken.begun_at)
-        sub = method.pool.board.snapshot.picker.pick(method.any_call) if method.is_plain else None
+        sub = method.subchannels.board.snapshot.picker.pick(method.any_call) if method.is_plain else None
         if sub is not None and sub.load.start():
             self._begin_first(sub)
             return
         taken.check_terms()
-        method.pool.start()
+        method.subchannels.start()
         taken.check_metadata()
         self._is_run = True
         self._context = copy_context()
@@ -393,7 +393,7 @@ class BalancedCall(CallRunner):
                 end()
             else:
                 # Its caller holds the condition, and no callback runs under that.
-                self._method.pool.board.deliver(end)
+                self._method.subchannels.board.deliver(end)
         self._let_go()
 
     def _let_go(self) -> None:

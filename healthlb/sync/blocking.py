@@ -20,8 +20,8 @@ from healthlb.sync.errors import InactiveRpcError, failed
 from healthlb.sync.intake import Taken
 from healthlb.sync.live_attempt import outcome_of, pause, wait_for_pick
 from healthlb.sync.ongoing import MultiThreadedRendezvous
-from healthlb.sync.pool import ongoing_of
 from healthlb.sync.segregated import SegregatedCall
+from healthlb.sync.subchannels import ongoing_of
 
 _OK = grpc.StatusCode.OK
 _CANCELLED = grpcio.NUMBERS[grpc.StatusCode.CANCELLED]
@@ -38,7 +38,7 @@ def call_unary(taken: Taken) -> Ended:
     """
     method = taken.method
     method.budget.call_started(taken.begun_at)
-    sub = method.pool.board.snapshot.picker.pick(method.any_call) if method.is_plain else None
+    sub = method.subchannels.board.snapshot.picker.pick(method.any_call) if method.is_plain else None
     if sub is None or not sub.load.start():
         return _go_on(taken, taken.attempts(), FIRST, None)
     state = _attempt(taken, FIRST, sub, taken.deadline, taken.metadata)
@@ -74,7 +74,7 @@ def _go_on(taken: Taken, attempts: Attempts, start: Start | None, state: Any) ->
 
 def _check(taken: Taken) -> None:
     taken.check_terms()
-    taken.method.pool.start()
+    taken.method.subchannels.start()
     taken.check_metadata()
     refusal = taken.refusal
     if refusal is not None:
@@ -94,7 +94,7 @@ def _attempt(taken: Taken, start: Start, sub: Subchannel, deadline: float | None
         grpcio.handle_event(event, state, opened.deserializer)
         return state
     except ValueError:
-        if method.pool.is_closed or method.pool.channels.channel(sub) is not None:
+        if method.subchannels.is_closed or method.subchannels.channels.channel(sub) is not None:
             sub.load.abandon()
             raise
         return None
@@ -121,8 +121,8 @@ def _next(attempts: Attempts, actions: Sequence[Action]) -> Start | None:
         case [Start() as start]:
             return start
         case [WakeAt(at)]:
-            pause(attempts.method.pool, at)
-            if attempts.method.pool.is_closed:
+            pause(attempts.method.subchannels, at)
+            if attempts.method.subchannels.is_closed:
                 raise failed(CHANNEL_CLOSED, attempts.history)
             return _next(attempts, attempts.woke(time.monotonic_ns()))
     return None

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from healthlb.core.pickers import PickerSource
     from healthlb.resolvers import Resolver
     from healthlb.sync.methods import Interceptor, check_interceptors, make_methods
-    from healthlb.sync.pool import Pool
+    from healthlb.sync.subchannels import Subchannels
     from healthlb.sync.subscriptions import Subscriptions
 else:
     # Imported with the first channel: `import healthlb` is to be quick.
@@ -51,7 +51,7 @@ else:
                 "healthlb.core.pickers": "PickerSource",
                 "healthlb.resolvers": "Resolver",
                 "healthlb.sync.methods": "Interceptor check_interceptors make_methods",
-                "healthlb.sync.pool": "Pool",
+                "healthlb.sync.subchannels": "Subchannels",
                 "healthlb.sync.subscriptions": "Subscriptions",
             }
         )
@@ -136,13 +136,13 @@ class HealthAwareChannel(grpc.Channel):
             service_config=service_config,
             listeners=listeners,
         )
-        self._pool = Pool(settings)
+        self._subchannels = Subchannels(settings)
         self._policies = settings.policies
         self._interceptors = check_interceptors(interceptors)
-        self._front = make_methods(self._pool, self._policies, self._interceptors)
+        self._front = make_methods(self._subchannels, self._policies, self._interceptors)
         self._is_view = False
-        self._subscriptions = Subscriptions(self._pool.board.snapshot.state)
-        self._pool.board.observe = self._subscriptions.observe
+        self._subscriptions = Subscriptions(self._subchannels.board.snapshot.state)
+        self._subchannels.board.observe = self._subscriptions.observe
 
     # --- grpc.Channel ------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ class HealthAwareChannel(grpc.Channel):
         if try_to_connect:
             # As with grpcio: `callback` is told IDLE before this, and may have closed the channel.
             with contextlib.suppress(ChannelClosed):
-                self._pool.start()
+                self._subchannels.start()
 
     def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
         """Call `callback` no more."""
@@ -209,7 +209,7 @@ class HealthAwareChannel(grpc.Channel):
     def close(self) -> None:
         """End calls in flight with CANCELLED and close every subchannel; a second time does nothing."""
         if not self._is_view:
-            self._pool.close()
+            self._subchannels.close()
 
     def __enter__(self) -> Self:
         return self
@@ -231,26 +231,26 @@ class HealthAwareChannel(grpc.Channel):
         """
         view = copy.copy(self)
         view._policies = self._policies.with_failover(check_failover(failover))
-        view._front = make_methods(self._pool, view._policies, self._interceptors)
+        view._front = make_methods(self._subchannels, view._policies, self._interceptors)
         view._is_view = True
         return view
 
     def subchannels(self) -> tuple[SubchannelStatus, ...]:
         """Return who is in, who is out, since when and why, in the resolver's order."""
-        pool = self._pool
-        is_shared = can_share(pool.settings.credentials, pool.settings.options)
-        return statuses(pool.board.snapshot, time.monotonic_ns(), shares_connection=is_shared)
+        subchannels = self._subchannels
+        is_shared = can_share(subchannels.settings.credentials, subchannels.settings.options)
+        return statuses(subchannels.board.snapshot, time.monotonic_ns(), shares_connection=is_shared)
 
     def state(self) -> grpc.ChannelConnectivity:
         """Return the aggregated state: READY, else CONNECTING, else TRANSIENT_FAILURE; IDLE before use.
 
         It does not connect; a readiness probe takes `is_ready()`.
         """
-        return to_grpc_state(self._pool.board.snapshot.state)
+        return to_grpc_state(self._subchannels.board.snapshot.state)
 
     def is_panicking(self) -> bool:
         """Whether fewer than `panic_threshold` are healthy, so that calls go to all that are connected."""
-        return self._pool.board.snapshot.is_panicking
+        return self._subchannels.board.snapshot.is_panicking
 
     def wait_until_ready(self, timeout: float | None = None, min_ready: int = 1) -> None:
         """Block until at least `min_ready` subchannels are READY.
@@ -265,15 +265,15 @@ class HealthAwareChannel(grpc.Channel):
             ConfigError: an argument is out of its bounds.
         """
         check_wait(timeout, min_ready)
-        self._pool.start()
-        board = self._pool.board
+        self._subchannels.start()
+        board = self._subchannels.board
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             snapshot = board.snapshot
             if has_ready(snapshot, min_ready):
                 return
-            if self._pool.is_closed:
-                self._pool.start()
+            if self._subchannels.is_closed:
+                self._subchannels.start()
             if not board.wait(snapshot.generation, deadline):
                 raise TimeoutError(lacking(snapshot, timeout, min_ready))
 
@@ -295,8 +295,8 @@ class HealthAwareChannel(grpc.Channel):
         """
         check_wait(None, min_ready)
         with contextlib.suppress(ChannelClosed):
-            self._pool.start()
-        return has_ready(self._pool.board.snapshot, min_ready)
+            self._subchannels.start()
+        return has_ready(self._subchannels.board.snapshot, min_ready)
 
     def add_listener(self, fn: Callable[[Fact], None]) -> None:
         """Call `fn` with each fact from now on, in order, on a thread of its own.
@@ -304,12 +304,12 @@ class HealthAwareChannel(grpc.Channel):
         Raises:
             ConfigError: `fn` cannot be called, or is a coroutine function.
         """
-        self._pool.listeners.append(check_listener(fn))
+        self._subchannels.listeners.append(check_listener(fn))
 
     def remove_listener(self, fn: Callable[[Fact], None]) -> None:
         """Call `fn` no more; nothing happens where it was not added."""
         with contextlib.suppress(ValueError):
-            self._pool.listeners.remove(fn)
+            self._subchannels.listeners.remove(fn)
 
     def __repr__(self) -> str:
-        return f"<HealthAwareChannel {self._pool.settings.target.text} {self.state().name}>"
+        return f"<HealthAwareChannel {self._subchannels.settings.target.text} {self.state().name}>"

@@ -47,7 +47,7 @@ class _Made(NamedTuple):
 
 
 class SyncData:
-    """The data channels of one pool.
+    """The data channels of one channel's subchannels.
 
     Args:
         credentials: None is plaintext.

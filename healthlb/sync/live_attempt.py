@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from healthlb.calls.attempts import Attempts, Outcome
-from healthlb.calls.pool_base import PoolBase
+from healthlb.calls.subchannels_base import SubchannelsBase
 from healthlb.control.codes import to_grpc_code
 from healthlb.core.call.failover import Start
 from healthlb.core.call.waiting import Wait, begin_wait
@@ -225,18 +225,18 @@ def wait_for_pick(attempts: Attempts, start: Start) -> Subchannel:
     Raises:
         grpc.RpcError: UNAVAILABLE, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, or CANCELLED where the channel was closed.
     """
-    pool = attempts.method.pool
+    subchannels = attempts.method.subchannels
     wait: Wait | Fail | None = None
     try:
         while True:
-            snapshot = pool.board.snapshot
+            snapshot = subchannels.board.snapshot
             sub = attempts.try_pick(start)
             if sub is not None:
                 return sub
             fail = attempts.failure(snapshot)
             if fail is None:
-                wait = wait or begin_wait(pool, time.monotonic_ns(), attempts.deadline_at, snapshot)
-                fail = wait if isinstance(wait, Fail) else _wait_on(wait, pool, snapshot)
+                wait = wait or begin_wait(subchannels, time.monotonic_ns(), attempts.deadline_at, snapshot)
+                fail = wait if isinstance(wait, Fail) else _wait_on(wait, subchannels, snapshot)
             if fail is not None:
                 raise failed(fail, attempts.history)
     finally:
@@ -244,13 +244,13 @@ def wait_for_pick(attempts: Attempts, start: Start) -> Subchannel:
             wait.end()
 
 
-def _wait_on(wait: Wait, pool: PoolBase, snapshot: Snapshot) -> Fail | None:
+def _wait_on(wait: Wait, subchannels: SubchannelsBase, snapshot: Snapshot) -> Fail | None:
     """Block until there is another snapshot; return how the call ends where that takes too long."""
     ends_at = None if wait.ends_at is None else wait.ends_at / SECOND
-    return None if pool.board.wait(snapshot.generation, ends_at) else wait.ran_out(snapshot)
+    return None if subchannels.board.wait(snapshot.generation, ends_at) else wait.ran_out(snapshot)
 
 
-def pause(pool: PoolBase, until: int) -> None:
+def pause(subchannels: SubchannelsBase, until: int) -> None:
     """Block until `until` (monotonic nanoseconds) or until the channel is closed."""
-    while not pool.is_closed and pool.board.wait(pool.board.snapshot.generation, until / SECOND):
+    while not subchannels.is_closed and subchannels.board.wait(subchannels.board.snapshot.generation, until / SECOND):
         continue

@@ -13,7 +13,7 @@ from healthlb.config import check_collection
 from healthlb.errors import ConfigError
 from healthlb.sync import grpcio
 from healthlb.sync.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
-from healthlb.sync.pool import Pool
+from healthlb.sync.subchannels import Subchannels
 
 Interceptor = (
     grpc.UnaryUnaryClientInterceptor
@@ -45,12 +45,12 @@ class Methods:
     `grpc.intercept_channel` asks for one at each call: what they share is kept.
 
     Args:
-        pool: the channel's subchannels.
+        subchannels: the channel's subchannels.
         policies: the channel's or the view's.
     """
 
-    def __init__(self, pool: Pool, policies: Policies) -> None:
-        self._pool = pool
+    def __init__(self, subchannels: Subchannels, policies: Policies) -> None:
+        self._subchannels = subchannels
         self._policies = policies
         self._kept: dict[Any, Method] = {}
 
@@ -61,7 +61,7 @@ class Methods:
     def unary_stream(self, name: Any, serializer: Any, deserializer: Any, registered: Any) -> UnaryStream:
         """Return a multi-callable."""
         method = self._method("unary_stream", name, deserializer, registered)
-        return UnaryStream(method, serializer, deserializer, is_single_threaded=self._pool.is_single_threaded)
+        return UnaryStream(method, serializer, deserializer, is_single_threaded=self._subchannels.is_single_threaded)
 
     def stream_unary(self, name: Any, serializer: Any, deserializer: Any, registered: Any) -> StreamUnary:
         """Return a multi-callable."""
@@ -91,9 +91,14 @@ class Methods:
             "response_deserializer": deserializer,
             "_registered_method": registered,
         }
-        pool, policies = self._pool, self._policies
+        subchannels, policies = self._subchannels, self._policies
         return SyncMethod(
-            pool, policies.method(name), pool.budget(policies.budget), arity=arity, name=name, arguments=arguments
+            subchannels,
+            policies.method(name),
+            subchannels.budget(policies.budget),
+            arity=arity,
+            name=name,
+            arguments=arguments,
         )
 
 
@@ -116,11 +121,11 @@ class _Bare(Methods, grpc.Channel):  # type: ignore[misc]
         self.close()
 
 
-def make_methods(pool: Pool, policies: Policies, interceptors: Sequence[Interceptor]) -> Any:
+def make_methods(subchannels: Subchannels, policies: Policies, interceptors: Sequence[Interceptor]) -> Any:
     """Return what makes multi-callables with these interceptors in front."""
     if not interceptors:
-        return Methods(pool, policies)
-    return grpc.intercept_channel(_Bare(pool, policies), *interceptors)
+        return Methods(subchannels, policies)
+    return grpc.intercept_channel(_Bare(subchannels, policies), *interceptors)
 
 
 def check_interceptors(interceptors: object) -> tuple[Interceptor, ...]:

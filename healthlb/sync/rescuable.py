@@ -6,7 +6,7 @@ from healthlb.calls.attempts import Live
 from healthlb.core.call.call_attempts import FIRST
 from healthlb.core.load import Subchannel
 from healthlb.sync.balanced import BalancedCall
-from healthlb.sync.pool import ongoing_of
+from healthlb.sync.subchannels import ongoing_of
 
 
 class RescuableCall(BalancedCall):

@@ -145,7 +145,7 @@ def _rows(figure: str, growth: str, name: str, blocks: dict[int, Block], effort:
 def _open(case: Case, size: int) -> healthlb.HealthAwareChannel:
     channel = open_offline(case.picker, size, case.weight)
     if case.is_busy:
-        for sub in channel._pool.board.snapshot.ready:
+        for sub in channel._subchannels.board.snapshot.ready:
             sub.load.in_flight = 1 + sub.id % 3
     return channel
 
@@ -155,7 +155,7 @@ def open_offline(
 ) -> healthlb.HealthAwareChannel:
     """Return a sync channel that believes in `size` READY subchannels; nothing is connected."""
     channel = healthlb.HealthAwareChannel(["127.0.0.1:1"], picker=picker)
-    pool = channel._pool
+    pool = channel._subchannels
     make_load = pool.admission.crowd.make_load
     ready = tuple(
         Subchannel(number, 1, Endpoint(f"127.0.0.1:{number}", weight(number)), load=make_load())
@@ -190,7 +190,7 @@ def _pick_block(channel: healthlb.HealthAwareChannel, count: int) -> Block:
 
 def _touch_block(channel: healthlb.HealthAwareChannel, looked_at: int, count: int) -> Block:
     """The least that any picker has to do: look at counters at random places, and count a call in and out."""
-    ready, draw = channel._pool.board.snapshot.ready, random.Random(1).random
+    ready, draw = channel._subchannels.board.snapshot.ready, random.Random(1).random
     size = len(ready)
 
     def block() -> float:

@@ -106,7 +106,7 @@ _UNNOTICED = 0.5  # Seconds.
 def unnoticed(client: Client) -> Iterator[None]:
     """Keep the control plane of a sync channel from seeing anything for a while."""
     is_over = threading.Event()
-    client.channel._pool._control.thread.run_soon(lambda: is_over.wait(_UNNOTICED))
+    client.channel._subchannels._control.thread.run_soon(lambda: is_over.wait(_UNNOTICED))
     try:
         yield
     finally:
@@ -312,14 +312,14 @@ class Closed:
         self.asked = itertools.count()
 
     def channel(self, sub: Any) -> Any:
-        """See `healthlb.calls.pool_base.Channels`."""
+        """See `healthlb.calls.subchannels_base.Channels`."""
         if sub.address == self._address:
             next(self.asked)
             return None
         return self._channels.channel(sub)
 
     def is_ready(self, sub: Any) -> bool:
-        """See `healthlb.calls.pool_base.Channels`."""
+        """See `healthlb.calls.subchannels_base.Channels`."""
         return bool(self._channels.is_ready(sub))
 
 
@@ -330,8 +330,8 @@ def test_a_subchannel_that_had_closed_is_no_attempt(
 ) -> None:
     backends = fleet.lend(2)
     client = face.ready(addresses(backends), failover=failover, picker=InOrder)
-    closed = Closed(client.channel._pool.channels, backends[0].address)
-    client.channel._pool.channels = closed
+    closed = Closed(client.channel._subchannels.channels, backends[0].address)
+    client.channel._subchannels.channels = closed
     call = Call(client)
 
     assert outcome(call.begin(arity), arity).startswith(b"b1")

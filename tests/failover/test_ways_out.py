@@ -299,7 +299,7 @@ class WaysOut(RuleBasedStateMachine):
     def has_come_to_rest(self) -> None:
         if not hasattr(self, "channel"):
             return
-        pool = self.channel._pool
+        pool = self.channel._subchannels
         nothing: Any = ([], 0, 0, 0, 0)
         try:
             eventually(lambda: self.counters() == nothing)
@@ -312,7 +312,7 @@ class WaysOut(RuleBasedStateMachine):
 
     def counters(self) -> Any:
         """Return what is in flight on subchannels, on all, what waits, who waits for a snapshot, and grpcio's own count."""
-        pool = self.channel._pool
+        pool = self.channel._subchannels
         snapshot = pool.board.snapshot
         crowd = pool.admission.crowd
         loads = [load.in_flight for view in snapshot.views for load in view.loads if load.in_flight]

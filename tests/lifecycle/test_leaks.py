@@ -86,7 +86,7 @@ def test_sync_channels(targets: list[str]) -> None:
                 channel.close()
 
         measure(work)
-        thread = kept._pool._control.thread  # type: ignore[union-attr]
+        thread = kept._subchannels._control.thread  # type: ignore[union-attr]
         eventually(lambda: len(asyncio.all_tasks(thread.loop)) <= 10)
 
 

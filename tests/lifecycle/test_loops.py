@@ -184,7 +184,7 @@ async def test_a_collected_channel_leaves_no_task(
     if is_cyclic:
         channel.cycle = channel  # type: ignore[attr-defined]
     stub = channel.unary_unary(UNARY)
-    gone = weakref.ref(channel._pool)
+    gone = weakref.ref(channel._subchannels)
     del channel, stub
     gc.collect()
 

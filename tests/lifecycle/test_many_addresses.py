@@ -94,7 +94,7 @@ _LISTS = """
             for _ in range(20):
                 await call(b"", timeout=20, wait_for_ready=True)
                 await asyncio.sleep(0.05)
-            print(json.dumps([resolver.count, max(one.id for one in channel._pool._driver.snapshot.views)]))
+            print(json.dumps([resolver.count, max(one.id for one in channel._subchannels._driver.snapshot.views)]))
 
     asyncio.run(main())
 """

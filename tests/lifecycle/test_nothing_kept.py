@@ -157,7 +157,7 @@ def test_a_call_that_waits(backends: list[Backend], silent: str) -> None:
         unary: Any = channel.unary_unary("/test.Echo/Unary")
         leaves_nothing(lambda: unary.future(REQUEST, PATIENCE).cancel(), channel)
         leaves_nothing(lambda: unary(REQUEST, 0.001), channel)
-        assert channel._pool.admission.crowd.waiting == 0
+        assert channel._subchannels.admission.crowd.waiting == 0
 
 
 def test_a_kept_future_keeps_no_request(channel: healthlb.HealthAwareChannel) -> None:
@@ -228,8 +228,8 @@ def test_hedged_calls_that_are_answered_in_time_share_one_timer(targets: list[st
         unary: Any = channel.unary_unary("/test.Echo/Unary")
         for _ in range(20):
             unary(b"", PATIENCE)
-        waiting = channel._pool.ongoing.hedged[60 * SECOND].waiting
-        timers = channel._pool._control._alarms
+        waiting = channel._subchannels.ongoing.hedged[60 * SECOND].waiting
+        timers = channel._subchannels._control._alarms
 
         assert (len(waiting), len(timers)) == (0, 1)
     assert not timers
@@ -267,7 +267,7 @@ def _collected(call: Callable[[], Any], channel: healthlb.HealthAwareChannel) ->
             quietly(call)
         settle(channel)
         with contextlib.suppress(AssertionError):
-            eventually(lambda: not channel._pool._control._alarms, 1.0)
+            eventually(lambda: not channel._subchannels._control._alarms, 1.0)
         return gc.collect()
     finally:
         gc.enable()

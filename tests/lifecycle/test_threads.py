@@ -90,7 +90,7 @@ def test_a_collected_channel_leaves_nothing(
     if is_cyclic:
         channel.cycle = channel  # type: ignore[attr-defined]
     stub: Any = channel.unary_unary(UNARY)
-    gone = weakref.ref(channel._pool)
+    gone = weakref.ref(channel._subchannels)
     del channel, stub
     gc.collect()
 
@@ -122,8 +122,10 @@ def test_collecting_one_channel_while_another_publishes(targets: list[str]) -> N
     garbage: Any = healthlb.HealthAwareChannel(targets, "svc")
     garbage.wait_until_ready(PATIENCE)
     garbage.cycle = garbage
-    with kept._pool.board._changed:
-        kept._pool._control.thread.run_soon(lambda: kept._pool.board.publish(kept._pool.board.snapshot))  # type: ignore[union-attr]
+    with kept._subchannels.board._changed:
+        kept._subchannels._control.thread.run_soon(
+            lambda: kept._subchannels.board.publish(kept._subchannels.board.snapshot)
+        )  # type: ignore[union-attr]
         done = threading.Event()
         del garbage
 

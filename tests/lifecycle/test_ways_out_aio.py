@@ -140,13 +140,13 @@ FORMS = {
 
 def counters(channel: Channel) -> dict[str, int]:
     """What is under way, by all that count it."""
-    crowd = channel._pool.admission.crowd
+    crowd = channel._subchannels.admission.crowd
     return {
         "in flight": sum(status.in_flight for status in channel.subchannels()),
         "under the caps": crowd.in_flight,
         "waiting": crowd.waiting,
-        "kept": len(channel._pool.calls),
-        "looking for a snapshot": len(channel._pool.board._watchers),
+        "kept": len(channel._subchannels.calls),
+        "looking for a snapshot": len(channel._subchannels.board._watchers),
     }
 
 

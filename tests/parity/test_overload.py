@@ -25,7 +25,7 @@ WAITING = {"wait_for_ready": True, "timeout": None}
 
 def crowd(client: Client) -> Crowd:
     """What counts against the caps."""
-    counted: Crowd = client.channel._pool.admission.crowd
+    counted: Crowd = client.channel._subchannels.admission.crowd
     return counted
 
 

@@ -15,7 +15,7 @@ from healthlb.config.outliers import Outliers
 from healthlb.core.call.budget import Budget
 from healthlb.core.call.failover import Action, AttemptEnded, CallPlan, CallPolicy, Finish, Skipped, Start, Woke
 from healthlb.core.call.load_shedding import Refusal
-from healthlb.core.call.waiting import CallPool
+from healthlb.core.call.waiting import CallSubchannels
 from healthlb.core.load import Subchannel, Verdict
 from healthlb.core.messages import SECOND, Code, ConnectivityState, Fail
 from healthlb.core.pickers import ANY_CALL, ANY_REPEATABLE_CALL, CallEnd, CallInfo, PickerBuilder, flag, hook
@@ -186,7 +186,7 @@ class CalledMethod(Protocol):
     is_hedged: bool
 
     @property
-    def pool(self) -> CallPool:
+    def subchannels(self) -> CallSubchannels:
         """The channel's subchannels."""
 
 
@@ -254,7 +254,7 @@ class CallAttempts:
             The subchannel; None if there is none, and `failure` says whether the call waits or ends.
         """
         method = self.method
-        board = method.pool.board
+        board = method.subchannels.board
         snapshot = board.snapshot
         if self.refusal is not None:
             return None
@@ -294,17 +294,17 @@ class CallAttempts:
         self._fault = found.reason if isinstance(found, Fault) else ""
         if isinstance(found, Refusal):
             self.refusal = found
-            self.method.pool.admission.crowd.refuse()
+            self.method.subchannels.admission.crowd.refuse()
 
     def _pick_below_caps(self, start: Start, snapshot: Snapshot) -> Subchannel | None:
-        found = self.method.pool.admission.pick(snapshot, self._call_info(start))
+        found = self.method.subchannels.admission.pick(snapshot, self._call_info(start))
         self._found_nothing(found)
         return found if isinstance(found, Subchannel) and not self._fault else None
 
     def failure(self, snapshot: Snapshot) -> Fail | None:
         """Return the status with which the call ends after `try_pick` returned None, or None if it waits."""
         if self.cap:
-            return self.method.pool.refuse(self.cap, snapshot)
+            return self.method.subchannels.refuse(self.cap, snapshot)
         if self._fault:
             # Waiting mends nothing; so it ends calls with wait_for_ready, too, as A54's drops do.
             return Fail(Code.INTERNAL if self.refusal is None else self.refusal.code, self._fault)
@@ -361,14 +361,14 @@ class CallAttempts:
         if self.is_cancelled or is_local or is_rescued:
             sub.load.abandon()
         elif method.judge.failed(sub, code, is_refused=is_refused):
-            method.pool.call_failed(sub, code, is_refused=is_refused)
-        if self.is_committed or self.is_cancelled or method.pool.is_closed:
+            method.subchannels.call_failed(sub, code, is_refused=is_refused)
+        if self.is_committed or self.is_cancelled or method.subchannels.is_closed:
             return (Finish(start.attempt),)
         if is_refused:
-            snapshot = method.pool.board.snapshot
+            snapshot = method.subchannels.board.snapshot
             self.refused_in = snapshot.generation if sub in snapshot.ready else -1
         is_unsent = is_refused and not method.policy.is_strict
-        may_repeat = is_lost or not method.pool.admission.crowd.is_strained
+        may_repeat = is_lost or not method.subchannels.admission.crowd.is_strained
         ended = AttemptEnded(start.attempt, sub.id, code, is_unsent, is_cut_off, pushback, is_rescued, may_repeat)
         return self.make_plan().step(ended, now)
 
@@ -378,10 +378,10 @@ class CallAttempts:
         If so, the caller cancels the attempt, and reports its end to `attempt_failed` with `is_rescued`.
         """
         method = self.method
-        if self.is_committed or self.is_cancelled or not method.policy.call.is_rescued or method.pool.is_closed:
+        if self.is_committed or self.is_cancelled or not method.policy.call.is_rescued or method.subchannels.is_closed:
             return False
-        others = any(other.id != sub.id for other in method.pool.board.snapshot.ready)
-        if method.pool.admission.crowd.is_strained or not others:
+        others = any(other.id != sub.id for other in method.subchannels.board.snapshot.ready)
+        if method.subchannels.admission.crowd.is_strained or not others:
             return False
         return self.make_plan().rescue(start.attempt, now)
 
@@ -392,7 +392,7 @@ class CallAttempts:
     def beaten(self, sub: Subchannel) -> None:
         """Count against a subchannel that a later attempt of the call was answered first."""
         self.method.judge.beaten(sub)
-        self.method.pool.call_failed(sub, Code.DEADLINE_EXCEEDED, is_refused=False)
+        self.method.subchannels.call_failed(sub, Code.DEADLINE_EXCEEDED, is_refused=False)
 
     def skipped(self, start: Start, now: int) -> Sequence[Action]:
         """Return what to do after a hedge found no subchannel that the call has not tried."""
@@ -400,11 +400,11 @@ class CallAttempts:
 
     def woke(self, now: int) -> Sequence[Action]:
         """Return what to do now that the time of a `WakeAt` action has come."""
-        pool = self.method.pool
+        subchannels = self.method.subchannels
         plan = self.make_plan()
         gate = self.method.budget.hedges
         late = plan.late_on(now)
         if late is None:
             return plan.step(Woke(), now)
-        may_hedge = gate is None or gate.allows(late, pool.board.snapshot.ready, now)
-        return plan.step(Woke(may_hedge=may_hedge and not pool.admission.crowd.is_strained), now)
+        may_hedge = gate is None or gate.allows(late, subchannels.board.snapshot.ready, now)
+        return plan.step(Woke(may_hedge=may_hedge and not subchannels.admission.crowd.is_strained), now)

@@ -23,7 +23,7 @@ class SnapshotSource(Protocol):
     snapshot: Snapshot
 
 
-class CallPool(Protocol):
+class CallSubchannels(Protocol):
     """The subchannels of one channel, as the core's part of a call sees them.
 
     Attributes:
@@ -49,7 +49,7 @@ class Wait:
     """The wait of one call for a subchannel.
 
     Args:
-        pool: the channel's subchannels.
+        subchannels: the channel's subchannels.
         place: the call's place among those that wait.
         now: nanoseconds on the monotonic clock.
         deadline: the call's deadline, likewise; None for none.
@@ -58,11 +58,11 @@ class Wait:
         ends_at: when it ends at the latest, likewise; None for never.
     """
 
-    __slots__ = ("_is_capped", "_place", "_pool", "ends_at")
+    __slots__ = ("_is_capped", "_place", "_subchannels", "ends_at")
 
-    def __init__(self, pool: CallPool, place: Place, now: int, *, deadline: int | None) -> None:
-        longest = pool.admission.policy.max_wait_ns
-        self._pool = pool
+    def __init__(self, subchannels: CallSubchannels, place: Place, now: int, *, deadline: int | None) -> None:
+        longest = subchannels.admission.policy.max_wait_ns
+        self._subchannels = subchannels
         self._place = place
         self._is_capped = longest is not None and (deadline is None or now + longest < deadline)
         self.ends_at = now + longest if longest is not None and self._is_capped else deadline
@@ -70,7 +70,7 @@ class Wait:
     def ran_out(self, snapshot: Snapshot) -> Fail:
         """Return the status of a call that has waited until `ends_at`."""
         if self._is_capped:
-            return self._pool.refuse(MAX_WAIT, snapshot)
+            return self._subchannels.refuse(MAX_WAIT, snapshot)
         return Fail(Code.DEADLINE_EXCEEDED, f"Deadline Exceeded: {snapshot.describe(has_waited=True)}")
 
     def end(self) -> None:
@@ -78,11 +78,11 @@ class Wait:
         self._place.leave()
 
 
-def begin_wait(pool: CallPool, now: int, deadline: int | None, snapshot: Snapshot) -> Wait | Fail:
+def begin_wait(subchannels: CallSubchannels, now: int, deadline: int | None, snapshot: Snapshot) -> Wait | Fail:
     """Begin the wait of a call for a subchannel.
 
     Args:
-        pool: the channel's subchannels.
+        subchannels: the channel's subchannels.
         now: nanoseconds on the monotonic clock.
         deadline: the call's deadline, likewise; None for none.
         snapshot: the one in which it found no subchannel.
@@ -90,7 +90,7 @@ def begin_wait(pool: CallPool, now: int, deadline: int | None, snapshot: Snapsho
     Returns:
         The wait, or the status with which the call ends if too many wait already.
     """
-    place = pool.admission.crowd.wait()
+    place = subchannels.admission.crowd.wait()
     if place is None:
-        return pool.refuse(MAX_WAITING, snapshot)
-    return Wait(pool, place, now, deadline=deadline)
+        return subchannels.refuse(MAX_WAITING, snapshot)
+    return Wait(subchannels, place, now, deadline=deadline)

@@ -70,7 +70,7 @@ class AttemptOracle:
 
     def _note(self, client: Client) -> None:
         """While its backends have too much to do, a client sends no call twice."""
-        if client.pool.admission.crowd.is_strained:
+        if client.subchannels.admission.crowd.is_strained:
             self._strained_at[client.id] = self._scene.world.engine.now
 
     def over(self, client: Client, number: int, code: Code) -> None:
@@ -83,7 +83,7 @@ class AttemptOracle:
         policy = client.policy.call
         has_time = not client.group.deadline or now - call.arrived_at + self._longest_wait < client.group.deadline
         is_possible = policy.is_idempotent and call.counted < policy.max_attempts and has_time
-        is_free = self._scene.world.policy.overload is None and bool(client.pool.board.snapshot.ready)
+        is_free = self._scene.world.policy.overload is None and bool(client.subchannels.board.snapshot.ready)
         is_free = is_free and self._strained_at.get(client.id, -1) < now
         if is_possible and is_free and self._scene.denied_at.get(client.id, -1) < now:
             self._scene.fail("U18", f"{client.id} gives call {number} up after {call.counted} attempts: {code.name}")

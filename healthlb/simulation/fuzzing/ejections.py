@@ -90,7 +90,7 @@ class EjectionOracle:
 
     def look(self, client: Client) -> None:
         """Who is ejected is not READY before it is back."""
-        for view in client.pool.board.snapshot.views:
+        for view in client.subchannels.board.snapshot.views:
             last = self._last.get((client.id, view.id))
             if last is not None and last.back_at < 0 and view.state is ConnectivityState.READY:
                 self._scene.fail("U19", f"{client.id} takes {view.endpoint.address} for READY, and not for back")

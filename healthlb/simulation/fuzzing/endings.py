@@ -85,7 +85,7 @@ class EndOracle:
         for client in self._scene.world.clients:
             if self._scene.truth.is_stalled(client.id):
                 self._scene.fail("U12", f"{client.id} stands still for ever")
-            for view in client.pool.board.snapshot.views:
+            for view in client.subchannels.board.snapshot.views:
                 address = view.endpoint.address
                 if not self._is_to_be_ready(client, address):
                     continue

@@ -229,7 +229,7 @@ class Inspector(Trace):
         self._check_caps(client, attempt)
 
     def _check_probe(self, client: Client, attempt: Attempt) -> None:
-        snapshot, sub = client.pool.board.snapshot, attempt.sub
+        snapshot, sub = client.subchannels.board.snapshot, attempt.sub
         if sub not in snapshot.probes or sub in snapshot.ready:
             return
         before = [one for one in self._probes.get(sub, ()) if not one.is_over]
@@ -275,7 +275,7 @@ class Inspector(Trace):
             if server.backend.queued == 0:
                 self.scene.roomy_at[server.name] = engine.now
         for client in self.scene.world.clients:
-            for view in client.pool.board.snapshot.views:
+            for view in client.subchannels.board.snapshot.views:
                 if view.state is _READY:
                     self.scene.seen_ready[client.id, view.endpoint.address] = engine.now
             self._check_silent_watches(client)
@@ -285,7 +285,7 @@ class Inspector(Trace):
     def _check_silent_watches(self, client: Client) -> None:
         now = self.scene.world.engine.now
         longest = self.scene.world.policy.health.first_response_timeout_ns
-        for view in client.pool.board.snapshot.views:
+        for view in client.subchannels.board.snapshot.views:
             for connection in self.scene.links(client, view.endpoint.address):
                 words = connection.heard
                 if words is None or words.has_said or not words.is_open or now <= words.started_at + longest:

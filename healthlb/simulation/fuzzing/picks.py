@@ -80,7 +80,7 @@ class PickOracle:
         if heartbeat is None or last_word_at > now:
             return
         # Twenty a second for all of a client's subchannels: where there are many, each has its turn the less often.
-        interval = max(heartbeat.interval_ns, len(client.pool.board.snapshot.views) * SECOND // 19)
+        interval = max(heartbeat.interval_ns, len(client.subchannels.board.snapshot.views) * SECOND // 19)
         by = last_word_at + interval + heartbeat.timeout_ns
         # It is told of once in an outage, however often the client itself stands still in it.
         is_kept = self._scene.kept_at.get((client.id, server.name), -1) >= min(dead_at, last_word_at) - 2 * SECOND
@@ -140,7 +140,9 @@ class PickOracle:
         tried = self._scene.books.tried.get((client.id, attempt.number), ())
         if not tried or attempt.sub.id not in tried:
             return
-        others = [sub for sub in client.pool.board.snapshot.ready if sub.id not in tried and not sub.load.is_full]
+        others = [
+            sub for sub in client.subchannels.board.snapshot.ready if sub.id not in tried and not sub.load.is_full
+        ]
         if others:
             self._scene.fail(
                 "U15", f"{client.id} makes another attempt on {attempt.sub.address}, not on {others[0].address}"
@@ -149,10 +151,10 @@ class PickOracle:
     def _check_rotation(self, client: Client, attempt: Attempt) -> None:
         if not self._is_rotation:
             return
-        ready = client.pool.board.snapshot.ready
+        ready = client.subchannels.board.snapshot.ready
         ids = tuple(sub.id for sub in ready)
         # A call that fails takes places of the rotation that nothing is sent to.
-        is_probe = attempt.sub in client.pool.board.snapshot.probes
+        is_probe = attempt.sub in client.subchannels.board.snapshot.probes
         if (
             client.open_calls
             or is_probe
@@ -170,7 +172,7 @@ class PickOracle:
 
     def _check_choice(self, client: Client, attempt: Attempt) -> None:
         """Of two alike the less busy is picked, since both are looked at. A failure counts as calls in flight."""
-        ready = client.pool.board.snapshot.ready
+        ready = client.subchannels.board.snapshot.ready
         if not self._is_choice or len(ready) != 2 or attempt.sub not in ready or self._scene.books.has_failed:
             return
         other = ready[1] if attempt.sub is ready[0] else ready[0]

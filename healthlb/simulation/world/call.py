@@ -44,8 +44,8 @@ class CallMaker(CalledMethod, Protocol):
     waiting: dict[Call, None]
 
     @property
-    def pool(self) -> Host:
-        """Hosts the core."""
+    def subchannels(self) -> Host:
+        """The host of the core, which has the subchannels."""
 
     def send(self, call: Call, start: Start, sub: Subchannel) -> None:
         """Send an attempt of a call to what was picked and counted in."""
@@ -157,7 +157,7 @@ class Call(CallAttempts):
             self._end_wait()
             self.client.send(self, start, sub)
             return
-        snapshot = self.client.pool.board.snapshot
+        snapshot = self.client.subchannels.board.snapshot
         fail = self.failure(snapshot) or self._begin_wait(snapshot)
         if fail is None:
             self.waiting = start
@@ -168,7 +168,7 @@ class Call(CallAttempts):
     def _begin_wait(self, snapshot: Snapshot) -> Fail | None:
         if self.wait is None:
             client = self.client
-            wait = begin_wait(client.pool, client.engine.now, self.deadline_at, snapshot)
+            wait = begin_wait(client.subchannels, client.engine.now, self.deadline_at, snapshot)
             if isinstance(wait, Fail):
                 return wait
             self.wait = wait
@@ -179,7 +179,7 @@ class Call(CallAttempts):
     def wait_ended(self, wait: Wait) -> None:
         """A wait has taken as long as it may."""
         if wait is self.wait and not self.is_over:
-            self._finish(wait.ran_out(self.client.pool.board.snapshot).code)
+            self._finish(wait.ran_out(self.client.subchannels.board.snapshot).code)
 
     def _end_wait(self) -> None:
         self.waiting = None

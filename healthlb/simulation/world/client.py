@@ -50,7 +50,7 @@ class Client:
         trace: takes picks and completions, or None.
 
     Attributes:
-        pool: hosts the core.
+        subchannels: the host of the core, which has the subchannels.
         name: of the one method that it calls.
         open_calls: that are more than one good attempt so far.
         waiting: those of them for which there is no subchannel at present.
@@ -77,7 +77,7 @@ class Client:
         self.name = METHOD
         self.number = number
         self.group = group
-        self.pool: Host
+        self.subchannels: Host
         self.tally = tally
         self.factory = factory
         self.retry_jitter = retry_jitter
@@ -132,7 +132,7 @@ class Client:
             self.budget.call_started(now)
         length = self._deadline
         if self._is_plain:
-            sub = self.pool.board.snapshot.picker.pick(self._any_call)
+            sub = self.subchannels.board.snapshot.picker.pick(self._any_call)
             if sub is not None and sub.load.start():
                 attempt = _new(Attempt)
                 attempt.number = number
@@ -216,9 +216,9 @@ class Client:
             connection.connect()
 
     def _find(self, sub: Subchannel) -> Connection | None:
-        connection = self.pool.connection(sub)
+        connection = self.subchannels.connection(sub)
         if connection is not None:
-            ready = set(self.pool.board.snapshot.ready)
+            ready = set(self.subchannels.board.snapshot.ready)
             self._connections = {old: kept for old, kept in self._connections.items() if old in ready}
             self._connections[sub] = connection
         return connection
@@ -395,7 +395,7 @@ class Client:
         self._stalls += 1
         if self._stalls == 1:
             self.is_stalled = True
-            self.pool.stall()
+            self.subchannels.stall()
 
     def resume(self) -> None:
         """It goes on, unless another fault keeps it, with what has come meanwhile, in its order."""
@@ -406,7 +406,7 @@ class Client:
         deferred, self._deferred = self._deferred, []
         for act, arguments in deferred:
             act(*arguments)
-        self.pool.resume()
+        self.subchannels.resume()
 
     def defer(self, act: Callable[..., object], *arguments: object) -> None:
         """Have something done once the event loop goes on."""

@@ -220,11 +220,11 @@ class World:
             tally=self.tally,
             trace=traced,
         )
-        client.pool = make_host(self, client, streams.stream("core", id).getrandbits(63))
+        client.subchannels = make_host(self, client, streams.stream("core", id).getrandbits(63))
         rate = offered_load(self.scenario, group) / group.load.fanout
         arrivals = Arrivals(client, group.load, rate, work=work, streams=streams, until=self.arrivals_end)
         delay = int(streams.stream("start", id).random() * group.start)
-        self.engine.at(delay, client.pool.start)
+        self.engine.at(delay, client.subchannels.start)
         self.engine.at(delay, arrivals.start)
         return client
 
@@ -273,7 +273,7 @@ class World:
         self.builds = self._builds()
 
     def _builds(self) -> int:
-        return sum(getattr(client.pool, "builds", 0) for client in self.clients)
+        return sum(getattr(client.subchannels, "builds", 0) for client in self.clients)
 
     def sums(self) -> tuple[int, int, int, int, int, int]:
         """Return what is only ever counted up: calls, attempts after the first, hedges, unsent ones, builds, waste."""
@@ -292,7 +292,7 @@ class World:
         count = 0
         for client in self.clients:
             count += unsent(client, since) + sum(call.arrived_at >= since for call in client.open_calls)
-            for connection in client.pool.connections():
+            for connection in client.subchannels.connections():
                 alone = [attempt for attempt in connection.attempts() if attempt.call is None]
                 count += sum(attempt.arrived_at >= since and not attempt.is_over for attempt in alone)
         return count

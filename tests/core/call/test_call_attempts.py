@@ -82,7 +82,7 @@ class Attempts(CallAttempts):
     def __init__(self, pool: Pool, *, is_strict: bool = False, needs_call: bool = False, **failover: Any) -> None:
         policy = call_policy(Failover(idempotent=True, **failover), True)
         self.method = SimpleNamespace(
-            pool=pool,
+            subchannels=pool,
             policy=MethodPolicy(policy, None, False, is_strict, 0),
             budget=NoBudget(),
             judge=Judge(Outliers()),

@@ -134,9 +134,9 @@ def test_a_pick_whose_connection_is_closed_already_is_made_again() -> None:
     world = World(scenario(clients=STEADY, policy={"outliers": None}, seconds=1.0), "p")
     world.engine.run(500 * MS)
     client = world.clients[0]
-    ready = client.pool.board.snapshot.ready
-    client.pool.connection(ready[0]).release()  # type: ignore[union-attr]
-    client.pool.connection(ready[0]).release()  # type: ignore[union-attr]
+    ready = client.subchannels.board.snapshot.ready
+    client.subchannels.connection(ready[0]).release()  # type: ignore[union-attr]
+    client.subchannels.connection(ready[0]).release()  # type: ignore[union-attr]
     record = world.run()
 
     assert record.metrics["errors"] == 0

@@ -186,7 +186,9 @@ def test_hedges_are_counted_and_no_call_ends_twice() -> None:
 def test_loads_end_at_nothing() -> None:
     world = World(scenario(*HARD, clients={"count": 2}, policy=resilient(True)), "p")
     world.run()
-    loads = [load for client in world.clients for view in client.pool.board.snapshot.views for load in view.loads]
+    loads = [
+        load for client in world.clients for view in client.subchannels.board.snapshot.views for load in view.loads
+    ]
 
     assert loads
     assert all(load.in_flight == 0 for load in loads)

@@ -44,7 +44,7 @@ class Channels(Protocol):
         """Whether it is connected now. From any thread."""
 
 
-class PoolBase:
+class SubchannelsBase:
     """The subchannels of one channel, as calls see them.
 
     Args:
@@ -72,7 +72,7 @@ class PoolBase:
         self._is_forked = False
         self._budgets: dict[RetryBudget | RetryThrottle | None, Budget] = {}
         self._finalizer: Callable[[], object] = lambda: None
-        forks.pools.add(self)
+        forks.open_channels.add(self)
 
     def start(self) -> None:
         """Begin to connect, once."""

@@ -17,8 +17,8 @@ from healthlb.aio.balanced import BalancedCall
 from healthlb.aio.errors import AioChannelClosed
 from healthlb.aio.hedging import FirstAttempts
 from healthlb.calls.attempts import Method
-from healthlb.calls.pool_base import PoolBase
 from healthlb.calls.settings import Listener, Settings
+from healthlb.calls.subchannels_base import SubchannelsBase
 from healthlb.control.delivery import run_callback
 from healthlb.control.driver import Driver
 from healthlb.control.grpc_transport import GrpcConnection, GrpcTransport, connections_closed, last_words
@@ -93,7 +93,7 @@ _LAST_READ = 1.0
 _paces: WeakKeyDictionary[asyncio.AbstractEventLoop, Pace] = WeakKeyDictionary()
 
 
-class Pool(PoolBase):
+class Subchannels(SubchannelsBase):
     """The subchannels of one aio channel.
 
     Args:

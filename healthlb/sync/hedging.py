@@ -24,8 +24,8 @@ from healthlb.sync.blocking import Ended, abort, call_queued, wait_for_end
 from healthlb.sync.errors import InactiveRpcError
 from healthlb.sync.intake import Taken
 from healthlb.sync.live_attempt import LiveAttempt
-from healthlb.sync.pool import Pool, ongoing_of
 from healthlb.sync.segregated import SegregatedCall
+from healthlb.sync.subchannels import Subchannels, ongoing_of
 
 _OK = grpc.StatusCode.OK
 
@@ -114,9 +114,9 @@ class FirstAttempts:
                 return
             self.is_armed = True
             due_at = min(taken.begun_at for taken in waiting) + self._delay
-            pool = waiting[0].method.pool
-            assert isinstance(pool, Pool)
-            self._stop_waking = pool.notify_later(max(0, due_at - time.monotonic_ns()) / SECOND, self._look)
+            subchannels = waiting[0].method.subchannels
+            assert isinstance(subchannels, Subchannels)
+            self._stop_waking = subchannels.notify_later(max(0, due_at - time.monotonic_ns()) / SECOND, self._look)
 
     def hand_over(self, taken: Taken) -> HedgedCall | None:
         """Return what goes on with a call that has entered; None where its one attempt has ended it."""
@@ -161,7 +161,7 @@ def call_hedged(taken: Taken, hedging: FirstAttempts, deserializer: Any) -> Ende
         grpc.RpcError: it failed.
     """
     method = taken.method
-    sub = method.pool.board.snapshot.picker.pick(method.any_call) if method.is_first_plain else None
+    sub = method.subchannels.board.snapshot.picker.pick(method.any_call) if method.is_first_plain else None
     if sub is None or not sub.load.start():
         return call_queued(taken, "unary_unary", None, None, deserializer)
     assert taken.body is not None

@@ -16,8 +16,8 @@ from typing import Any
 import grpc.experimental
 
 from healthlb.calls.attempts import Method
-from healthlb.calls.pool_base import PoolBase
 from healthlb.calls.settings import Listener, Settings
+from healthlb.calls.subchannels_base import SubchannelsBase
 from healthlb.control.delivery import is_in_callback
 from healthlb.control.driver import Driver
 from healthlb.control.grpc_transport import GrpcTransport
@@ -46,7 +46,7 @@ _IN_A_LOOP = (
 
 
 class Control:
-    """A pool's part on the control thread. It holds no reference to the pool, which so can be collected."""
+    """The part of `Subchannels` on the control thread. It does not refer to them, so that they can be collected."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class Control:
         self._data.close_all()
 
 
-class Pool(PoolBase):
+class Subchannels(SubchannelsBase):
     """The subchannels of one sync channel.
 
     Args:
@@ -326,6 +326,6 @@ class Pool(PoolBase):
 
 def ongoing_of(method: Method) -> Ongoing:
     """Return the calls under way of the sync channel that a method belongs to."""
-    pool = method.pool
-    assert isinstance(pool, Pool)
-    return pool.ongoing
+    subchannels = method.subchannels
+    assert isinstance(subchannels, Subchannels)
+    return subchannels.ongoing
