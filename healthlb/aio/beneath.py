@@ -71,7 +71,7 @@ class BalancedChannel:
         subchannels = self._subchannels
         if subchannels.is_closed:
             raise AioChannelClosed("Channel is closed.")
-        if not subchannels.board.snapshot.ready:
+        if not subchannels.holder.snapshot.ready:
             subchannels.start()
         if credentials is not None:
             if subchannels.settings.credentials is None:

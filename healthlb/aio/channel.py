@@ -194,7 +194,7 @@ class HealthAwareChannel(grpc.aio.Channel):
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Return the aggregated state as it is; connect then where asked to and IDLE."""
-        state = to_grpc_state(self._subchannels.board.snapshot.state)
+        state = to_grpc_state(self._subchannels.holder.snapshot.state)
         if try_to_connect and not self._subchannels.is_closed:
             self._subchannels.start()
         return state
@@ -208,7 +208,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         if self.get_state() is grpc.ChannelConnectivity.SHUTDOWN:
             raise grpc.aio.UsageError("Channel is closed.")
         while self.get_state() is last_observed_state:
-            await _next(self._subchannels.board, None)
+            await _next(self._subchannels.holder, None)
 
     async def channel_ready(self) -> None:
         """Connect, and return once the channel is READY.
@@ -256,7 +256,7 @@ class HealthAwareChannel(grpc.aio.Channel):
 
     def subchannels(self) -> tuple[SubchannelStatus, ...]:
         """Return who is in, who is out, since when and why, in the resolver's order."""
-        return statuses(self._subchannels.board.snapshot, time.monotonic_ns(), shares_connection=True)
+        return statuses(self._subchannels.holder.snapshot, time.monotonic_ns(), shares_connection=True)
 
     def state(self) -> grpc.ChannelConnectivity:
         """Return the aggregated state: READY, else CONNECTING, else TRANSIENT_FAILURE; IDLE before use.
@@ -267,7 +267,7 @@ class HealthAwareChannel(grpc.aio.Channel):
 
     def is_panicking(self) -> bool:
         """Whether fewer than `panic_threshold` are healthy, so that calls go to all that are connected."""
-        return self._subchannels.board.snapshot.is_panicking
+        return self._subchannels.holder.snapshot.is_panicking
 
     async def wait_until_ready(self, timeout: float | None = None, min_ready: int = 1) -> None:
         """Wait until at least `min_ready` subchannels are READY.
@@ -284,11 +284,11 @@ class HealthAwareChannel(grpc.aio.Channel):
         check_wait(timeout, min_ready)
         self._subchannels.start()
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not has_ready(self._subchannels.board.snapshot, min_ready):
+        while not has_ready(self._subchannels.holder.snapshot, min_ready):
             if self._subchannels.is_closed:
                 self._subchannels.start()
-            if not await _next(self._subchannels.board, deadline):
-                raise TimeoutError(lacking(self._subchannels.board.snapshot, timeout, min_ready))
+            if not await _next(self._subchannels.holder, deadline):
+                raise TimeoutError(lacking(self._subchannels.holder.snapshot, timeout, min_ready))
 
     def is_ready(self, min_ready: int = 1) -> bool:
         """Connect, and return at once whether at least `min_ready` subchannels are READY now: for readiness probes.
@@ -309,7 +309,7 @@ class HealthAwareChannel(grpc.aio.Channel):
         check_wait(None, min_ready)
         with contextlib.suppress(ChannelClosed):
             self._subchannels.start()
-        return has_ready(self._subchannels.board.snapshot, min_ready)
+        return has_ready(self._subchannels.holder.snapshot, min_ready)
 
     def add_listener(self, fn: Callable[[Fact], None]) -> None:
         """Call `fn` on the loop with each fact from now on, in order.
@@ -328,15 +328,15 @@ class HealthAwareChannel(grpc.aio.Channel):
         return f"<HealthAwareChannel {self._subchannels.settings.target.text} {self.state().name}>"
 
 
-async def _next(board: SnapshotHolder, deadline: float | None) -> bool:
+async def _next(holder: SnapshotHolder, deadline: float | None) -> bool:
     """Wait for the next snapshot; False if `deadline` came first."""
     changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    number = board.when_changed(board.snapshot.generation, partial(resolve, changed))
+    number = holder.when_changed(holder.snapshot.generation, partial(resolve, changed))
     try:
         async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
             await changed
     except TimeoutError:
         return False
     finally:
-        board.forget(number)
+        holder.forget(number)
     return True

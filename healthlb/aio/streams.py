@@ -115,7 +115,7 @@ class BalancedStream(SendingCall):
         Of a call whose first attempt succeeds nothing else is known.
         """
         method = self._method
-        sub = method.subchannels.board.snapshot.picker.pick(method.any_call) if method.is_plain else None
+        sub = method.subchannels.holder.snapshot.picker.pick(method.any_call) if method.is_plain else None
         if sub is None or not sub.load.start():
             return None
         try:

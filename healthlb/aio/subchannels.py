@@ -136,7 +136,7 @@ class Subchannels(SubchannelsBase):
                 raise ChannelUnusable(_AT_EXIT)
             self._is_started = True
             self._driver = self._make_driver()
-            self.board.publish(self._driver.snapshot)
+            self.holder.publish(self._driver.snapshot)
             self._driver.start()
 
     def check_caller(self) -> None:
@@ -170,7 +170,7 @@ class Subchannels(SubchannelsBase):
             data=self._data,
             resolver=settings.target.resolver,
             factory=settings.factory,
-            publish=self.board.publish,
+            publish=self.holder.publish,
             report=partial(_report, self.loop, self.listeners),
             clock=time.monotonic_ns,
             rescue=partial(_rescue, self.calls, self.inner_calls),
@@ -195,7 +195,7 @@ class Subchannels(SubchannelsBase):
         if self._driver is not None:
             self.check_caller()
         else:
-            self.board.publish(Snapshot(0, ConnectivityState.SHUTDOWN, service=self.settings.service))
+            self.holder.publish(Snapshot(0, ConnectivityState.SHUTDOWN, service=self.settings.service))
         self.is_closed = self._is_closing = True
         if grace and self.calls:
             await self._wait_for_calls(grace)

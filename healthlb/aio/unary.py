@@ -42,7 +42,7 @@ class BalancedUnaryCall(BalancedCall):
         self._metadata = metadata
         if self._is_over or not method.is_first_plain:
             return None
-        sub = method.subchannels.board.snapshot.picker.pick(method.any_call)
+        sub = method.subchannels.holder.snapshot.picker.pick(method.any_call)
         if sub is None or not sub.load.start():
             return None
         self.started_at = time.monotonic()
@@ -79,7 +79,7 @@ class BalancedUnaryCall(BalancedCall):
         sub = first[0]
         self.address = sub.address
         count_out(sub, method.budget, time.monotonic_ns())
-        if method.told.of_all:
+        if method.end_hook.of_all:
             method.tell(sub, Code.OK, self.started_at, self._trailers(real))
         self._set_status(real._status, real._initial_metadata or ())
         return True
@@ -196,7 +196,7 @@ class BalancedUnaryCall(BalancedCall):
             first_attempts(self._method).waiting.pop(self, None)
             self._request = self._context = None
         sub.load.abandon()
-        if self._method.told.of_all:
+        if self._method.end_hook.of_all:
             self._method.tell(sub, Code.CANCELLED, time.monotonic())
         if not real.done():
             real.cancel(details)

@@ -21,7 +21,15 @@ from healthlb.calls.subchannels_base import SubchannelsBase
 from healthlb.control.codes import to_code
 from healthlb.control.user_code import is_interrupt, log_guarded
 from healthlb.core.call.budget import Budget
-from healthlb.core.call.call_attempts import FIRST, CallAttempts, Judge, MethodPolicy, any_call, parse_pushback, told_of
+from healthlb.core.call.call_attempts import (
+    FIRST,
+    CallAttempts,
+    FailureClassifier,
+    MethodPolicy,
+    any_call,
+    call_end_hook,
+    parse_pushback,
+)
 from healthlb.core.call.failover import Action, Start
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, Fail
@@ -137,8 +145,8 @@ class Method:
         any_call: what pickers that need no call are told of first attempts.
         is_rescued: whether its calls are sent elsewhere that are in flight on a hung backend.
         attempt_timeout: the most that one attempt may take, in seconds, None for no limit.
-        told: which ends of attempts the picker hears of.
-        judge: says what a failure means for the backend.
+        end_hook: which ends of attempts the picker hears of.
+        classifier: says what a failure means for the backend.
         has_latency: whether how long a call takes says something of the backend; that of a stream does not.
         is_first_plain: whether a first attempt is any pick and the caller's own timeout and metadata.
         is_plain: whether the same holds, and there is no other attempt while it is under way.
@@ -166,22 +174,22 @@ class Method:
         self.is_rescued = policy.call.is_rescued
         self.any_call = any_call(policy.call)
         self.attempt_timeout = None if limit is None else limit / SECOND
-        self.told = told_of(subchannels.settings.factory)
+        self.end_hook = call_end_hook(subchannels.settings.factory)
         self.has_latency = arity == "unary_unary"
         self.is_first_plain = not (self.needs_call or limit or policy.timeout)
         self.is_plain = self.is_first_plain and not self.is_hedged
         self.opened: dict[Subchannel, Any] = {}
-        self.judge = Judge(subchannels.settings.config.outliers)
+        self.classifier = FailureClassifier(subchannels.settings.config.outliers)
         self._arity = arity
         self._arguments = arguments
 
     def tell(self, sub: Subchannel, code: Code, started_at: float, trailers: Iterable[tuple[str, Any]] = ()) -> None:
         """Tell the picker how an attempt ended that began at `started_at` (monotonic seconds)."""
-        report = report_of(trailers) if self.told.needs_reports else None
+        report = report_of(trailers) if self.end_hook.needs_reports else None
         now = time.monotonic_ns()
         seconds = now / SECOND - started_at if self.has_latency else None
         try:
-            self.told.hear(sub, CallEnd(code, now, seconds, report))
+            self.end_hook.hear(sub, CallEnd(code, now, seconds, report))
         except BaseException as error:
             if is_interrupt(error):
                 raise
@@ -198,7 +206,7 @@ class Method:
         if channel is None:
             raise ChannelClosed("Cannot invoke RPC on closed channel!")
         opened = self._entry(getattr(channel, self._arity)(self.name, **self._arguments))
-        ready = set(self.subchannels.board.snapshot.ready)
+        ready = set(self.subchannels.holder.snapshot.ready)
         self.opened = {**{old: kept for old, kept in self.opened.items() if old in ready}, sub: opened}
         return opened
 
@@ -338,7 +346,7 @@ class Attempts(CallAttempts):
 
     def tell_failed(self, sub: Subchannel, outcome: Outcome, started_at: float) -> None:
         """Tell the picker how an attempt failed; it is user code, so under no lock."""
-        if self.method.told.of_failures:
+        if self.method.end_hook.of_failures:
             code = Code.CANCELLED if self.is_cancelled else to_code(outcome.code)
             self.method.tell(sub, code, started_at, outcome.trailers)
 

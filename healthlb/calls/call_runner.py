@@ -139,7 +139,7 @@ class CallRunner:
         if self._is_over:
             return
         attempts = self._attempts
-        snapshot = self._method.subchannels.board.snapshot
+        snapshot = self._method.subchannels.holder.snapshot
         sub = attempts.try_pick(start)
         if sub is not None:
             self._is_waiting = False
@@ -206,7 +206,7 @@ class CallRunner:
             return
         method = self._method
         self.address = self.address or live.sub.address
-        if method.told.of_all:
+        if method.end_hook.of_all:
             method.tell(live.sub, Code.OK, live.started_at, self._trailers(inner))
         if self._tried is None:  # the first attempt, and no plan
             count_out(live.sub, method.budget, time.monotonic_ns())
@@ -283,7 +283,7 @@ class CallRunner:
         if is_beaten:
             self._attempts.beaten(live.sub)
         live.sub.load.abandon()
-        if self._method.told.of_all:
+        if self._method.end_hook.of_all:
             self._method.tell(live.sub, Code.CANCELLED, live.started_at)
         if live.inner is not None:
             self._drop(live.inner)
@@ -292,12 +292,12 @@ class CallRunner:
 
     def _watch(self, snapshot: Snapshot, act: Callable[[], None]) -> None:
         """Have `act` called at the next snapshot."""
-        board = self._method.subchannels.board
+        holder = self._method.subchannels.holder
         if self._watcher >= 0:  # of a wait before this one
-            board.forget(self._watcher)
+            holder.forget(self._watcher)
         self._watcher = self._when_changed(snapshot.generation, partial(self._safely, act))
         if self._is_over:  # another thread was quicker
-            board.forget(self._watcher)
+            holder.forget(self._watcher)
 
     def _begin_wait(self, snapshot: Snapshot) -> Fail | None:
         """Wait from now on, if not already; return how the call ends that may not."""
@@ -316,7 +316,7 @@ class CallRunner:
     def _expire(self) -> None:
         wait = self._wait
         if wait is not None:
-            self._finish(None, wait.ran_out(self._method.subchannels.board.snapshot))
+            self._finish(None, wait.ran_out(self._method.subchannels.holder.snapshot))
 
     def _end_wait(self) -> None:
         wait, self._wait = self._wait, None
@@ -343,7 +343,7 @@ class CallRunner:
         """End with the channel, where only a timer is under way."""
         if self._live or self._is_waiting or self._is_over:
             return
-        snapshot = self._method.subchannels.board.snapshot
+        snapshot = self._method.subchannels.holder.snapshot
         fail = failure(snapshot, wait_for_ready=True)
         if fail is not None:
             self._finish(None, fail)
@@ -356,7 +356,7 @@ class CallRunner:
 
     def _when_changed(self, generation: int, work: Callable[[], None]) -> int:
         """Have `work` run at the first snapshot after this generation; return a number for the board's `forget`."""
-        return self._method.subchannels.board.when_changed(generation, work)
+        return self._method.subchannels.holder.when_changed(generation, work)
 
     def _call_later(self, delay: float, work: Callable[[], None]) -> Callable[[], object]:
         """Have `work` run in `delay` seconds; return what takes that back."""
@@ -388,7 +388,7 @@ class CallRunner:
             self._stop_waking = None
         self._end_wait()
         if self._watcher >= 0:
-            self._method.subchannels.board.forget(self._watcher)
+            self._method.subchannels.holder.forget(self._watcher)
         for number in tuple(self._live or ()):
             self._cancel_attempt(number)
         return True

@@ -52,7 +52,7 @@ class SubchannelsBase:
 
     Attributes:
         settings: the channel's settings.
-        board: where the driver publishes.
+        holder: where the driver publishes.
         names: what host names in lists stand for.
         admission: the caps on calls, and what counts against them.
         listeners: take the facts.
@@ -63,7 +63,7 @@ class SubchannelsBase:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.board = SnapshotHolder(Snapshot(-1, ConnectivityState.IDLE, service=settings.service))
+        self.holder = SnapshotHolder(Snapshot(-1, ConnectivityState.IDLE, service=settings.service))
         self.names = ResolvedNames()
         self.admission = Admission(settings.config.overload)
         self.listeners = list(settings.listeners)
@@ -114,7 +114,7 @@ class SubchannelsBase:
         """In a forked child nothing of the control plane is alive."""
         if self._is_started:
             self._is_forked = True
-            self.board = SnapshotHolder(Snapshot(-1, ConnectivityState.IDLE, service=self.settings.service))
+            self.holder = SnapshotHolder(Snapshot(-1, ConnectivityState.IDLE, service=self.settings.service))
 
     def budget(self, policy: RetryBudget | RetryThrottle | None) -> Budget:
         """Return what pays for attempts after the first: one budget for each policy."""

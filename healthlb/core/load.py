@@ -227,7 +227,7 @@ class Load(_PerCall):
             on_idle()
 
 
-class Place:
+class WaitingSlot:
     """The place of one call among those that wait; given back by `leave`, or when the call is garbage-collected."""
 
     __slots__ = ("_places",)
@@ -288,12 +288,12 @@ class Crowd:
         """How many calls wait."""
         return len(self._places)
 
-    def wait(self) -> Place | None:
+    def wait(self) -> WaitingSlot | None:
         """Return a place among those that wait, None where there is none."""
         with self.locks[0]:
             if self._most_waiting is not None and len(self._places) >= self._most_waiting:
                 return None
-            return Place(self._places)
+            return WaitingSlot(self._places)
 
     def refuse(self) -> None:
         """Count a call that is refused since some backends hang."""

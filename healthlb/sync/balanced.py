@@ -90,7 +90,7 @@ class BalancedCall(CallRunner):
         method, taken = self._method, self._taken
         assert taken is not None
         method.budget.call_started(taken.begun_at)
-        sub = method.subchannels.board.snapshot.picker.pick(method.any_call) if method.is_plain else None
+        sub = method.subchannels.holder.snapshot.picker.pick(method.any_call) if method.is_plain else None
         if sub is not None and sub.load.start():
             self._begin_first(sub)
             return
@@ -365,7 +365,7 @@ class BalancedCall(CallRunner):
         """The way of nearly all calls: the first attempt, and no plan."""
         method, self.address = self._method, self.address or attempt.sub.address
         count_out(attempt.sub, method.budget, time.monotonic_ns())
-        if method.told.of_all:
+        if method.end_hook.of_all:
             method.tell(attempt.sub, Code.OK, attempt.started_at, self._trailers(attempt))
         self._let_go()
 
@@ -393,7 +393,7 @@ class BalancedCall(CallRunner):
                 end()
             else:
                 # Its caller holds the condition, and no callback runs under that.
-                self._method.subchannels.board.deliver(end)
+                self._method.subchannels.holder.deliver(end)
         self._let_go()
 
     def _let_go(self) -> None:

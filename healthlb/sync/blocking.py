@@ -38,14 +38,14 @@ def call_unary(taken: Taken) -> Ended:
     """
     method = taken.method
     method.budget.call_started(taken.begun_at)
-    sub = method.subchannels.board.snapshot.picker.pick(method.any_call) if method.is_plain else None
+    sub = method.subchannels.holder.snapshot.picker.pick(method.any_call) if method.is_plain else None
     if sub is None or not sub.load.start():
         return _go_on(taken, taken.attempts(), FIRST, None)
     state = _attempt(taken, FIRST, sub, taken.deadline, taken.metadata)
     started_at = taken.begun_at / SECOND
     if state is not None and state.code is _OK:
         count_out(sub, method.budget, time.monotonic_ns())
-        if method.told.of_all:
+        if method.end_hook.of_all:
             method.tell(sub, Code.OK, started_at, state.trailing_metadata or ())
         return state, (), sub.address
     attempts = taken.attempts()
@@ -65,7 +65,7 @@ def _go_on(taken: Taken, attempts: Attempts, start: Start | None, state: Any) ->
         state = _attempt(taken, start, sub, taken.attempt_deadline, metadata)
         if state is not None and state.code is _OK:
             attempts.succeeded(start, sub, time.monotonic_ns())
-            if taken.method.told.of_all:
+            if taken.method.end_hook.of_all:
                 taken.method.tell(sub, Code.OK, started_at, state.trailing_metadata or ())
             return state, attempts.history, sub.address
         start, state = _after(taken, start, sub, started_at, state)

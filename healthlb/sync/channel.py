@@ -141,8 +141,8 @@ class HealthAwareChannel(grpc.Channel):
         self._interceptors = check_interceptors(interceptors)
         self._front = make_methods(self._subchannels, self._policies, self._interceptors)
         self._is_view = False
-        self._subscriptions = Subscriptions(self._subchannels.board.snapshot.state)
-        self._subchannels.board.observe = self._subscriptions.observe
+        self._subscriptions = Subscriptions(self._subchannels.holder.snapshot.state)
+        self._subchannels.holder.observe = self._subscriptions.observe
 
     # --- grpc.Channel ------------------------------------------------------------------------------
 
@@ -239,18 +239,18 @@ class HealthAwareChannel(grpc.Channel):
         """Return who is in, who is out, since when and why, in the resolver's order."""
         subchannels = self._subchannels
         is_shared = can_share(subchannels.settings.credentials, subchannels.settings.options)
-        return statuses(subchannels.board.snapshot, time.monotonic_ns(), shares_connection=is_shared)
+        return statuses(subchannels.holder.snapshot, time.monotonic_ns(), shares_connection=is_shared)
 
     def state(self) -> grpc.ChannelConnectivity:
         """Return the aggregated state: READY, else CONNECTING, else TRANSIENT_FAILURE; IDLE before use.
 
         It does not connect; a readiness probe takes `is_ready()`.
         """
-        return to_grpc_state(self._subchannels.board.snapshot.state)
+        return to_grpc_state(self._subchannels.holder.snapshot.state)
 
     def is_panicking(self) -> bool:
         """Whether fewer than `panic_threshold` are healthy, so that calls go to all that are connected."""
-        return self._subchannels.board.snapshot.is_panicking
+        return self._subchannels.holder.snapshot.is_panicking
 
     def wait_until_ready(self, timeout: float | None = None, min_ready: int = 1) -> None:
         """Block until at least `min_ready` subchannels are READY.
@@ -266,15 +266,15 @@ class HealthAwareChannel(grpc.Channel):
         """
         check_wait(timeout, min_ready)
         self._subchannels.start()
-        board = self._subchannels.board
+        holder = self._subchannels.holder
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            snapshot = board.snapshot
+            snapshot = holder.snapshot
             if has_ready(snapshot, min_ready):
                 return
             if self._subchannels.is_closed:
                 self._subchannels.start()
-            if not board.wait(snapshot.generation, deadline):
+            if not holder.wait(snapshot.generation, deadline):
                 raise TimeoutError(lacking(snapshot, timeout, min_ready))
 
     def is_ready(self, min_ready: int = 1) -> bool:
@@ -296,7 +296,7 @@ class HealthAwareChannel(grpc.Channel):
         check_wait(None, min_ready)
         with contextlib.suppress(ChannelClosed):
             self._subchannels.start()
-        return has_ready(self._subchannels.board.snapshot, min_ready)
+        return has_ready(self._subchannels.holder.snapshot, min_ready)
 
     def add_listener(self, fn: Callable[[Fact], None]) -> None:
         """Call `fn` with each fact from now on, in order, on a thread of its own.

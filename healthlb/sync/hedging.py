@@ -161,7 +161,7 @@ def call_hedged(taken: Taken, hedging: FirstAttempts, deserializer: Any) -> Ende
         grpc.RpcError: it failed.
     """
     method = taken.method
-    sub = method.subchannels.board.snapshot.picker.pick(method.any_call) if method.is_first_plain else None
+    sub = method.subchannels.holder.snapshot.picker.pick(method.any_call) if method.is_first_plain else None
     if sub is None or not sub.load.start():
         return call_queued(taken, "unary_unary", None, None, deserializer)
     assert taken.body is not None
@@ -203,7 +203,7 @@ def _succeeded(taken: Taken, sub: Subchannel, event: Any, state: Any, deserializ
     method = taken.method
     count_out(sub, method.budget, time.monotonic_ns())
     grpcio.handle_event(event, state, deserializer)
-    if method.told.of_all:
+    if method.end_hook.of_all:
         method.tell(sub, Code.OK, taken.begun_at / SECOND, state.trailing_metadata or ())
     if state.code is not _OK:  # its response could not be read
         raise InactiveRpcError(state, ())

@@ -229,7 +229,7 @@ def wait_for_pick(attempts: Attempts, start: Start) -> Subchannel:
     wait: Wait | Fail | None = None
     try:
         while True:
-            snapshot = subchannels.board.snapshot
+            snapshot = subchannels.holder.snapshot
             sub = attempts.try_pick(start)
             if sub is not None:
                 return sub
@@ -247,10 +247,10 @@ def wait_for_pick(attempts: Attempts, start: Start) -> Subchannel:
 def _wait_on(wait: Wait, subchannels: SubchannelsBase, snapshot: Snapshot) -> Fail | None:
     """Block until there is another snapshot; return how the call ends where that takes too long."""
     ends_at = None if wait.ends_at is None else wait.ends_at / SECOND
-    return None if subchannels.board.wait(snapshot.generation, ends_at) else wait.ran_out(snapshot)
+    return None if subchannels.holder.wait(snapshot.generation, ends_at) else wait.ran_out(snapshot)
 
 
 def pause(subchannels: SubchannelsBase, until: int) -> None:
     """Block until `until` (monotonic nanoseconds) or until the channel is closed."""
-    while not subchannels.is_closed and subchannels.board.wait(subchannels.board.snapshot.generation, until / SECOND):
+    while not subchannels.is_closed and subchannels.holder.wait(subchannels.holder.snapshot.generation, until / SECOND):
         continue

@@ -126,7 +126,7 @@ class SegregatedCall(RescuableCall, QueuedCall):
 
     def _when_changed(self, generation: int, work: Callable[[], None]) -> int:
         notify = partial(self._notify, _Once(work))
-        return self._method.subchannels.board.when_changed(generation, notify, _run_now)
+        return self._method.subchannels.holder.when_changed(generation, notify, _run_now)
 
     def _call_later(self, delay: float, work: Callable[[], None]) -> Callable[[], object]:
         return cast(Subchannels, self._method.subchannels).notify_later(delay, partial(self._notify, _Once(work)))
@@ -135,7 +135,7 @@ class SegregatedCall(RescuableCall, QueuedCall):
         """Have `work` run in the caller's thread, or beside it where that may be waiting for an attempt."""
         self._events.put(work)
         if self._own:
-            self._method.subchannels.board.deliver(work)
+            self._method.subchannels.holder.deliver(work)
         if not self._thread:
             self._empty()
 
@@ -154,7 +154,7 @@ class ReadCall(SegregatedCall):
     def _notify(self, work: _Once) -> None:
         """Have `work` run in the reader's thread, or beside it where that is not reading."""
         self._events.put(work)
-        self._method.subchannels.board.deliver(work)
+        self._method.subchannels.holder.deliver(work)
 
 
 class _Once:

@@ -54,7 +54,7 @@ class Control:
         data: SyncData,
         names: ResolvedNames,
         *,
-        board: SnapshotHolder,
+        holder: SnapshotHolder,
         listeners: list[Listener],
         admission: Admission,
         ongoing: Ongoing,
@@ -64,7 +64,7 @@ class Control:
         self._ongoing = ongoing
         self._data = data
         self._names = names
-        self._board = board
+        self._holder = holder
         self._facts = FactQueue(listeners)
         self._driver: Driver | None = None
         self._before: Driver | None = None
@@ -128,7 +128,7 @@ class Control:
     def _start_afresh(self, thread: ControlThread) -> None:
         self._data.start_afresh()
         self._names.start_afresh()
-        self._leaving = self._board.snapshot
+        self._leaving = self._holder.snapshot
         self._first_generation = self._leaving.generation + 1
         self._start(thread)
 
@@ -139,7 +139,7 @@ class Control:
         if self._first_generation:
             snapshot = replace(snapshot, generation=self._first_generation + snapshot.generation)
         self._leaving = None
-        self._board.publish(snapshot)
+        self._holder.publish(snapshot)
         for sub in leaving.ready if leaving is not None else ():
             sub.load.retire(partial(self._data.close, sub.id, sub.generation))
 
@@ -153,7 +153,7 @@ class Control:
         self._facts.put(fact)
 
     def _rescue(self, sub: Subchannel, tell: Callable[[int], None]) -> None:
-        rescue = partial(self._ongoing.rescue, sub, self._board.deliver, tell)
+        rescue = partial(self._ongoing.rescue, sub, self._holder.deliver, tell)
         rescue()
         self.call_later(AGAIN_AFTER, rescue)
 
@@ -222,8 +222,8 @@ class Control:
             driver, self._driver = self._driver, None
         if driver is not None:
             driver.abandon()
-        generation = self._board.snapshot.generation + 1
-        self._board.publish(Snapshot(generation, ConnectivityState.SHUTDOWN, service=self._settings.service))
+        generation = self._holder.snapshot.generation + 1
+        self._holder.publish(Snapshot(generation, ConnectivityState.SHUTDOWN, service=self._settings.service))
         self._data.close_all()
 
 
@@ -245,7 +245,7 @@ class Subchannels(SubchannelsBase):
         self.is_single_threaded = IS_SINGLE_THREADED_BY_DEFAULT or any(
             key == grpc.experimental.ChannelOptions.SingleThreadedUnaryStream for key, _ in settings.options
         )
-        self.board.deliver = self._data.deliverer.submit
+        self.holder.deliver = self._data.deliverer.submit
         self._lock = threading.Lock()
         self._control: Control | None = None
         self.ongoing = Ongoing()
@@ -271,7 +271,7 @@ class Subchannels(SubchannelsBase):
                     self.settings,
                     self._data,
                     self.names,
-                    board=self.board,
+                    holder=self.holder,
                     listeners=self.listeners,
                     admission=self.admission,
                     ongoing=self.ongoing,
@@ -290,7 +290,7 @@ class Subchannels(SubchannelsBase):
             waiting.stop()
         control = self._control
         if control is None or control.thread.is_halted:
-            self.board.publish(Snapshot(0, ConnectivityState.SHUTDOWN, service=self.settings.service))
+            self.holder.publish(Snapshot(0, ConnectivityState.SHUTDOWN, service=self.settings.service))
         if control is not None:
             self._finalizer.detach()
             closed = control.close()

@@ -145,7 +145,7 @@ def _rows(figure: str, growth: str, name: str, blocks: dict[int, Block], effort:
 def _open(case: Case, size: int) -> healthlb.HealthAwareChannel:
     channel = open_offline(case.picker, size, case.weight)
     if case.is_busy:
-        for sub in channel._subchannels.board.snapshot.ready:
+        for sub in channel._subchannels.holder.snapshot.ready:
             sub.load.in_flight = 1 + sub.id % 3
     return channel
 
@@ -168,7 +168,7 @@ def open_offline(
     if isinstance(factory, PeakEwma):
         for sub in ready:
             factory.call_ended(sub, CallEnd(Code.OK, sub.id, 0.01))
-    pool.board.publish(Snapshot(1, ConnectivityState.READY, ready, picker_over_all))
+    pool.holder.publish(Snapshot(1, ConnectivityState.READY, ready, picker_over_all))
     silent = SilentChannel()
     pool.channels._channels.update({(sub.id, sub.generation): silent for sub in ready})  # type: ignore[attr-defined]
     return channel
@@ -190,7 +190,7 @@ def _pick_block(channel: healthlb.HealthAwareChannel, count: int) -> Block:
 
 def _touch_block(channel: healthlb.HealthAwareChannel, looked_at: int, count: int) -> Block:
     """The least that any picker has to do: look at counters at random places, and count a call in and out."""
-    ready, draw = channel._subchannels.board.snapshot.ready, random.Random(1).random
+    ready, draw = channel._subchannels.holder.snapshot.ready, random.Random(1).random
     size = len(ready)
 
     def block() -> float:

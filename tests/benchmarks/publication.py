@@ -32,17 +32,17 @@ def publications(effort: Effort) -> list[Measurement]:
 
 def _measure(case: Case, size: int, rounds: int) -> Measurement:
     balancer = _all_ready(case, size)
-    board = SnapshotHolder(balancer.snapshot)
-    publisher = Publisher(make_factory(case.picker, random.Random(1)), board.snapshot)
+    holder = SnapshotHolder(balancer.snapshot)
+    publisher = Publisher(make_factory(case.picker, random.Random(1)), holder.snapshot)
     samples = []
     for number in range(rounds + 1):
         event = HealthReported(size // 2, 1, _SERVING if number % 2 else _NOT_SERVING)
         began_at = time.thread_time_ns()
         balancer.handle(event, _NOW)
         publisher.publish(balancer.snapshot)
-        board.publish(publisher.published)
+        holder.publish(publisher.published)
         samples.append((time.thread_time_ns() - began_at) / 1e6)
-        assert len(board.snapshot.ready) == size - 1 + number % 2
+        assert len(holder.snapshot.ready) == size - 1 + number % 2
     # At the first one the factory sees all of them for the first time, and ring_hash makes its ring.
     return Measurement("publication", {HEALTHLB: samples[1:]}, f"{case.name}, {size:,} subchannels")
 

@@ -15,16 +15,16 @@ def snapshot(generation: int, state: ConnectivityState = READY) -> Snapshot:
 
 
 def test_a_waiter_sees_the_next_generation() -> None:
-    board = SnapshotHolder(snapshot(1))
+    holder = SnapshotHolder(snapshot(1))
     seen: list[tuple[bool, int]] = []
 
     def wait() -> None:
-        seen.append((board.wait(1, None), board.snapshot.generation))
+        seen.append((holder.wait(1, None), holder.snapshot.generation))
 
     threads = [threading.Thread(target=wait) for _ in range(10)]
     for thread in threads:
         thread.start()
-    board.publish(snapshot(2))
+    holder.publish(snapshot(2))
     for thread in threads:
         thread.join(10.0)
 
@@ -36,88 +36,88 @@ def test_nobody_waits_for_what_is_there() -> None:
 
 
 def test_a_waiter_gives_up_at_its_deadline() -> None:
-    board = SnapshotHolder(snapshot(1))
+    holder = SnapshotHolder(snapshot(1))
     deadline = time.monotonic() + 0.01
 
-    assert not board.wait(1, deadline)
+    assert not holder.wait(1, deadline)
     assert time.monotonic() >= deadline
 
 
 def test_a_watcher_is_called_once() -> None:
-    board = SnapshotHolder(snapshot(1))
+    holder = SnapshotHolder(snapshot(1))
     seen: list[int] = []
-    board.when_changed(1, lambda: seen.append(board.snapshot.generation))
+    holder.when_changed(1, lambda: seen.append(holder.snapshot.generation))
     assert seen == []
-    board.publish(snapshot(2))
-    board.publish(snapshot(3))
+    holder.publish(snapshot(2))
+    holder.publish(snapshot(3))
 
     assert seen == [2]
 
 
 def test_a_watcher_that_comes_late_is_called_at_once() -> None:
-    board = SnapshotHolder(snapshot(2))
+    holder = SnapshotHolder(snapshot(2))
     seen: list[int] = []
-    board.when_changed(1, lambda: seen.append(board.snapshot.generation))
+    holder.when_changed(1, lambda: seen.append(holder.snapshot.generation))
 
     assert seen == [2]
 
 
 def test_a_watcher_that_is_forgotten_is_not_called() -> None:
-    board = SnapshotHolder(snapshot(1))
+    holder = SnapshotHolder(snapshot(1))
     seen: list[str] = []
-    first = board.when_changed(1, lambda: seen.append("first"))
-    board.when_changed(1, lambda: seen.append("second"))
-    board.forget(first)
-    board.forget(first)
-    board.publish(snapshot(2))
+    first = holder.when_changed(1, lambda: seen.append("first"))
+    holder.when_changed(1, lambda: seen.append("second"))
+    holder.forget(first)
+    holder.forget(first)
+    holder.publish(snapshot(2))
 
     assert seen == ["second"]
 
 
 def test_a_watcher_may_ask_again_from_within() -> None:
-    board = SnapshotHolder(snapshot(1))
+    holder = SnapshotHolder(snapshot(1))
     seen: list[int] = []
 
     def watch() -> None:
-        seen.append(board.snapshot.generation)
-        board.when_changed(board.snapshot.generation, watch)
+        seen.append(holder.snapshot.generation)
+        holder.when_changed(holder.snapshot.generation, watch)
 
-    board.when_changed(1, watch)
+    holder.when_changed(1, watch)
     for generation in (2, 3, 4):
-        board.publish(snapshot(generation))
+        holder.publish(snapshot(generation))
 
     assert seen == [2, 3, 4]
 
 
 def test_the_snapshot_is_there_before_anybody_is_told() -> None:
-    board = SnapshotHolder(snapshot(1))
+    holder = SnapshotHolder(snapshot(1))
     seen: list[tuple[str, int]] = []
-    board.observe = lambda state: seen.append((state.name, board.snapshot.generation))
-    board.deliver = lambda watcher: seen.append(("delivered", board.snapshot.generation))
-    board.when_changed(1, lambda: None)
-    board.publish(snapshot(2, CONNECTING))
+    holder.observe = lambda state: seen.append((state.name, holder.snapshot.generation))
+    holder.deliver = lambda watcher: seen.append(("delivered", holder.snapshot.generation))
+    holder.when_changed(1, lambda: None)
+    holder.publish(snapshot(2, CONNECTING))
 
     assert seen == [("CONNECTING", 2), ("delivered", 2)]
 
 
 def test_no_generation_is_missed_by_many_readers() -> None:
     """A reader that waits for each next generation reaches the last one, whatever the race."""
-    board = SnapshotHolder(snapshot(0))
+    holder = SnapshotHolder(snapshot(0))
     last = 500
     reached: list[int] = []
 
     def follow() -> None:
         generation = 0
         while generation < last:
-            assert board.wait(generation, time.monotonic() + 30.0)
-            generation = board.snapshot.generation
+            assert holder.wait(generation, time.monotonic() + 30.0)
+            generation = holder.snapshot.generation
         reached.append(generation)
 
     threads = [threading.Thread(target=follow) for _ in range(4)]
     for thread in threads:
         thread.start()
     for generation in range(1, last + 1):
-        board.publish(snapshot(generation))
+        holder.publish(snapshot(generation))
     for thread in threads:
         thread.join(60.0)
 

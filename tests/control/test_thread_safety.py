@@ -154,17 +154,17 @@ def test_the_budget_is_read_while_calls_pay() -> None:
 
 
 def test_the_board_is_published_while_calls_come_and_go() -> None:
-    board = SnapshotHolder(Snapshot(0, READY))
+    holder = SnapshotHolder(Snapshot(0, READY))
     generations = itertools.count(1)
     called = itertools.count()
 
     def call(rng: random.Random) -> None:
-        number = board.when_changed(board.snapshot.generation, lambda: next(called))
-        board.wait(board.snapshot.generation, time.monotonic() + 0.0005)
+        number = holder.when_changed(holder.snapshot.generation, lambda: next(called))
+        holder.wait(holder.snapshot.generation, time.monotonic() + 0.0005)
         if rng.random() < 0.5:
-            board.forget(number)
+            holder.forget(number)
 
-    stress(lambda: board.publish(Snapshot(next(generations), READY)), call)
+    stress(lambda: holder.publish(Snapshot(next(generations), READY)), call)
     assert next(called) > 0
 
 

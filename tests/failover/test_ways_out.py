@@ -313,11 +313,11 @@ class WaysOut(RuleBasedStateMachine):
     def counters(self) -> Any:
         """Return what is in flight on subchannels, on all, what waits, who waits for a snapshot, and grpcio's own count."""
         pool = self.channel._subchannels
-        snapshot = pool.board.snapshot
+        snapshot = pool.holder.snapshot
         crowd = pool.admission.crowd
         loads = [load.in_flight for view in snapshot.views for load in view.loads if load.in_flight]
         managed = sum(channel._call_state.managed_calls for channel in tuple(pool.channels._channels.values()))
-        return loads, crowd.in_flight, crowd.waiting, len(pool.board._watchers), managed
+        return loads, crowd.in_flight, crowd.waiting, len(pool.holder._watchers), managed
 
     def teardown(self) -> None:
         signal.signal(signal.SIGALRM, self.handler)

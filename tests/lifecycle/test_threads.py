@@ -122,9 +122,9 @@ def test_collecting_one_channel_while_another_publishes(targets: list[str]) -> N
     garbage: Any = healthlb.HealthAwareChannel(targets, "svc")
     garbage.wait_until_ready(PATIENCE)
     garbage.cycle = garbage
-    with kept._subchannels.board._changed:
+    with kept._subchannels.holder._changed:
         kept._subchannels._control.thread.run_soon(
-            lambda: kept._subchannels.board.publish(kept._subchannels.board.snapshot)
+            lambda: kept._subchannels.holder.publish(kept._subchannels.holder.snapshot)
         )  # type: ignore[union-attr]
         done = threading.Event()
         del garbage

@@ -146,7 +146,7 @@ def counters(channel: Channel) -> dict[str, int]:
         "under the caps": crowd.in_flight,
         "waiting": crowd.waiting,
         "kept": len(channel._subchannels.calls),
-        "looking for a snapshot": len(channel._subchannels.board._watchers),
+        "looking for a snapshot": len(channel._subchannels.holder._watchers),
     }
 
 

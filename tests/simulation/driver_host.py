@@ -139,7 +139,7 @@ class DriverHost:
     """What a simulated client sees of its core's host; here that is the driver.
 
     Attributes:
-        board: where it publishes.
+        holder: where it publishes.
         is_closed: always False.
     """
 
@@ -151,7 +151,7 @@ class DriverHost:
         balancer = make_balancer(world.policy, seed, self.admission)
         self.is_closed = False
         self.snapshot: Snapshot = balancer.snapshot
-        self.board = self
+        self.holder = self
         with loop.running():
             self.driver = Driver(
                 balancer=balancer,

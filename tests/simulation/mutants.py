@@ -26,10 +26,10 @@ from healthlb.core.messages import Code, ConnectivityState
 from healthlb.core.pickers.least_request import LeastRequestPicker, least
 from healthlb.core.pickers.round_robin import RoundRobin, RoundRobinPicker
 from healthlb.core.subchannel.health import HEALTHY, STREAMING, UNHEALTHY, Signal
-from healthlb.core.subchannel.health_watch import Streak, Watching
+from healthlb.core.subchannel.health_machine import HealthMachine, Streak
 from healthlb.core.subchannel.heartbeat import HeartbeatMachine
 from healthlb.core.subchannel.machine import SubchannelMachine
-from healthlb.core.subchannel.watch_backoff import Restarts
+from healthlb.core.subchannel.watch_backoff import WatchBackoff
 from healthlb.core.timers import Timers
 
 READY = ConnectivityState.READY
@@ -71,7 +71,7 @@ def _no_response_is_due(self: Any, kind: str, turn: Any) -> None:
         _due(self, kind, turn)
 
 
-_due = Watching.due
+_due = HealthMachine.due
 
 
 def _late_leaks(self: Any, verdict: Verdict = Verdict.ANSWER) -> None:
@@ -156,7 +156,7 @@ def _connected_quietly(self: Any, turn: Any) -> None:
         self._signal(Signal.SERVING, turn)
 
 
-_connected = Watching._connected
+_connected = HealthMachine._connected
 
 
 def _turn_for_ever(self: Any, now: int) -> None:
@@ -258,7 +258,7 @@ def _unknown_is_serving(self: Any, status: int, turn: Any) -> None:
     _said(self, 1 if status == 3 else status, turn)
 
 
-_said = Watching._said
+_said = HealthMachine._said
 _still = {"until": -1, "now": 0}
 
 
@@ -292,10 +292,10 @@ def _twice_as_long(self: Any) -> int:
 
 
 def _soon_enough(self: Any, now: int) -> int:
-    return int(now + self._restarts.delay(now - self._started_at if self._has_answered else 0))
+    return int(now + self._backoff.delay(now - self._started_at if self._has_answered else 0))
 
 
-_renewal = Watching._renewal.fget
+_renewal = HealthMachine._renewal.fget
 
 
 MUTANTS = {
@@ -303,9 +303,11 @@ MUTANTS = {
         ("U5", "U6"), (1,), ((SubchannelMachine, "connectivity_changed", _disconnect_ignored),)
     ),
     "words of an old Watch that count": Mutant(
-        ("U11", "U6", "U5"), (1,), ((Watching, "is_present", lambda self, watch: self.phase in STREAMING),)
+        ("U11", "U6", "U5"), (1,), ((HealthMachine, "is_present", lambda self, watch: self.phase in STREAMING),)
     ),
-    "health that is believed before a word": Mutant(("U6",), (1,), ((Watching, "_connected", _connected_quietly),)),
+    "health that is believed before a word": Mutant(
+        ("U6",), (1,), ((HealthMachine, "_connected", _connected_quietly),)
+    ),
     "an attempt that is never counted out": Mutant(("U3",), (2,), ((Load, "fail", _late_leaks),)),
     "an abandoned attempt that counts as a success": Mutant(("U4",), (37,), ((Load, "abandon", _abandoned_succeeds),)),
     "an ejection cap that is ignored": Mutant(
@@ -325,7 +327,7 @@ MUTANTS = {
     "tried subchannels are not left out": Mutant(("U15",), (37,), ((CallPlan, "_start", _start_anywhere),)),
     "hedges that outlive their call": Mutant(("U2",), (37,), ((CallPlan, "_finish", _finish_alone),)),
     "a backoff that never begins anew": Mutant(
-        ("U11",), (5,), ((Restarts, "connected", _nothing), (Restarts, "answered", _nothing))
+        ("U11",), (5,), ((WatchBackoff, "connected", _nothing), (WatchBackoff, "answered", _nothing))
     ),
     "a backoff that never grows": Mutant(("U11",), (3,), ((BackoffDelays, "next", _slowly_for_ever),)),
     "TRANSIENT_FAILURE that does not stick": Mutant(
@@ -355,7 +357,7 @@ MUTANTS = {
         ("U22",), (33,), ((LeastRequestPicker, "pick", _pick_with_replacement),)
     ),
     "rise and fall swapped": Mutant(("U20", "U5", "U6"), (23,), ((Streak, "__init__", _swapped_row),)),
-    "a Watch that is waited for without end": Mutant(("U21",), (13,), ((Watching, "due", _no_response_is_due),)),
+    "a Watch that is waited for without end": Mutant(("U21",), (13,), ((HealthMachine, "due", _no_response_is_due),)),
     "a retry without its backoff": Mutant(("U18",), (138,), ((CallPlan, "_delay", _no_backoff),)),
     "a retry after any status": Mutant(("U18",), (14,), ((CallPlan, "__init__", _every_status_is_worth_it),)),
     "no retry after an attempt's own timeout": Mutant(("U18",), (46,), ((CallPlan, "_ended", _cut_off_is_the_end),)),
@@ -375,12 +377,14 @@ MUTANTS = {
         ("U26",), (91,), ((outlier_rules, "is_silence", lambda _: True),)
     ),
     "an ejection that ends without a probe": Mutant(("U19", "U24"), (2,), ((Ejections, "expire", _nobody_asks_twice),)),
-    "SERVICE_UNKNOWN that is taken for SERVING": Mutant(("U6",), (0,), ((Watching, "_said", _unknown_is_serving),)),
+    "SERVICE_UNKNOWN that is taken for SERVING": Mutant(
+        ("U6",), (0,), ((HealthMachine, "_said", _unknown_is_serving),)
+    ),
     "a SERVING that stands twice as long after the end of its Watch": Mutant(
-        ("U6",), (17,), ((Watching, "_renewal", property(_twice_as_long)),)
+        ("U6",), (17,), ((HealthMachine, "_renewal", property(_twice_as_long)),)
     ),
     "a Watch that is renewed when it is too late for a word": Mutant(
-        ("U11",), (3,), ((Watching, "_soon", _soon_enough),)
+        ("U11",), (3,), ((HealthMachine, "_soon", _soon_enough),)
     ),
     "after a stall the ill count as well for a moment": Mutant(
         ("U5", "U6"),
@@ -388,8 +392,8 @@ MUTANTS = {
         (
             (Balancer, "handle", _handle_and_look_at_the_clock),
             (Timers, "hold", _held),
-            (Watching, "is_healthy", property(_well_after_a_stall)),
-            (Watching, "is_unhealthy", property(_ill_but_after_a_stall)),
+            (HealthMachine, "is_healthy", property(_well_after_a_stall)),
+            (HealthMachine, "is_unhealthy", property(_ill_but_after_a_stall)),
         ),
     ),
 }

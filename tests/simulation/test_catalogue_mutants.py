@@ -26,10 +26,10 @@ from healthlb.core.pickers import least_request
 from healthlb.core.pickers.least_request import LeastRequest
 from healthlb.core.pickers.ring_hash import RingHashPicker
 from healthlb.core.resolution import Resolution
-from healthlb.core.subchannel.health_watch import Watching
+from healthlb.core.subchannel.health_machine import HealthMachine
 from healthlb.core.subchannel.heartbeat import HeartbeatMachine
 from healthlb.core.subchannel.machine import SubchannelMachine
-from healthlb.core.subchannel.watch_backoff import Restarts
+from healthlb.core.subchannel.watch_backoff import WatchBackoff
 from tests.simulation.catalogue import failing_checks
 
 
@@ -105,19 +105,19 @@ def the_first(self: Any, place: int, call: Any) -> Any:
 
 
 original_resolved = Resolution.resolved
-original_closed = Watching.closed
+original_closed = HealthMachine.closed
 
 # What is put in the place of what, the scenario that notices, which policies are run, and the check that fails.
 MUTANTS: list[tuple[Any, str, Callable[..., Any], str, tuple[str, ...], str]] = [
     (SubchannelMachine, "_disconnected", nothing, "f1-crash-flap", ("no-retry",), "heard-at-once"),
     (BackoffDelays, "next", without_growth, "f2-flap-period", ("usual", "quick"), "resonance"),
-    (Watching, "_said", believe, "f3-health-flap", ("round-robin",), "ready-share"),
+    (HealthMachine, "_said", believe, "f3-health-flap", ("round-robin",), "ready-share"),
     (PanicMode, "settle", nothing, "f4-correlated-flap", ("panic",), "panic"),
     (PanicMode, "settle", nothing, "o3-panic", ("panic",), "panic-saves"),
     (Damping, "_flapped", nothing, "f5-flap-damping", ("damping",), "fast-is-out"),
     (damping, "_decayed", long_memory, "f5-flap-damping", ("damping",), "slow-is-not"),
-    (Restarts, "delay", restart_at_once, "f6-broken-health-service", (), "asked-seldom"),
-    (Watching, "closed", sick, "f6-broken-health-service", (), "absent-is-healthy"),
+    (WatchBackoff, "delay", restart_at_once, "f6-broken-health-service", (), "asked-seldom"),
+    (HealthMachine, "closed", sick, "f6-broken-health-service", (), "absent-is-healthy"),
     (OutlierDetector, "_eject", nothing, "f7-lying-health", ("ejection",), "ejected"),
     (LeastRequest, "call_ended", nothing, "f8-sinkhole", ("penalty", "two-choices"), "penalty"),
     (HeartbeatMachine, "suspect", nothing, "f9-stale-truth", ("heartbeat",), "suspicion"),

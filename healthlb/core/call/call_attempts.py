@@ -65,7 +65,7 @@ class MethodPolicy:
         return self.idempotency if is_worth_it and not self.call.is_idempotent else ""
 
 
-class Judge:
+class FailureClassifier:
     """Decides what the end of an attempt says about its backend.
 
     Args:
@@ -104,7 +104,7 @@ def count_out(sub: Subchannel, budget: Budget, now: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class CallEndHook:
     """Which ends of attempts a picker factory wants to hear of.
 
     Attributes:
@@ -120,13 +120,13 @@ class Told:
     needs_reports: bool
 
 
-def told_of(factory: PickerBuilder) -> Told:
+def call_end_hook(factory: PickerBuilder) -> CallEndHook:
     """Return which ends of attempts this factory wants to hear of."""
     hear = hook(factory, "call_ended")
     if hear is None:
-        return Told(lambda sub, end: None, False, False, False)
+        return CallEndHook(lambda sub, end: None, False, False, False)
     needs_reports = flag(factory, "needs_reports")
-    return Told(hear, True, needs_reports or flag(factory, "needs_latency"), needs_reports)
+    return CallEndHook(hear, True, needs_reports or flag(factory, "needs_latency"), needs_reports)
 
 
 def any_call(policy: CallPolicy) -> CallInfo:
@@ -173,7 +173,7 @@ class CalledMethod(Protocol):
         name: the full method name.
         policy: how its calls are made.
         budget: pays for attempts after the first.
-        judge: says what a failure means for the backend.
+        classifier: says what a failure means for the backend.
         needs_call: whether the picker wants to know of first attempts, too.
         is_hedged: whether a late call is sent to another subchannel as well.
     """
@@ -181,7 +181,7 @@ class CalledMethod(Protocol):
     name: str
     policy: MethodPolicy
     budget: Budget
-    judge: Judge
+    classifier: FailureClassifier
     needs_call: bool
     is_hedged: bool
 
@@ -254,8 +254,8 @@ class CallAttempts:
             The subchannel; None if there is none, and `failure` says whether the call waits or ends.
         """
         method = self.method
-        board = method.subchannels.board
-        snapshot = board.snapshot
+        holder = method.subchannels.holder
+        snapshot = holder.snapshot
         if self.refusal is not None:
             return None
         needs_call = start.exclude or method.needs_call or snapshot.shedding is not None
@@ -276,11 +276,11 @@ class CallAttempts:
                     break
                 if self.cap or self._fault:
                     return None
-            if board.snapshot is snapshot:
+            if holder.snapshot is snapshot:
                 self._found_nothing()
                 return None
-            snapshot = board.snapshot
-        if start.exclude and sub.id in start.exclude and board.snapshot.generation == self.refused_in:
+            snapshot = holder.snapshot
+        if start.exclude and sub.id in start.exclude and holder.snapshot.generation == self.refused_in:
             # Only the refused one is left, and the core does not know yet that it is down.
             self._found_nothing()
             sub.load.abandon()
@@ -360,12 +360,12 @@ class CallAttempts:
         method = self.method
         if self.is_cancelled or is_local or is_rescued:
             sub.load.abandon()
-        elif method.judge.failed(sub, code, is_refused=is_refused):
+        elif method.classifier.failed(sub, code, is_refused=is_refused):
             method.subchannels.call_failed(sub, code, is_refused=is_refused)
         if self.is_committed or self.is_cancelled or method.subchannels.is_closed:
             return (Finish(start.attempt),)
         if is_refused:
-            snapshot = method.subchannels.board.snapshot
+            snapshot = method.subchannels.holder.snapshot
             self.refused_in = snapshot.generation if sub in snapshot.ready else -1
         is_unsent = is_refused and not method.policy.is_strict
         may_repeat = is_lost or not method.subchannels.admission.crowd.is_strained
@@ -380,7 +380,7 @@ class CallAttempts:
         method = self.method
         if self.is_committed or self.is_cancelled or not method.policy.call.is_rescued or method.subchannels.is_closed:
             return False
-        others = any(other.id != sub.id for other in method.subchannels.board.snapshot.ready)
+        others = any(other.id != sub.id for other in method.subchannels.holder.snapshot.ready)
         if method.subchannels.admission.crowd.is_strained or not others:
             return False
         return self.make_plan().rescue(start.attempt, now)
@@ -391,7 +391,7 @@ class CallAttempts:
 
     def beaten(self, sub: Subchannel) -> None:
         """Count against a subchannel that a later attempt of the call was answered first."""
-        self.method.judge.beaten(sub)
+        self.method.classifier.beaten(sub)
         self.method.subchannels.call_failed(sub, Code.DEADLINE_EXCEEDED, is_refused=False)
 
     def skipped(self, start: Start, now: int) -> Sequence[Action]:
@@ -406,5 +406,5 @@ class CallAttempts:
         late = plan.late_on(now)
         if late is None:
             return plan.step(Woke(), now)
-        may_hedge = gate is None or gate.allows(late, subchannels.board.snapshot.ready, now)
+        may_hedge = gate is None or gate.allows(late, subchannels.holder.snapshot.ready, now)
         return plan.step(Woke(may_hedge=may_hedge and not subchannels.admission.crowd.is_strained), now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from healthlb.core.call.overload import MAX_WAIT, MAX_WAITING, Admission
-from healthlb.core.load import Place, Subchannel
+from healthlb.core.load import Subchannel, WaitingSlot
 from healthlb.core.messages import Code, Fail
 from healthlb.core.snapshot import Snapshot
 
@@ -35,7 +35,7 @@ class CallSubchannels(Protocol):
     is_closed: bool
 
     @property
-    def board(self) -> SnapshotSource:
+    def holder(self) -> SnapshotSource:
         """Where snapshots are published."""
 
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
@@ -60,7 +60,7 @@ class Wait:
 
     __slots__ = ("_is_capped", "_place", "_subchannels", "ends_at")
 
-    def __init__(self, subchannels: CallSubchannels, place: Place, now: int, *, deadline: int | None) -> None:
+    def __init__(self, subchannels: CallSubchannels, place: WaitingSlot, now: int, *, deadline: int | None) -> None:
         longest = subchannels.admission.policy.max_wait_ns
         self._subchannels = subchannels
         self._place = place

@@ -20,7 +20,7 @@ Where there is no Watch, `Health/Check` is asked again and again: POLLED or WATC
 a status as those of a Watch are.
 
 A status is SERVING or OTHER where it suffices to change one's mind, and RISING or FALLING where more of its kind must
-follow (`healthlb.core.subchannel.health_watch`). Pickers see READY in SERVING, FALLING, RENEWING,
+follow (`healthlb.core.subchannel.health_machine`). Pickers see READY in SERVING, FALLING, RENEWING,
 REWATCHING and UNCHECKED only.
 """
 

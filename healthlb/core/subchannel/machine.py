@@ -29,7 +29,7 @@ from healthlb.core.snapshot import SubchannelView
 from healthlb.core.subchannel.data_link import DataLink
 from healthlb.core.subchannel.dialling import DialBudget
 from healthlb.core.subchannel.health import Phase
-from healthlb.core.subchannel.health_watch import Watching
+from healthlb.core.subchannel.health_machine import HealthMachine
 from healthlb.core.subchannel.holds import Holds
 from healthlb.core.subchannel.reconnecting import NOTHING_SERVED, Reconnecting
 from healthlb.core.subchannel.silence import NO_HEARTBEAT
@@ -124,7 +124,7 @@ class SubchannelMachine:
         self._make_load = make_load
         self._jitter = streams.late("health", id)
         budget = budget or DialBudget()
-        self.health = Watching(id, policy, service, rng=self._jitter, starts=budget.watches)
+        self.health = HealthMachine(id, policy, service, rng=self._jitter, starts=budget.watches)
         self.dials = Reconnecting(id, policy.reconnect, self._jitter, now=now, budget=budget)
         self._data = DataLink(id, policy.reconnect, self._jitter)
         self._reports = StateReports(id, _CONNECTING)

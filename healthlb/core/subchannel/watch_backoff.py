@@ -31,7 +31,7 @@ class WatchStarts:
         return at
 
 
-class Restarts:
+class WatchBackoff:
     """The delays between the Watches of one subchannel.
 
     Args:

@@ -17,7 +17,7 @@ from healthlb.config import Backoff, HealthCheck
 from healthlb.core.messages import Code
 from healthlb.core.rate_limit import Rate
 from healthlb.core.subchannel.flood import READ_AT_ONCE, READ_INTERVAL
-from healthlb.core.subchannel.watch_backoff import Restarts
+from healthlb.core.subchannel.watch_backoff import WatchBackoff
 
 TELL_PAUSE = 0.01
 """Seconds between two statuses that are told of one Watch, so that no server can keep its client busy."""
@@ -33,10 +33,10 @@ class Following:
         rng: the stream for jitter.
     """
 
-    __slots__ = ("_failure", "_has_answered", "_read", "_restarts", "_started_at", "_status")
+    __slots__ = ("_backoff", "_failure", "_has_answered", "_read", "_started_at", "_status")
 
     def __init__(self, backoff: Backoff, rng: random.Random) -> None:
-        self._restarts = Restarts(HealthCheck(backoff=backoff), rng)
+        self._backoff = WatchBackoff(HealthCheck(backoff=backoff), rng)
         self._read = Rate(READ_AT_ONCE, READ_INTERVAL)
         self._started_at = 0
         self._has_answered = False
@@ -62,7 +62,7 @@ class Following:
         """Take in a status; return whether the caller is to hear of it. An equal one is no news (gRFC A17)."""
         if not self._has_answered:
             self._has_answered = True
-            self._restarts.answered()
+            self._backoff.answered()
         is_news = self._failure is not None or status != self._status
         self._status, self._failure = status, None
         return is_news
@@ -70,6 +70,6 @@ class Following:
     def ended(self, code: Code, now: int) -> tuple[int, bool]:
         """Take in the end of a Watch; return nanoseconds until the next, and whether the caller is to hear of it."""
         if self._has_answered:
-            return self._restarts.delay(now - self._started_at), False
+            return self._backoff.delay(now - self._started_at), False
         is_news, self._failure = code is not self._failure, code
-        return self._restarts.delay(None), is_news
+        return self._backoff.delay(None), is_news

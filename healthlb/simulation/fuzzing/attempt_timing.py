@@ -41,14 +41,14 @@ class AttemptOracle:
     """Looks at each attempt of a call.
 
     Args:
-        scene: what is watched.
+        context: what is watched.
     """
 
-    def __init__(self, scene: OracleContext) -> None:
-        self._scene = scene
+    def __init__(self, context: OracleContext) -> None:
+        self._context = context
         self._calls: dict[tuple[str, int], _Attempts] = {}
         self._strained_at: dict[str, int] = {}
-        failover = scene.world.policy.failover
+        failover = context.world.policy.failover
         self._codes = frozenset(Code[code] for code in failover.codes) if failover is not None else frozenset()
         self._backoff = failover.backoff if failover is not None else None
         self._longest_wait = self._backoff.maximum_ns * 2 if self._backoff is not None else 0
@@ -66,27 +66,27 @@ class AttemptOracle:
     def began(self, client: Client, number: int, arrived_at: int) -> None:
         """A call begins."""
         self._note(client)
-        self._calls[client.id, number] = _Attempts(arrived_at, self._scene.world.engine.now)
+        self._calls[client.id, number] = _Attempts(arrived_at, self._context.world.engine.now)
 
     def _note(self, client: Client) -> None:
         """While its backends have too much to do, a client sends no call twice."""
         if client.subchannels.admission.crowd.is_strained:
-            self._strained_at[client.id] = self._scene.world.engine.now
+            self._strained_at[client.id] = self._context.world.engine.now
 
     def over(self, client: Client, number: int, code: Code) -> None:
         """A call is over."""
         self._note(client)
         call = self._calls.pop((client.id, number), None)
-        now = self._scene.world.engine.now
+        now = self._context.world.engine.now
         if call is None or code is Code.OK or client.is_hedged or not call.is_worth_another or call.last_at != now:
             return
         policy = client.policy.call
         has_time = not client.group.deadline or now - call.arrived_at + self._longest_wait < client.group.deadline
         is_possible = policy.is_idempotent and call.counted < policy.max_attempts and has_time
-        is_free = self._scene.world.policy.overload is None and bool(client.subchannels.board.snapshot.ready)
+        is_free = self._context.world.policy.overload is None and bool(client.subchannels.holder.snapshot.ready)
         is_free = is_free and self._strained_at.get(client.id, -1) < now
-        if is_possible and is_free and self._scene.denied_at.get(client.id, -1) < now:
-            self._scene.fail("U18", f"{client.id} gives call {number} up after {call.counted} attempts: {code.name}")
+        if is_possible and is_free and self._context.denied_at.get(client.id, -1) < now:
+            self._context.fail("U18", f"{client.id} gives call {number} up after {call.counted} attempts: {code.name}")
 
     def sent(self, client: Client, attempt: Attempt) -> None:
         """An attempt is sent."""
@@ -95,7 +95,7 @@ class AttemptOracle:
         if call is None:
             return
         live = [one for one in call.live if not one.is_over]
-        is_late = self._scene.has_stalled(client, call.began_at)
+        is_late = self._context.has_stalled(client, call.began_at)
         if attempt.start.attempt > 1 and not is_late:
             if live and not call.ended and len(call.live) == attempt.start.attempt - 1:
                 self._check_hedge(client, attempt, call)
@@ -105,27 +105,27 @@ class AttemptOracle:
 
     def _check_hedge(self, client: Client, attempt: Attempt, call: _Attempts) -> None:
         delay = client.policy.call.hedging_delay
-        now = self._scene.world.engine.now
+        now = self._context.world.engine.now
         if delay is None:
-            self._scene.fail("U18", f"{client.id} sends attempt {attempt.start.attempt} beside another, unasked")
+            self._context.fail("U18", f"{client.id} sends attempt {attempt.start.attempt} beside another, unasked")
         due_at = call.began_at + delay * (attempt.start.attempt - 1)
         if now != due_at and self._strained_at.get(client.id, -1) < call.began_at:
-            self._scene.fail("U18", f"{client.id} hedges call {attempt.number} {now - due_at} ns after its time")
+            self._context.fail("U18", f"{client.id} hedges call {attempt.number} {now - due_at} ns after its time")
 
     def _check_retry(self, client: Client, attempt: Attempt, call: _Attempts) -> None:
         if call.last is None:
             return
         what = f"{client.id} makes attempt {attempt.start.attempt} of call {attempt.number}"
         if call.last not in self._codes:
-            self._scene.fail("U18", f"{what} after {call.last.name}")
+            self._context.fail("U18", f"{what} after {call.last.name}")
         backoff = self._backoff
         if backoff is not None and not client.is_hedged:
-            waited = self._scene.world.engine.now - call.last_at
+            waited = self._context.world.engine.now - call.last_at
             if waited < backoff.initial_ns * (1 - backoff.jitter) - 2:
-                self._scene.fail("U18", f"{what} after {waited} ns, sooner than its backoff")
+                self._context.fail("U18", f"{what} after {waited} ns, sooner than its backoff")
 
     def _failed(self, client: Client, attempt: Attempt, code: Code, now: int, is_refused: bool) -> None:
-        self._scene.books.has_failed = True
+        self._context.ledger.has_failed = True
         call = self._calls.get((client.id, attempt.number))
         if call is None:
             return

@@ -23,14 +23,14 @@ class BudgetOracle:
     """Keeps the account of one client's budget.
 
     Args:
-        scene: what is watched.
+        context: what is watched.
         client: whose.
     """
 
-    def __init__(self, scene: OracleContext, client: Client) -> None:
-        self._scene = scene
+    def __init__(self, context: OracleContext, client: Client) -> None:
+        self._context = context
         self._client = client
-        failover = scene.world.policy.failover
+        failover = context.world.policy.failover
         policy = failover.budget if failover is not None else None
         budget: Any = client.budget
         if isinstance(policy, RetryBudget):
@@ -59,23 +59,23 @@ class BudgetOracle:
             most = reserve + policy.ratio * len(self._calls) - sum(at > recent for at in self._paid)
             self._paid.append(now)
             if most < 1 - 1e-6:
-                self._scene.fail("U17", f"{self._client.id} pays for an attempt with {most:.2f} left of its budget")
+                self._context.fail("U17", f"{self._client.id} pays for an attempt with {most:.2f} left of its budget")
         else:
-            self._scene.denied_at[self._client.id] = now
+            self._context.denied_at[self._client.id] = now
             least = reserve + policy.ratio * sum(at > recent for at in self._calls) - len(self._paid)
             if least >= 1 + 1e-6:
-                self._scene.fail("U17", f"{self._client.id} does not pay for an attempt with {least:.2f} left")
+                self._context.fail("U17", f"{self._client.id} does not pay for an attempt with {least:.2f} left")
 
     def _give(self, tokens: int) -> None:
         self._tokens = max(0, min(self._most, self._tokens + tokens))
 
     def _asked_for_a_token(self, is_allowed: object, now: int) -> None:
         if not is_allowed:
-            self._scene.denied_at[self._client.id] = now
+            self._context.denied_at[self._client.id] = now
         # A6: while more than half of the tokens are there.
         if bool(is_allowed) != (2 * self._tokens > self._most):
             verb = "makes" if is_allowed else "does not make"
-            self._scene.fail("U17", f"{self._client.id} {verb} an attempt with {self._tokens / 1000:g} tokens")
+            self._context.fail("U17", f"{self._client.id} {verb} an attempt with {self._tokens / 1000:g} tokens")
 
 
 def _after(target: Any, name: str, act: Any) -> None:

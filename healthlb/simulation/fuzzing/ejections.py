@@ -35,32 +35,32 @@ class EjectionOracle:
     """Looks at each ejection and each return.
 
     Args:
-        scene: what is watched.
+        context: what is watched.
     """
 
-    def __init__(self, scene: OracleContext) -> None:
-        self._scene = scene
+    def __init__(self, context: OracleContext) -> None:
+        self._context = context
         self._last: dict[tuple[str, int], _History] = {}
 
     def ejected(self, client: Client, fact: Ejection) -> None:
         """A client has ejected a subchannel."""
-        policy = self._scene.world.policy.outliers
+        policy = self._context.world.policy.outliers
         if policy is None:
             return
         last = self._last.get((client.id, fact.sub))
         low, high = self._expected(client, last, fact.at)
         if not low <= fact.times <= high:
-            self._scene.fail("U19", f"{client.id} ejects {fact.address}: times {fact.times}, not {low} to {high}")
+            self._context.fail("U19", f"{client.id} ejects {fact.address}: times {fact.times}, not {low} to {high}")
         growth = policy.ejection_growth
         factor = fact.times if growth is None else growth ** (fact.times - 1)
         shortest = min(policy.base_ejection_time_ns * factor, policy.max_ejection_time_ns)
         if not shortest - 2 <= fact.duration <= shortest * (1 + policy.jitter) + 2:
-            self._scene.fail("U19", f"{client.id} ejects {fact.address} for {fact.duration} ns, not {shortest}")
+            self._context.fail("U19", f"{client.id} ejects {fact.address} for {fact.duration} ns, not {shortest}")
         self._last[client.id, fact.sub] = _History(fact.times, fact.at, fact.at + fact.duration)
 
     def _expected(self, client: Client, last: _History | None, now: int) -> tuple[int, int]:
         """Return how many times there may have been of late, this one included: from, and to."""
-        policy = self._scene.world.policy.outliers
+        policy = self._context.world.policy.outliers
         assert policy is not None
         if last is None:
             return 1, 1
@@ -69,7 +69,7 @@ class EjectionOracle:
         # A50: each interval in which it is in makes it one less; the intervals' beginning is not known.
         intervals = (now - last.back_at) // policy.interval_ns
         fewest = max(0, last.times - intervals - 1) + 1
-        if self._scene.has_stalled(client, last.back_at):
+        if self._context.has_stalled(client, last.back_at):
             return fewest, last.times + 1
         return fewest, max(0, last.times - intervals) + 1
 
@@ -77,7 +77,7 @@ class EjectionOracle:
         """A subchannel is back."""
         last = self._last.get((client.id, fact.sub))
         if last is None:
-            self._scene.fail("U19", f"{client.id} takes {fact.address} back, which it has not ejected")
+            self._context.fail("U19", f"{client.id} takes {fact.address} back, which it has not ejected")
         last.back_at = fact.at
         links = self._links(client, fact.address)
         is_fresh = any(one.linked_at >= last.at for one in links)
@@ -86,14 +86,14 @@ class EjectionOracle:
         is_fresh |= has_answered and fact.cause == "it answers again"
         is_needed = "too few" in fact.cause or "too much" in fact.cause
         if not is_needed and fact.at < last.until and not is_fresh:
-            self._scene.fail("U19", f"{client.id} takes {fact.address} back {last.until - fact.at} ns too soon")
+            self._context.fail("U19", f"{client.id} takes {fact.address} back {last.until - fact.at} ns too soon")
 
     def look(self, client: Client) -> None:
         """Who is ejected is not READY before it is back."""
-        for view in client.subchannels.board.snapshot.views:
+        for view in client.subchannels.holder.snapshot.views:
             last = self._last.get((client.id, view.id))
             if last is not None and last.back_at < 0 and view.state is ConnectivityState.READY:
-                self._scene.fail("U19", f"{client.id} takes {view.endpoint.address} for READY, and not for back")
+                self._context.fail("U19", f"{client.id} takes {view.endpoint.address} for READY, and not for back")
 
     def _links(self, client: Client, address: str) -> list[HeardConnection]:
-        return self._scene.links(client, address)
+        return self._context.links(client, address)

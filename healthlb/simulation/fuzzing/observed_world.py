@@ -52,16 +52,16 @@ class WatchedWorld(World):
 
     def _make_servers(self) -> list[Server]:
         servers = super()._make_servers()
-        books = self.inspector.scene.books
+        ledger = self.inspector.context.ledger
         for server in servers:
             self.truth.follow_server(server)
 
             def served(job: Job, code: Code, name: str = server.name) -> None:
-                books.serve(job, name, code)  # type: ignore[arg-type]
+                ledger.serve(job, name, code)  # type: ignore[arg-type]
 
             def arrived(attempt: Attempt) -> None:
                 if attempt.link is not None and attempt.link.is_known:
-                    books.arrive(attempt)
+                    ledger.arrive(attempt)
 
             _before(server, "finish", served)
             _before(server, "arrive", arrived)
@@ -90,7 +90,7 @@ def _make_host(world: World, client: Client, seed: int) -> Host:
     def replied(attempt: Attempt, code: Code) -> None:
         if attempt.is_over or client.is_stalled:
             return
-        wrong = inspector.scene.books.reply(attempt, code)
+        wrong = inspector.context.ledger.reply(attempt, code)
         if wrong:
             raise Violation("U4", wrong)
         if code is Code.OK:
@@ -101,7 +101,7 @@ def _make_host(world: World, client: Client, seed: int) -> Host:
 
     def begins_late(works: Works, user: int | None, arrived_at: int) -> None:
         begins(works, user, arrived_at)
-        inspector.scene.books.end(client.id, client.called + 1)
+        inspector.context.ledger.end(client.id, client.called + 1)
 
     # Where calls take the client's time, they begin and are heard when its thread has come to them.
     if isinstance(client, BusyClient):

@@ -37,7 +37,7 @@ class OracleContext:
     Attributes:
         world: which.
         truth: what is true in it.
-        books: who has called whom.
+        ledger: who has called whom.
         threshold: of panic; 0 for never.
         rising: nanoseconds for which SERVING may have to stand to be believed; falling: the same of other statuses.
         renewal: nanoseconds for which SERVING stands after the end of its Watch.
@@ -52,7 +52,7 @@ class OracleContext:
     def __init__(self) -> None:
         self.world: World
         self.truth: GroundTruth
-        self.books = CallLedger()
+        self.ledger = CallLedger()
         self.threshold = 0.0
         self.rising = self.falling = self.renewal = 0
         self.seen_ready: dict[tuple[str, str], int] = {}
@@ -67,7 +67,7 @@ class OracleContext:
     def set_up(self, world: World, truth: GroundTruth) -> None:
         """Take in what the world is."""
         self.world, self.truth = world, truth
-        self.books.engine = world.engine
+        self.ledger.engine = world.engine
         health = world.policy.health
         self.threshold = world.policy.panic_threshold
         self.rising = (health.rise - 1) * health.confirm_interval_ns

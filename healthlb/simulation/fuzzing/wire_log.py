@@ -141,7 +141,7 @@ class HeardConnection(Connection):
         """Send a Check, and write down when it is answered."""
         sent_at = self.asked_at = self.path.engine.now
         self.answered_at = -1
-        self.inspector.scene.asked_at[self.client.id, self.server.name] = (self.generation, sent_at)
+        self.inspector.context.asked_at[self.client.id, self.server.name] = (self.generation, sent_at)
 
         def ended(code: Code, details: str) -> None:
             if self.asked_at == sent_at:
@@ -182,15 +182,15 @@ class HeardConnection(Connection):
 
         A stall leaves it open, since then it is chance whether the next word comes before a timer.
         """
-        now, scene, client = self.path.engine.now, self.inspector.scene, self.client
+        now, context, client = self.path.engine.now, self.inspector.context, self.client
         may, must = words.belief
         if not words.row:
-            return scene.stands(client, words, now)
+            return context.stands(client, words, now)
         if words.status == SERVING:
-            may |= now >= words.row_at + scene.rising
-            return may, must or now >= scene.believed_at(client, words.row_at, scene.rising)
-        by = scene.believed_at(client, words.ill_since, scene.falling)
-        has_stalled = scene.has_stalled(client, words.ill_since)
+            may |= now >= words.row_at + context.rising
+            return may, must or now >= context.believed_at(client, words.row_at, context.rising)
+        by = context.believed_at(client, words.ill_since, context.falling)
+        has_stalled = context.has_stalled(client, words.ill_since)
         return may and now <= by, must and now < by and not has_stalled
 
     def _said(self, words: LinkWords, status: int) -> None:
@@ -199,7 +199,7 @@ class HeardConnection(Connection):
         if not is_same:
             # The first word on a connection counts at once.
             words.belief = self._belief(words) if words.has_word else (status == SERVING, status == SERVING)
-        if self.inspector.scene.stands(self.client, words, now)[0]:
+        if self.inspector.context.stands(self.client, words, now)[0]:
             words.renewed_at = now
         words.has_said = words.has_word = True
         words.silent_ends = words.stands_since = 0
@@ -235,7 +235,7 @@ class HeardAround(Around):
         connection.words = connection.said_on = None
         connection.linked_at = connection.lost_at = connection.asked_at = connection.answered_at = -1
         connection.pinged_at = connection.ponged_at = -1
-        self._inspector.scene.connected(connection)
+        self._inspector.context.connected(connection)
         return connection
 
     def published(self, snapshot: Snapshot) -> None:

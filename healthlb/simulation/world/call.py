@@ -157,7 +157,7 @@ class Call(CallAttempts):
             self._end_wait()
             self.client.send(self, start, sub)
             return
-        snapshot = self.client.subchannels.board.snapshot
+        snapshot = self.client.subchannels.holder.snapshot
         fail = self.failure(snapshot) or self._begin_wait(snapshot)
         if fail is None:
             self.waiting = start
@@ -179,7 +179,7 @@ class Call(CallAttempts):
     def wait_ended(self, wait: Wait) -> None:
         """A wait has taken as long as it may."""
         if wait is self.wait and not self.is_over:
-            self._finish(wait.ran_out(self.client.subchannels.board.snapshot).code)
+            self._finish(wait.ran_out(self.client.subchannels.holder.snapshot).code)
 
     def _end_wait(self) -> None:
         self.waiting = None

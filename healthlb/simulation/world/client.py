@@ -12,7 +12,7 @@ from functools import partial
 from heapq import heappush
 
 from healthlb.core.call.budget import NoBudget, make_budget
-from healthlb.core.call.call_attempts import FIRST, Judge, any_call, told_of
+from healthlb.core.call.call_attempts import FIRST, FailureClassifier, any_call, call_end_hook
 from healthlb.core.call.failover import Start
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Code, ConnectivityState
@@ -84,8 +84,8 @@ class Client:
         self._work_again = work_again
         self.policy = method_policy(policy.failover, group)
         self.budget = make_budget(policy.failover.budget if policy.failover is not None else None)
-        self.judge = Judge(policy.outliers)
-        self.told = told_of(factory)
+        self.classifier = FailureClassifier(policy.outliers)
+        self.end_hook = call_end_hook(factory)
         self.needs_call = flag(factory, "needs_call")
         self.is_hedged = self.policy.call.is_hedged
         self._any_call = any_call(self.policy.call)
@@ -132,7 +132,7 @@ class Client:
             self.budget.call_started(now)
         length = self._deadline
         if self._is_plain:
-            sub = self.subchannels.board.snapshot.picker.pick(self._any_call)
+            sub = self.subchannels.holder.snapshot.picker.pick(self._any_call)
             if sub is not None and sub.load.start():
                 attempt = _new(Attempt)
                 attempt.number = number
@@ -218,7 +218,7 @@ class Client:
     def _find(self, sub: Subchannel) -> Connection | None:
         connection = self.subchannels.connection(sub)
         if connection is not None:
-            ready = set(self.subchannels.board.snapshot.ready)
+            ready = set(self.subchannels.holder.snapshot.ready)
             self._connections = {old: kept for old, kept in self._connections.items() if old in ready}
             self._connections[sub] = connection
         return connection
@@ -255,7 +255,7 @@ class Client:
         if code is not _OK:
             self._failed(attempt, code, now)
             return
-        if self.told.of_all:
+        if self.end_hook.of_all:
             self._tell(attempt, code, now)
         if attempt.call is not None:
             attempt.call.attempt_ended(attempt, now)
@@ -273,7 +273,7 @@ class Client:
 
     def _failed(self, attempt: Attempt, code: Code, now: int, is_refused: bool = False, is_lost: bool = False) -> None:
         call = attempt.call or self.make_call(attempt)
-        if self.told.of_failures:
+        if self.end_hook.of_failures:
             self._tell(attempt, Code.CANCELLED if call.is_cancelled else code, now)
         call.failed(attempt, code, now, is_refused=is_refused, is_lost=is_lost)
         self.tally.attempt_failed(self.budget, now)
@@ -294,8 +294,8 @@ class Client:
         return call
 
     def _tell(self, attempt: Attempt, code: Code, now: int) -> None:
-        report = attempt.connection.server.report() if self.told.needs_reports and code is _OK else None
-        self.told.hear(attempt.sub, CallEnd(code, now, (now - attempt.started_at) / SECOND, report))
+        report = attempt.connection.server.report() if self.end_hook.needs_reports and code is _OK else None
+        self.end_hook.hear(attempt.sub, CallEnd(code, now, (now - attempt.started_at) / SECOND, report))
 
     def call_over(self, call: Call, code: Code) -> None:
         """A call has ended that was more than one good attempt."""
@@ -352,7 +352,7 @@ class Client:
         """Give an attempt up: another one has won."""
         if self._end(attempt):
             attempt.sub.load.abandon()
-            if self.told.of_all:
+            if self.end_hook.of_all:
                 self._tell(attempt, Code.CANCELLED, self.engine.now)
 
     # --- timers --------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class CoreHost(BalancerHost):
         admission: the caps on calls, which the core shares.
 
     Attributes:
-        board: where it publishes.
+        holder: where it publishes.
         is_closed: always False; a simulated client lives until the end.
     """
 
@@ -65,7 +65,7 @@ class CoreHost(BalancerHost):
         super().__init__(balancer, Publisher(factory, balancer.snapshot))
         self.around = around
         self.admission = admission
-        self.board: SnapshotSource = SnapshotHolder(balancer.snapshot)
+        self.holder: SnapshotSource = SnapshotHolder(balancer.snapshot)
         self.is_closed = False
         self._engine = engine
         self._is_stalled = False
@@ -164,7 +164,7 @@ class CoreHost(BalancerHost):
     def _published(self) -> None:
         if self._publisher.error is not None:
             raise self._publisher.error
-        self.board.snapshot = self._publisher.published
+        self.holder.snapshot = self._publisher.published
         self.around.published(self._publisher.published)
 
     @property

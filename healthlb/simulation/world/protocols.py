@@ -24,11 +24,11 @@ class Host(Protocol):
 
     Attributes:
         admission: the caps on calls, which the core shares.
-        board: where it publishes; it calls the client's `published` after each new snapshot.
+        holder: where it publishes; it calls the client's `published` after each new snapshot.
         is_closed: whether it has ended.
     """
 
-    board: SnapshotSource
+    holder: SnapshotSource
     admission: Admission
     is_closed: bool
 

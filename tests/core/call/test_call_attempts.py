@@ -17,12 +17,12 @@ from healthlb.core.call.call_attempts import (
     FINISH_FIRST,
     FIRST,
     CallAttempts,
-    Judge,
+    FailureClassifier,
     MethodPolicy,
+    call_end_hook,
     count_out,
     failure,
     parse_pushback,
-    told_of,
     winner,
 )
 from healthlb.core.call.failover import Cancel, Finish, Start, WakeAt, call_policy
@@ -64,7 +64,7 @@ class Pool:
         self.is_closed = False
         self.told: list[tuple[int, Code, bool]] = []
         self.picker = First(subs)
-        self.board = SimpleNamespace(snapshot=Snapshot(1, READY, subs, self.picker))
+        self.holder = SimpleNamespace(snapshot=Snapshot(1, READY, subs, self.picker))
 
     def call_failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> None:
         self.told.append((sub.id, code, is_refused))
@@ -85,7 +85,7 @@ class Attempts(CallAttempts):
             subchannels=pool,
             policy=MethodPolicy(policy, None, False, is_strict, 0),
             budget=NoBudget(),
-            judge=Judge(Outliers()),
+            classifier=FailureClassifier(Outliers()),
             name="/p.S/M",
             needs_call=needs_call,
             is_hedged=policy.is_hedged,
@@ -142,7 +142,9 @@ def test_a_pick_that_lost_a_race_is_made_again_from_the_next_snapshot(pool: Pool
     old, new = sub(1), sub(2)
     old.load.retire(lambda: None)
     following = Snapshot(2, READY, (new,), First((new,)))
-    pool.board.snapshot = Snapshot(1, READY, (old,), First((old,), lambda: setattr(pool.board, "snapshot", following)))
+    pool.holder.snapshot = Snapshot(
+        1, READY, (old,), First((old,), lambda: setattr(pool.holder, "snapshot", following))
+    )
 
     assert pick(Attempts(pool)) is new
 
@@ -160,14 +162,14 @@ def test_a_picker_that_has_failed_ends_the_call_even_with_wait_for_ready(is_full
         def pick(self, call: CallInfo) -> Subchannel | None:
             return next(picks)
 
-    pool.board.snapshot = Snapshot(1, READY, (first,), Failing())
+    pool.holder.snapshot = Snapshot(1, READY, (first,), Failing())
     attempts = Attempts(pool)
     attempts.wait_for_ready = True
 
     assert attempts.try_pick(FIRST) is None
-    assert attempts.failure(pool.board.snapshot) == Fail(Code.INTERNAL, "it broke")
+    assert attempts.failure(pool.holder.snapshot) == Fail(Code.INTERNAL, "it broke")
     assert attempts.try_pick(FIRST) is None
-    assert attempts.failure(pool.board.snapshot) is None
+    assert attempts.failure(pool.holder.snapshot) is None
 
 
 def test_a_lost_race_without_another_snapshot_waits(pool: Pool) -> None:
@@ -176,7 +178,7 @@ def test_a_lost_race_without_another_snapshot_waits(pool: Pool) -> None:
     attempts = Attempts(pool)
 
     assert attempts.try_pick(FIRST) is None
-    assert attempts.failure(pool.board.snapshot) is None
+    assert attempts.failure(pool.holder.snapshot) is None
 
 
 def test_a_hedge_takes_none_that_was_tried(pool: Pool) -> None:
@@ -209,14 +211,14 @@ def test_the_one_that_refused_is_not_asked_again_before_the_core_has_heard() -> 
     again = Start(2, frozenset({1}), 0)
 
     assert attempts.try_pick(again) is None
-    pool.board.snapshot = Snapshot(2, READY, (only,), pool.picker)
+    pool.holder.snapshot = Snapshot(2, READY, (only,), pool.picker)
     assert attempts.try_pick(again) is only
 
 
 def test_a_refusal_by_one_that_is_out_already_keeps_nobody_waiting(pool: Pool) -> None:
     attempts = Attempts(pool)
     picked = pick(attempts)
-    pool.board.snapshot = Snapshot(1, READY, tuple(pool.picker.subs[1:]), First(pool.picker.subs[1:]))
+    pool.holder.snapshot = Snapshot(1, READY, tuple(pool.picker.subs[1:]), First(pool.picker.subs[1:]))
     attempts.attempt_failed(FIRST, picked, Code.UNAVAILABLE, 0, is_refused=True)
 
     assert attempts.refused_in == -1
@@ -230,13 +232,13 @@ def test_a_full_subchannel_is_passed_over_and_a_full_channel_says_so() -> None:
         for number in (1, 2)
     ]
     pool.picker.subs = subs
-    pool.board.snapshot = Snapshot(1, READY, tuple(subs), pool.picker)
+    pool.holder.snapshot = Snapshot(1, READY, tuple(subs), pool.picker)
     attempts = Attempts(pool)
 
     assert [pick(attempts).id, pick(attempts).id] == [1, 2]
     assert attempts.try_pick(FIRST) is None
     assert attempts.cap == MAX_IN_FLIGHT_EACH
-    assert attempts.failure(pool.board.snapshot) == pool.admission.refusal(MAX_IN_FLIGHT_EACH, pool.board.snapshot)
+    assert attempts.failure(pool.holder.snapshot) == pool.admission.refusal(MAX_IN_FLIGHT_EACH, pool.holder.snapshot)
 
 
 def test_a_full_one_that_closes_meanwhile_is_no_cap() -> None:
@@ -246,7 +248,7 @@ def test_a_full_one_that_closes_meanwhile_is_no_cap() -> None:
     full.load.start()
     gone.load.retire(lambda: None)
     pool.picker.subs = (full, gone)
-    pool.board.snapshot = Snapshot(1, READY, (full, gone), pool.picker)
+    pool.holder.snapshot = Snapshot(1, READY, (full, gone), pool.picker)
     attempts = Attempts(pool)
 
     assert attempts.try_pick(FIRST) is None
@@ -341,24 +343,24 @@ def test_a_skipped_hedge_leaves_the_call_to_those_under_way(pool: Pool) -> None:
 
 
 def test_what_says_nothing_of_a_backend_is_no_strike(pool: Pool) -> None:
-    judge = Judge(Outliers(codes=("INTERNAL", "DEADLINE_EXCEEDED")))
+    classifier = FailureClassifier(Outliers(codes=("INTERNAL", "DEADLINE_EXCEEDED")))
     picked = sub(1)
     for _ in range(5):
         picked.load.start()
 
-    assert not judge.failed(picked, Code.NOT_FOUND, is_refused=False)
-    assert judge.failed(picked, Code.UNAVAILABLE, is_refused=False)
+    assert not classifier.failed(picked, Code.NOT_FOUND, is_refused=False)
+    assert classifier.failed(picked, Code.UNAVAILABLE, is_refused=False)
     assert (picked.load.strikes, picked.load.failures) == (0, 2)
-    assert judge.failed(picked, Code.INTERNAL, is_refused=False)
-    assert judge.failed(picked, Code.DEADLINE_EXCEEDED, is_refused=False)
+    assert classifier.failed(picked, Code.INTERNAL, is_refused=False)
+    assert classifier.failed(picked, Code.DEADLINE_EXCEEDED, is_refused=False)
     assert (picked.load.strikes, picked.load.lates) == (2, 1)
-    assert not judge.failed(picked, Code.INTERNAL, is_refused=True)
+    assert not classifier.failed(picked, Code.INTERNAL, is_refused=True)
     assert picked.load.strikes == 2
 
 
 def test_without_outliers_nobody_is_beaten() -> None:
     picked = sub(1)
-    Judge(None).beaten(picked)
+    FailureClassifier(None).beaten(picked)
 
     assert picked.load.beaten == 0
 
@@ -416,7 +418,7 @@ def test_a_call_stays_on_a_hung_backend_where_it_must(pool: Pool, why: str) -> N
     attempts.is_cancelled = why == "cancelled"
     pool.is_closed = why == "closed"
     if why == "alone":
-        pool.board.snapshot = Snapshot(2, READY, (hung,), First((hung,)))
+        pool.holder.snapshot = Snapshot(2, READY, (hung,), First((hung,)))
 
     assert not attempts.rescue(FIRST, hung, 0)
 
@@ -463,7 +465,7 @@ def test_a_picker_hears_of_what_it_asks_for() -> None:
     class HearsReports(Hears):
         needs_reports = True
 
-    told = [told_of(factory()) for factory in (Deaf, Hears, HearsAll, HearsReports)]
+    told = [call_end_hook(factory()) for factory in (Deaf, Hears, HearsAll, HearsReports)]
 
     assert [(one.of_failures, one.of_all, one.needs_reports) for one in told] == [
         (False, False, False),

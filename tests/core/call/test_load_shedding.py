@@ -76,7 +76,7 @@ def test_nothing_stands_between_where_no_call_is_refused() -> None:
 def test_a_refused_call_ends_at_once_and_is_drawn_once(wait_for_ready: bool) -> None:
     pool = Pool(*READY)
     half = in_turn(0.1, 0.9, 0.2, 0.8, 0.3, 0.7)
-    pool.board.snapshot = replace(pool.board.snapshot, shedding=half, picker=SharingPicker(pool.picker, half))
+    pool.holder.snapshot = replace(pool.holder.snapshot, shedding=half, picker=SharingPicker(pool.picker, half))
     calls = [Attempts(pool) for _ in range(6)]
     for call in calls:
         call.wait_for_ready = wait_for_ready
@@ -91,7 +91,7 @@ def test_a_refused_call_ends_at_once_and_is_drawn_once(wait_for_ready: bool) -> 
         "add backends or lower the load; "
         "or pass outliers=Outliers(load_shedding=False) to have these calls made by the others, as far as they can"
     )
-    assert [call.failure(pool.board.snapshot) for call in refused] == [Fail(Code.UNAVAILABLE, words)] * 3
+    assert [call.failure(pool.holder.snapshot) for call in refused] == [Fail(Code.UNAVAILABLE, words)] * 3
     assert pool.admission.crowd.shed == 3
 
 
@@ -113,9 +113,9 @@ def test_a_call_that_found_no_room_at_first_may_be_refused() -> None:
             return self.picks.pop()
 
     pool = Pool(taken)
-    pool.board.snapshot = replace(pool.board.snapshot, shedding=shedding(), picker=Picker())
+    pool.holder.snapshot = replace(pool.holder.snapshot, shedding=shedding(), picker=Picker())
     call = Attempts(pool)
 
     assert call.try_pick(FIRST) is None
-    assert call.failure(pool.board.snapshot) == Fail(Code.UNAVAILABLE, "they hang")
+    assert call.failure(pool.holder.snapshot) == Fail(Code.UNAVAILABLE, "they hang")
     assert (call.refusal, pool.admission.crowd.shed) == (refusal, 1)

@@ -134,7 +134,7 @@ def test_a_pick_whose_connection_is_closed_already_is_made_again() -> None:
     world = World(scenario(clients=STEADY, policy={"outliers": None}, seconds=1.0), "p")
     world.engine.run(500 * MS)
     client = world.clients[0]
-    ready = client.subchannels.board.snapshot.ready
+    ready = client.subchannels.holder.snapshot.ready
     client.subchannels.connection(ready[0]).release()  # type: ignore[union-attr]
     client.subchannels.connection(ready[0]).release()  # type: ignore[union-attr]
     record = world.run()

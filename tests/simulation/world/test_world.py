@@ -187,7 +187,7 @@ def test_loads_end_at_nothing() -> None:
     world = World(scenario(*HARD, clients={"count": 2}, policy=resilient(True)), "p")
     world.run()
     loads = [
-        load for client in world.clients for view in client.subchannels.board.snapshot.views for load in view.loads
+        load for client in world.clients for view in client.subchannels.holder.snapshot.views for load in view.loads
     ]
 
     assert loads

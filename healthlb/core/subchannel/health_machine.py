@@ -14,7 +14,7 @@ from healthlb.core.states import serving_name
 from healthlb.core.subchannel import health
 from healthlb.core.subchannel.flood import StatusFlow
 from healthlb.core.subchannel.health import Action, Phase, Signal
-from healthlb.core.subchannel.watch_backoff import Restarts, WatchStarts
+from healthlb.core.subchannel.watch_backoff import WatchBackoff, WatchStarts
 
 
 class Streak:
@@ -85,7 +85,7 @@ _DOUBT = SECOND // 50
 _WORDS = (Code.NOT_FOUND, Code.UNIMPLEMENTED)
 
 
-class Watching:
+class HealthMachine:
     """Follows the Watches of one subchannel, or its Checks where there is no Watch.
 
     Args:
@@ -120,7 +120,7 @@ class Watching:
         self._sub = sub
         self._policy = policy
         self._service = service
-        self._restarts = Restarts(policy, rng)
+        self._backoff = WatchBackoff(policy, rng)
         self._starts = starts
         self.flow = StatusFlow(sub, policy.backoff.jitter, rng)
         self._row = Streak(policy.rise, policy.fall)
@@ -155,7 +155,7 @@ class Watching:
     def _connected(self, turn: Turn) -> None:
         self.reason = "connected" if self._service is None else "waiting for the first health status"
         self.remedy = ""
-        self._restarts.connected()
+        self._backoff.connected()
         if self._service is None:
             self._signal(Signal.CONNECTED_UNCHECKED, turn)
         elif self._policy.watch:
@@ -184,7 +184,7 @@ class Watching:
         if not self._has_answered:
             self._has_answered = True
             self.took = turn.now - self._started_at
-            self._restarts.answered()
+            self._backoff.answered()
         is_too_much = self.flow.is_too_much(turn.now)
         if self.flow.is_followed(status, turn):
             self._follow(status, turn)
@@ -269,7 +269,7 @@ class Watching:
         lasted = now - self._started_at if self._has_answered else 0
         spread = min(_SPREAD, self._policy.backoff.jitter * lasted / 4) * self._rng.random()
         most = max(self._renewal // 2, self._policy.min_restart_interval_ns)
-        return now + min(self._restarts.delay(lasted) + round(spread), most)
+        return now + min(self._backoff.delay(lasted) + round(spread), most)
 
     def _give_up(self, details: str, turn: Turn) -> None:
         """The server has no health service; the next connection is asked again."""
@@ -294,7 +294,7 @@ class Watching:
             case Code.UNIMPLEMENTED:
                 self._give_up(event.details, turn)
             case Code.OK | Code.NOT_FOUND:
-                self._restarts.answered()
+                self._backoff.answered()
                 # Check says NOT_FOUND where Watch says SERVICE_UNKNOWN.
                 is_known = event.code is Code.OK
                 self.serving = event.status or 0 if is_known else ServingStatus.SERVICE_UNKNOWN
@@ -308,7 +308,7 @@ class Watching:
         But a server that is full (RESOURCE_EXHAUSTED) is not ill for that: to take it out would only shift its load to
         the others. And a Check that the client could not send says nothing of the server.
         """
-        retry_after = self._restarts.delay(None)
+        retry_after = self._backoff.delay(None)
         is_full = event.code is Code.RESOURCE_EXHAUSTED and self.serving == ServingStatus.SERVING
         if not is_full and not (event.is_unsent and self.serving is not None):
             self.serving = None
@@ -348,7 +348,7 @@ class Watching:
             turn.effects.append(StopWatch(self._sub, self._watch))
         if action in (Action.RETRY_LATER, Action.STOP_AND_RETRY_LATER):
             lasted = turn.now - self._started_at if self._has_answered else None
-            turn.timers.set((self._sub, "retry", 0), turn.now + self._restarts.delay(lasted))
+            turn.timers.set((self._sub, "retry", 0), turn.now + self._backoff.delay(lasted))
         elif action is Action.RETRY_SOON:
             turn.timers.set((self._sub, "retry", 0), self._soon(turn.now))
         elif action is Action.STOP_AND_PAUSE:
