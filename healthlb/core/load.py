@@ -19,6 +19,8 @@ from healthlb.core.shedding import Shedding
 Lock = AbstractContextManager[Any]
 
 _LOCKS = 16
+# So many failures in a row: of a backend that does half of its work they come about once in a thousand calls.
+_ONLY_FAILS = 10
 
 
 class Verdict(enum.Enum):
@@ -162,6 +164,12 @@ class Load(_PerCall):
         """Return how many of the last calls in a row were strikes, and how many of those were late."""
         with self._lock:
             return (self._strikes_in_row, self._lates_in_row) if self._row_since == self.successes else (0, 0)
+
+    @property
+    def only_fails(self) -> bool:
+        """Whether so many of the last calls failed at once that it does no work: a call is none the more elsewhere."""
+        row, lates = self.row()
+        return row - lates >= _ONLY_FAILS
 
     def offer_probe(self, on_end: Callable[[], None]) -> None:
         """Let one call through to a subchannel that is ejected (see `take_probe`).

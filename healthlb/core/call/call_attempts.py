@@ -368,7 +368,7 @@ class CallAttempts:
             snapshot = method.subchannels.holder.snapshot
             self.refused_in = snapshot.generation if sub in snapshot.ready else -1
         is_unsent = is_refused and not method.policy.is_strict
-        may_repeat = is_lost or not method.subchannels.admission.crowd.is_strained
+        may_repeat = is_lost or sub.load.only_fails or not method.subchannels.admission.crowd.is_strained
         ended = AttemptEnded(start.attempt, sub.id, code, is_unsent, is_cut_off, pushback, is_rescued, may_repeat)
         return self.make_plan().step(ended, now)
 

@@ -27,7 +27,7 @@ from healthlb.core.call.call_attempts import (
 )
 from healthlb.core.call.failover import Cancel, Finish, Start, WakeAt, call_policy
 from healthlb.core.call.overload import MAX_IN_FLIGHT_EACH, Admission
-from healthlb.core.load import Subchannel
+from healthlb.core.load import Subchannel, Verdict
 from healthlb.core.messages import SECOND, Code, ConnectivityState, Endpoint, Fail
 from healthlb.core.pickers import CallEnd, CallInfo
 from healthlb.core.pickers.checked import Fault
@@ -323,6 +323,37 @@ def test_what_was_on_a_lost_connection_is_sent_again_while_the_fleet_is_strained
     pool.admission.crowd.is_strained = True
 
     assert attempts.attempt_failed(FIRST, first, Code.UNAVAILABLE, 0, is_lost=True) == [Start(2, frozenset({1}), 1)]
+
+
+def test_what_a_backend_refuses_that_does_no_work_is_sent_again_while_the_fleet_is_strained(pool: Pool) -> None:
+    """Who is ejected comes back under strain; a call that it fails at once is no more work than the fleet had."""
+    pool.admission.crowd.is_strained = True
+    starts = []
+    for _ in range(11):
+        attempts = Attempts(pool)
+        first = pick(attempts)
+        starts.append(isinstance(attempts.attempt_failed(FIRST, first, Code.UNAVAILABLE, 0)[0], Start))
+
+    assert starts == [False] * 9 + [True] * 2
+
+
+def test_who_does_some_work_or_is_late_does_not_only_fail() -> None:
+    one = sub(1)
+
+    def ends(*verdicts: Verdict) -> bool:
+        for verdict in verdicts:
+            assert one.load.start()
+            one.load.fail(verdict)
+        return one.load.only_fails
+
+    assert not ends(*[Verdict.STRIKE] * 9)
+    assert ends(Verdict.STRIKE)
+    assert not ends(Verdict.ANSWER)
+    assert not ends(*[Verdict.LATE] * 10, *[Verdict.STRIKE] * 9)
+    assert ends(Verdict.STRIKE)
+    assert one.load.start()
+    one.load.succeed(0)
+    assert not one.load.only_fails
 
 
 def test_what_never_left_is_sent_while_the_fleet_is_strained(pool: Pool) -> None:
