@@ -82,24 +82,6 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 # What a package passes on besides its own names.
 PASSES_ON = {"healthlb.aio": "healthlb.server", "healthlb.server": "healthlb.server.checks"}
-# Those that are left; a new one is an error.
-OPEN_CIRCLES = [
-    ["healthlb.aio.health_client", "healthlb.aio.health_watches"],
-    [
-        "healthlb.simulation.fuzzing.attempt_timing",
-        "healthlb.simulation.fuzzing.budgets",
-        "healthlb.simulation.fuzzing.ejections",
-        "healthlb.simulation.fuzzing.endings",
-        "healthlb.simulation.fuzzing.invariants",
-        "healthlb.simulation.fuzzing.oracle_context",
-        "healthlb.simulation.fuzzing.picks",
-        "healthlb.simulation.fuzzing.silences",
-        "healthlb.simulation.fuzzing.snapshots",
-        "healthlb.simulation.fuzzing.wire_log",
-    ],
-    ["healthlb.simulation.world.faults", "healthlb.simulation.world.outcome", "healthlb.simulation.world.world"],
-    ["healthlb.sync.health_client", "healthlb.sync.health_streams", "healthlb.sync.health_watches"],
-]
 # Real servers, people and terminals: these two rooms of the simulator stand above the faces.
 WITH_REAL_SERVERS = ("healthlb.simulation.calibration", "healthlb.simulation.commands")
 COMMANDS = ("healthlb.cli", "healthlb.demo", *WITH_REAL_SERVERS)
@@ -116,6 +98,7 @@ WRITTEN_BY_CALLS = ("healthlb.core.load", "healthlb.core.call.budget")
 DOCUMENTED = tuple(f"healthlb.{room}" for room in ("core", "control", "calls", "sync", "aio", "resolvers", "server"))
 # One idea each, which is longer when it is written plainly; splitting one at a limit would make two halves of it.
 MOST_LINES = {
+    "healthlb.aio.health_watches": 420,
     "healthlb.calls.call_runner": 440,
     "healthlb.core.balancer": 350,
     "healthlb.core.call.call_attempts": 440,
@@ -447,7 +430,7 @@ def test_simulation_reaches_no_grpc() -> None:
 
 
 def test_no_modules_import_each_other() -> None:
-    assert circles(MODULES) == OPEN_CIRCLES
+    assert circles(MODULES) == []
 
 
 def test_every_module_is_in_a_room() -> None:

@@ -31,7 +31,7 @@ _NO_LOOP = "an aio HealthClient must be used inside a running event loop"
 _OTHER_LOOP = "this HealthClient is bound to the event loop of its first use: make one client for each loop"
 
 
-class Link:
+class ClientLink:
     """The channel of a client on its event loop, and what is under way on it.
 
     Args:
@@ -124,7 +124,7 @@ class HealthClient:
             face=_FACE,
             wording=self._wording,
         )
-        self._opened: Link | None = None
+        self._opened: ClientLink | None = None
         self._is_closed = False
 
     async def check(
@@ -195,7 +195,7 @@ class HealthClient:
         if link is not None:
             await link.close()
 
-    def _link(self) -> Link:
+    def _link(self) -> ClientLink:
         if self._is_closed:
             raise ChannelClosed(CLOSED)
         try:
@@ -203,7 +203,7 @@ class HealthClient:
         except RuntimeError:
             raise ChannelUnusable(_NO_LOOP) from None
         if self._opened is None:
-            self._opened = Link(self._target)
+            self._opened = ClientLink(self._target)
         self._opened.check_caller()
         return self._opened
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import grpc
 import grpc.aio
@@ -36,7 +36,8 @@ from healthlb.health_client.answer import HealthAnswer, answered, ended, failed,
 from healthlb.health_client.target import FORKED, is_final
 
 if TYPE_CHECKING:
-    from healthlb.aio.health_client import Link
+    from healthlb.health_client.answer import HealthAdviser
+    from healthlb.health_client.target import Metadata
 
 DEFAULT_BACKOFF = Backoff(initial=0.2, maximum=2.0)
 Callback = Callable[[ServingStatus], object]
@@ -46,6 +47,29 @@ Outcome = tuple[HealthAnswer, BaseException | None]
 _ERROR = 40  # logging.ERROR
 _LAST_WORDS = 0.1  # Seconds.
 _CANCELLED = "the call was cancelled on this side, as by a channel that closes"
+
+
+class Link(Protocol):
+    """What a Watch needs of its client.
+
+    Attributes:
+        metadata: goes with every call.
+        backoff: between Watches.
+        adviser: says what to do about first mistakes.
+        watch: begins a Watch.
+        subscriptions: the Watches that call back.
+        iterators: weak references to those that are iterated over.
+    """
+
+    metadata: Metadata
+    backoff: Backoff | None
+    adviser: HealthAdviser
+    watch: Any
+    subscriptions: set[WatchSubscription]
+    iterators: set[weakref.ref[WatchIterator]]
+
+    def check_caller(self) -> None:
+        """Raise where the client cannot be used."""
 
 
 class Reader:

@@ -44,7 +44,7 @@ _WORKER = "healthlb-health-client"
 _FACE = (grpc.Channel, grpc.aio.Channel, "healthlb.aio.HealthClient")
 
 
-class Link:
+class ClientLink:
     """The channel of a client in one process, and what is under way on it.
 
     Args:
@@ -132,7 +132,7 @@ class HealthClient:
             face=_FACE,
             wording=self._wording,
         )
-        self._links: dict[int, Link] = {}
+        self._links: dict[int, ClientLink] = {}
         self._is_closed = False
 
     def check(self, service: str = "", timeout: float | None = 5.0, *, require_serving: bool = False) -> ServingStatus:
@@ -233,13 +233,13 @@ class HealthClient:
         if link is not None:
             link.close()
 
-    def _link(self) -> Link:
+    def _link(self) -> ClientLink:
         if self._is_closed:
             raise ChannelClosed(CLOSED)
         pid = os.getpid()
         link = self._links.get(pid)
         if link is None:
-            made = Link(self._target)
+            made = ClientLink(self._target)
             # One wins, whichever thread is first. That of the parent process is kept: its end would reach into what the
             # parent has.
             link = self._links.setdefault(pid, made)

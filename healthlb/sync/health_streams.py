@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from healthlb.control.health_messages import decode_response
 from healthlb.health_client.answer import ended
@@ -15,7 +15,29 @@ from healthlb.health_client.target import is_final
 from healthlb.sync import grpcio
 
 if TYPE_CHECKING:
-    from healthlb.sync.health_watches import WatchSubscription
+    from healthlb.health_client.answer import HealthAnswer
+    from healthlb.sync.worker import Worker
+
+
+class Hearer(Protocol):
+    """A Watch that calls back, as one of its calls knows it.
+
+    Attributes:
+        service: the name asked for.
+        worker: runs what is to be done.
+    """
+
+    service: str
+    worker: Worker
+
+    def heard(self, stream: Stream) -> None:
+        """Something was said that `stream` keeps."""
+
+    def failed_with(self, error: BaseException) -> HealthAnswer:
+        """Return that a call ended with an exception."""
+
+    def ended(self, stream: Stream, answer: HealthAnswer, *, is_last: bool = False) -> None:
+        """The call has ended; `is_last` says that no other can be begun."""
 
 
 class Stream:
@@ -34,7 +56,7 @@ class Stream:
         # A HealthAwareChannel keeps what it makes for a deserializer, if that can be looked up: this one is used once.
         __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, subscription: WatchSubscription, is_too_much: Callable[[int], bool]) -> None:
+    def __init__(self, subscription: Hearer, is_too_much: Callable[[int], bool]) -> None:
         self.call: Any = None
         self.is_flooded: bool = False
         self._newest: deque[bytes] = deque(maxlen=1)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import grpc
 
@@ -33,11 +33,38 @@ from healthlb.sync import grpcio
 from healthlb.sync.health_streams import Stream
 
 if TYPE_CHECKING:
-    from healthlb.sync.health_client import Link
+    from healthlb.health_client.answer import HealthAdviser
+    from healthlb.health_client.target import Metadata
     from healthlb.sync.worker import Worker
 
 DEFAULT_BACKOFF = Backoff(initial=0.2, maximum=2.0)
 Callback = Callable[[ServingStatus], object]
+
+
+class Link(Protocol):
+    """What a Watch needs of its client.
+
+    Attributes:
+        channel: what was given, or opened.
+        pid: of the process that it was opened in.
+        metadata: goes with every call.
+        backoff: between Watches.
+        adviser: says what to do about first mistakes.
+        subscriptions: the Watches that call back.
+        iterators: weak references to those that are iterated over.
+    """
+
+    channel: Any
+    pid: int
+    metadata: Metadata
+    backoff: Backoff | None
+    adviser: HealthAdviser
+    subscriptions: set[WatchSubscription]
+    iterators: set[weakref.ref[WatchIterator]]
+
+    @property
+    def worker(self) -> Worker:
+        """Runs the callbacks."""
 
 
 class HealthWatch:

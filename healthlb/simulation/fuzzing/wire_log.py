@@ -6,7 +6,7 @@ The one rule: this is what arrived, not what anybody made of it. It is written d
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from healthlb.core.messages import (
     CheckEnded,
@@ -29,7 +29,6 @@ from healthlb.simulation.world.world import Around
 if TYPE_CHECKING:
     import random
 
-    from healthlb.simulation.fuzzing.invariants import Inspector
     from healthlb.simulation.world.client import Client
     from healthlb.simulation.world.world import World
 
@@ -75,6 +74,45 @@ class LinkWords:
         self.silent_ends = self.quick_ends = 0
 
 
+class Beliefs(Protocol):
+    """What the log needs of the oracles' context: what a client may take for true, and what is kept there.
+
+    Attributes:
+        rising: nanoseconds for which SERVING may have to stand to be believed; falling: the same of other statuses.
+        asked_at: the connection on which a client last sent a server a Check, by its generation, and when.
+    """
+
+    rising: int
+    falling: int
+    asked_at: dict[tuple[str, str], tuple[int | None, int]]
+
+    def connected(self, connection: HeardConnection) -> None:
+        """A client begins to connect."""
+
+    def stands(self, client: Client, words: LinkWords, at: int) -> tuple[bool, bool]:
+        """Whether a SERVING may stand at `at` though its Watch has ended, and whether it must."""
+
+    def believed_at(self, client: Client, said_at: int, confirmation: int) -> int:
+        """Return when a client must have taken in a word at the latest that the wire has brought."""
+
+    def has_stalled(self, client: Client, since: int) -> bool:
+        """Whether a client has stood still at `since` or later, or just before."""
+
+
+class Listener(Protocol):
+    """Hears what the log alone cannot judge."""
+
+    @property
+    def context(self) -> Beliefs:
+        """What all oracles share."""
+
+    def watch_again(self, connection: HeardConnection, words: LinkWords, now: int) -> None:
+        """A Watch is opened on a link that has had one."""
+
+    def published(self, client: Client, snapshot: Snapshot) -> None:
+        """There is a new snapshot."""
+
+
 class HeardConnection(Connection):
     """A connection whose words are written down.
 
@@ -92,7 +130,7 @@ class HeardConnection(Connection):
     )  # fmt: skip
 
     client: Client
-    inspector: Inspector
+    inspector: Listener
     words: LinkWords | None
     said_on: Link | None
     linked_at: int
@@ -223,7 +261,7 @@ class HeardAround(Around):
 
     make_connection = HeardConnection
 
-    def __init__(self, world: World, client: Client, inspector: Inspector) -> None:
+    def __init__(self, world: World, client: Client, inspector: Listener) -> None:
         super().__init__(world, client)
         self._inspector = inspector
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from healthlb.core.states import Code, ServingStatus
 from healthlb.errors import ConfigError
@@ -15,9 +15,14 @@ from healthlb.simulation.scenario.scenario import Fault
 from healthlb.simulation.world.health import MODES
 
 if TYPE_CHECKING:
+    from healthlb.core.random_streams import Streams
+    from healthlb.simulation.engine.engine import Engine
+    from healthlb.simulation.scenario.scenario import Scenario
     from healthlb.simulation.world.client import Client
+    from healthlb.simulation.world.path import Path
+    from healthlb.simulation.world.resolver import Resolver
     from healthlb.simulation.world.server import Server
-    from healthlb.simulation.world.world import World
+    from healthlb.simulation.world.state_history import Lanes
 
 KINDS = (
     "crash", "health", "error", "slow", "pause", "blackhole", "partition", "goaway", "drain", "resolver", "cold",
@@ -84,6 +89,36 @@ def windows(fault: Fault, shift: int, phase: int, end: int) -> Iterator[tuple[in
         begin += fault.period
 
 
+class FaultyWorld(Protocol):
+    """What faults need of a world.
+
+    Attributes:
+        scenario: its faults are planned.
+        engine: virtual time.
+        streams: where random phases come from.
+        end: when the run is over, in nanoseconds.
+        servers: whom faults befall.
+        clients: likewise.
+        lanes: what is written down of each server.
+        resolver: may give other lists.
+    """
+
+    scenario: Scenario
+    engine: Engine
+    streams: Streams
+    end: int
+    servers: list[Server]
+    clients: list[Client]
+    lanes: Lanes
+    resolver: Resolver
+
+    def path(self, client: Client, server: Server) -> Path:
+        """Return the way between a client and a server."""
+
+    def note_fault(self, what: str) -> None:
+        """Something goes wrong, or is mended."""
+
+
 class Faults:
     """Has the faults of a scenario happen in a world.
 
@@ -91,7 +126,7 @@ class Faults:
         world: where.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: FaultyWorld) -> None:
         self._world = world
 
     def schedule(self) -> None:

@@ -6,16 +6,62 @@ the time at which it was sent. What becomes of backends and connections counts a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from healthlb.simulation.engine.histogram import Histogram
 from healthlb.simulation.scenario.scenario import SECOND, ClientGroup, Scenario
 from healthlb.simulation.world.record import BIN, Bins, RunRecord
 
 if TYPE_CHECKING:
-    from healthlb.simulation.world.world import World
+    from healthlb.core.facts import Fact
+    from healthlb.simulation.engine.engine import Engine
+    from healthlb.simulation.world.client import Client
+    from healthlb.simulation.world.run_counts import RunCounts
+    from healthlb.simulation.world.server import Server
+    from healthlb.simulation.world.state_history import Lanes
+    from healthlb.simulation.world.trace import Trace
 
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
+
+
+class PlayedWorld(Protocol):
+    """What a record needs of a world that has run.
+
+    Attributes:
+        scenario: what was to happen.
+        policy_name: of the policy that it ran with.
+        replication: which of its repetitions it was.
+        engine: virtual time.
+        end: when it was over, in nanoseconds.
+        arrivals_end: when calls had ceased to arrive, in nanoseconds.
+        servers: who served.
+        clients: who called.
+        tally: what was counted.
+        lanes: what was written down of each server.
+        facts: the first client's.
+        trace: None for none.
+        before: the `sums` at the end of the warm-up.
+    """
+
+    scenario: Scenario
+    policy_name: str
+    replication: int
+    engine: Engine
+    end: int
+    arrivals_end: int
+    servers: list[Server]
+    clients: list[Client]
+    tally: RunCounts
+    lanes: Lanes
+    facts: list[Fact]
+    trace: Trace | None
+    before: tuple[int, int, int, int, int, int]
+
+    def sums(self) -> tuple[int, int, int, int, int, int]:
+        """Return what is only ever counted up: calls, attempts after the first, hedges, unsent ones, builds, waste."""
+
+    def in_flight(self, since: int) -> int:
+        """Return how many calls that began at `since` or later are not over."""
 
 
 def capacity(scenario: Scenario, group: ClientGroup) -> float:
@@ -39,7 +85,7 @@ def offered_load(scenario: Scenario, group: ClientGroup) -> float:
     return load.fanout * (load.rate or 0.0)
 
 
-def make_record(world: World, cpu_seconds: float) -> RunRecord:
+def make_record(world: PlayedWorld, cpu_seconds: float) -> RunRecord:
     """Return the record of a run that is over."""
     scenario = world.scenario
     latency = world.tally.latency()
@@ -72,7 +118,7 @@ def make_record(world: World, cpu_seconds: float) -> RunRecord:
     )
 
 
-def _bins(world: World) -> Bins:
+def _bins(world: PlayedWorld) -> Bins:
     tally = world.tally
     count = world.end // BIN + 1
     picks = {server.name: tuple(server.picks[:count]) for server in world.servers}
@@ -90,7 +136,7 @@ def _bins(world: World) -> Bins:
     )
 
 
-def _metrics(world: World, latency: Histogram, bins: Bins) -> dict[str, float]:
+def _metrics(world: PlayedWorld, latency: Histogram, bins: Bins) -> dict[str, float]:
     tally, scenario = world.tally, world.scenario
     called, again, hedges, unsent, builds, wasted = (
         now - before for now, before in zip(world.sums(), world.before, strict=True)
@@ -139,7 +185,7 @@ def _metrics(world: World, latency: Histogram, bins: Bins) -> dict[str, float]:
     return metrics | _load(world, called, seconds)
 
 
-def _load(world: World, called: int, seconds: float) -> dict[str, float]:
+def _load(world: PlayedWorld, called: int, seconds: float) -> dict[str, float]:
     scenario = world.scenario
     rates = [(group, offered_load(scenario, group) * group.count) for group in scenario.clients]
     if all(rate for _, rate in rates):
