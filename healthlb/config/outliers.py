@@ -94,8 +94,8 @@ class Outliers:
         max_ejection_time: seconds; no ejection is longer, before jitter; at least `base_ejection_time` (gRFC A50).
         max_ejection_percent: of the subchannels, rounded up, that may be out when one is ejected; those out for
             any other reason count too; 0 to 100. A50's 10 counts ejections alone.
-        load_shedding: whether the share of the calls of subchannels that hang is refused at once, with UNAVAILABLE,
-            while the others lose more calls than that by having too much to do.
+        load_shedding: whether calls are refused at once, with UNAVAILABLE, while subchannels hang and the others have
+            too much to do: as many as these cannot do, and at most the share that those that hang had.
         jitter: an ejection is longer by up to this share, so that not all clients return at once; 0 to 1.
 
     Raises:

@@ -288,7 +288,7 @@ class Balancer:
             elif kind == "outliers":
                 self._outliers.interval_due(number, self._machines, turn)
             elif kind == "suspicion":
-                self._heartbeats.look(self._machines, turn)
+                self._outliers.suspected(self._heartbeats.look(self._machines, turn), self._machines, turn)
             elif kind == "warmup":
                 self._warmup.due(self._machines, turn)
             elif kind == "overflow":

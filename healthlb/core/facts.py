@@ -231,14 +231,16 @@ class Panic:
 
 @dataclass(frozen=True, slots=True)
 class LoadShedding:
-    """Calls are refused, or no longer: the share of subchannels that hang, since the others cannot do their calls.
+    """Calls are refused, or no longer, since some subchannels hang and the others cannot do all of their calls.
+
+    It is reported when this begins and ends, and when other subchannels hang; the share changes each second.
 
     Attributes:
         is_over: whether it has ended.
         hung: how many subchannels hang.
         total: how many subchannels the channel has.
-        share: the part of the calls that is refused, from 0 to 1: what those had that are out for hanging; 0 where it
-            has ended.
+        share: the part of the calls that is refused now, from 0 to 1; at most what those had that are out for hanging;
+            0 where it has ended.
         calls: how many calls were refused so far; 0 when it begins.
     """
 

@@ -266,7 +266,7 @@ def of_call(code: Code, details: str, wording: Wording = CHANNEL) -> str:
 
 # Of calls that are refused since some backends hang: in the log and the errors.
 SHEDDING = (
-    "{hung} of {total} subchannels hang, and the others have too much to do for their calls, so their share of the "
+    "{hung} of {total} subchannels hang, and the others have too much to do for their calls, so a part of the "
     "calls is refused ({share:.1%})"
 )
 NO_SHEDDING = (

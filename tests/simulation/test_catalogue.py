@@ -13,7 +13,7 @@ from tests.simulation import test_catalogue_broken_flapping, test_catalogue_brok
 from tests.simulation.catalogue import FOLDER
 
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
-IDS = "f1 f2 f3 f4 f5 f6 f7 f8 f9 f10 f11 o1 o2 o3 o4 o5 o6 o7 o8 r1 r3 r4 r5 r6 m1 m2 m3 m4 b1 b2 b3 b4 b5 b6 p1 p2 p3 p4 p5 p6 p7 p8".split()  # noqa: SIM905
+IDS = "f1 f2 f3 f4 f5 f6 f7 f8 f9 f10 f11 o1 o2 o3 o4 o5 o6 o7 o8 o9 r1 r3 r4 r5 r6 m1 m2 m3 m4 b1 b2 b3 b4 b5 b6 p1 p2 p3 p4 p5 p6 p7 p8".split()  # noqa: SIM905
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,7 +2,8 @@
 
 Theory: an exclusion gives the others the calls of who hangs. Where they cannot do those as well, all calls come too
 late. Without any protection a hung backend would get its share of the calls, and lose them: the others would be as well
-as before. So while there is strain, the share of those that hang is refused at once, and the others have their own.
+as before. So while there is strain, what the others cannot do is refused at once, and at most the share of those that
+hang; see `healthlb.core.exclusion.refused_share`.
 
 The one rule: nobody is given more than without protection, and nothing is refused that this would not lose.
 """
@@ -26,7 +27,7 @@ class Refusal(Fault):
 
 
 class SharingPicker:
-    """Refuses the part of the first attempts that was the hung backends', drawn at random; the picker has all others.
+    """Refuses a part of the first attempts, drawn at random; the picker has all others.
 
     Args:
         picker: chooses among those that are READY.

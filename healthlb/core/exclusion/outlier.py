@@ -2,15 +2,15 @@
 
 Theory: rows of failures act at once, since the call path tells of each failure. Rates and latencies are looked at in
 intervals (gRFC A50). The counters are the load cells'; an interval is the difference to the marks that were made at its
-beginning. The intervals begin with the first failure and end where nothing is left to look at, so that a channel that
-is well is never woken.
+beginning. The intervals begin with the first failure, or with the suspicion that somebody hangs, and end where nothing
+is left to look at, so that a channel that is well is never woken.
 
 The one rule: only what the backend can be blamed for counts, and all is seen beside what the others do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from healthlb.config.outliers import Outliers
@@ -83,14 +83,22 @@ class OutlierDetector:
         if self._is_on and self._policy.latency_factor is not None and not turn.timers.is_set(_INTERVAL):
             self._begin(machines, turn)
 
-    def call_failed(self, machine: SubchannelMachine, machines: Machines, turn: Turn) -> None:
-        """Take in that calls failed on the present connection."""
-        if not self._is_on or machine.handle is None:
-            return
+    def suspected(self, suspects: Collection[int], machines: Machines, turn: Turn) -> None:
+        """Some subchannels may hang: see what is usual, before the others have their calls to do."""
+        if self._is_on and suspects:
+            self._watch(machines, turn)
+
+    def _watch(self, machines: Machines, turn: Turn) -> None:
         if not turn.timers.is_set(_INTERVAL):
             self._begin(machines, turn)
         if not turn.timers.is_set(_STRAIN):
             turn.timers.set(_STRAIN, self._strain.begin(eligible(machines.values()), turn.now))
+
+    def call_failed(self, machine: SubchannelMachine, machines: Machines, turn: Turn) -> None:
+        """Take in that calls failed on the present connection."""
+        if not self._is_on or machine.handle is None:
+            return
+        self._watch(machines, turn)
         load = machine.handle.load
         self._suspects[machine.id] = _Suspect(machine.connections, machine.connected_at, load, has_failed=True)
         row, lates = load.row()
@@ -213,14 +221,17 @@ class OutlierDetector:
                 self._eject(machine, cause, turn, is_silence=sub in silent)
             else:
                 self._tell(machine, cause, turn)
-        is_over = not any(tally.strikes for tally in tallies) and not self._ejections and not self._ejections.times
-        if is_over and self._policy.latency_factor is None:
+        if not self._is_needed(tallies, machines) and self._policy.latency_factor is None:
             self._marks = self._before = {}
             self._strain.end()
             self._shedder.refuse(0.0, machines.values(), turn)
             turn.timers.cancel(_STRAIN)
         else:
             self._begin(machines, turn)
+
+    def _is_needed(self, tallies: list[Tally], machines: Machines) -> bool:
+        has_failed = any(tally.strikes for tally in tallies)
+        return has_failed or bool(self._ejections or self._ejections.times) or silent_share(machines.values()) > 0
 
     def _outliers(self, tallies: list[Tally]) -> Iterable[tuple[int, str, int]]:
         policy = self._policy
@@ -247,7 +258,8 @@ class OutlierDetector:
             turn.timers.set(_SAMPLE, turn.now + self._policy.interval_ns // _SAMPLES)
 
     def _look(self, machines: Machines, turn: Turn) -> None:
-        look_at = self._strain.look(eligible(machines.values()), turn.now, silent_share(machines.values()))
+        share = silent_share(machines.values()) if self._policy.load_shedding else 0.0
+        look_at = self._strain.look(eligible(machines.values()), turn.now, share)
         if look_at is not None:
             turn.timers.set(_STRAIN, look_at)
         if self._strain.is_on:
@@ -255,8 +267,7 @@ class OutlierDetector:
         self._shed(machines, turn)
 
     def _shed(self, machines: Machines, turn: Turn) -> None:
-        refused = self._strain.refused if self._policy.load_shedding else 0.0
-        self._shedder.refuse(refused, machines.values(), turn)
+        self._shedder.refuse(self._strain.refused, machines.values(), turn)
 
     def _sample(self, machines: Machines, turn: Turn) -> None:
         self._samples += 1

@@ -32,6 +32,7 @@ class Shedder:
     def __init__(self, crowd: Crowd, dice: random.Random) -> None:
         self._crowd = crowd
         self._draw = dice.random
+        self._before = 0
 
     @property
     def is_on(self) -> bool:
@@ -39,17 +40,21 @@ class Shedder:
         return self._crowd.shedding is not None
 
     def refuse(self, share: float, machines: Collection[SubchannelMachine], turn: Turn) -> None:
-        """Refuse this part of the calls from now on, 0 for none, and tell where that is news."""
-        crowd = self._crowd
-        if not share and crowd.shedding is None:
+        """Refuse this part of the calls from now on, 0 for none.
+
+        It is told when this begins or ends, and when other subchannels hang; the part itself changes each second.
+        """
+        crowd, old = self._crowd, self._crowd.shedding
+        if not share and old is None:
             return
         hung = sum(is_hung(machine) for machine in machines)
         now = Shedding(hung, len(machines), share, self._draw) if share else None
-        if now == crowd.shedding:
+        if now == old:
             return
-        if crowd.shedding is None:
-            crowd.shed = 0
+        if old is None:
+            self._before = crowd.shed
         crowd.shedding = now
         turn.is_changed = True
-        fact = LoadShedding(turn.now, now is None, hung, len(machines), share, crowd.shed)
-        turn.effects.append(Report(fact))
+        if old is None or now is None or (now.hung, now.total) != (old.hung, old.total):
+            calls = crowd.shed - self._before
+            turn.effects.append(Report(LoadShedding(turn.now, now is None, hung, len(machines), share, calls)))

@@ -8,8 +8,11 @@ than they were a while ago; how long calls take follows from how many are in fli
         well ──most are late, or slow──▶ strained ──no more, and for a while longer each time──▶ well
 
 While it is strained, protection gives way: who is ejected comes back, nobody is ejected, and no call is sent twice.
+Who hangs cannot come back: what the others cannot do of its calls is refused (`refused_share`), and so long as it is,
+the fleet is strained.
 
-The one rule: looked at only where calls have failed of late; a channel that is well, or idle, is not woken.
+The one rule: looked at only where calls have failed of late, or somebody may hang; a channel that is well, or idle, is
+not woken.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from healthlb.core.exclusion.outlier_rules import is_in_time
+from healthlb.core.exclusion.refused_share import RefusedShare, Window
 from healthlb.core.load import Crowd, Load, Subchannel
 from healthlb.core.messages import SECOND
 
@@ -28,7 +32,7 @@ _IDLE_LOOK = 2 * SECOND
 _PER_SUBCHANNEL = SECOND // 5_000
 # A window is over when it is this long and this many calls have ended in it, and in any case after the longest.
 _WINDOW = SECOND
-_ENOUGH = 50
+_ENOUGH, _ENOUGH_LATE = 50, 10
 _LONGEST = 5 * SECOND
 # A backend is late where more than this share of its calls is.
 _LATE = 0.1
@@ -36,11 +40,10 @@ _LATE = 0.1
 # what is usual changes in the course of a day.
 _SLOWER = 4
 _FORGET = 0.02
+# Calls that take so many times what they took at best, and so many times the floor, do not do so by chance.
+_FAR_SLOWER, _FAR_ABOVE = 8, 4
 # What was let go at once would bring the strain back: so it is kept for a while, and for twice as long each time.
 _KEPT = 5 * SECOND
-# The calls of who hangs are refused, where more are lost otherwise, for so long at most; then it is tried whether the
-# others can do them.
-_REFUSED = 10 * SECOND
 _MOST_DOUBLED = 5
 
 
@@ -52,13 +55,25 @@ class _Part:
         load: its counters.
         judged: calls that had ended when the window began.
         lates: those of them whose deadline had ended them.
+        picks: calls that were begun by then.
         busy: nanoseconds that calls have spent on it in the window, all together.
     """
 
     load: Load
     judged: int
     lates: int
+    picks: int
     busy: int = 0
+
+    @property
+    def ended(self) -> int:
+        """Calls that have ended in the window."""
+        return self.load.judged - self.judged
+
+    @property
+    def late(self) -> int:
+        """Those of them whose deadline has ended them."""
+        return _lates(self.load) - self.lates
 
 
 class Strain:
@@ -77,8 +92,9 @@ class Strain:
         self._every = _LOOK
         self._best = 0.0
         self._until = self._kept_for = self._times = 0
-        self._refused = 0.0
-        self._refused_until = 0
+        self._refused = RefusedShare()
+        self._share, self._has_more = 0.0, False
+        self._shed = 0
 
     @property
     def is_on(self) -> bool:
@@ -87,12 +103,12 @@ class Strain:
 
     @property
     def refused(self) -> float:
-        """The part of the calls that is refused: what those had that hang, so that it is not the others'."""
-        return self._refused
+        """The part of the calls that is refused, since some hang and the others cannot do it."""
+        return self._refused.value
 
     def refuse_at_most(self, share: float) -> None:
-        """Those that hang have had this part of the calls. Who hangs only later was not in the comparison."""
-        self._refused = min(self._refused, share)
+        """Refuse no more than this part of the calls, which those had that hang."""
+        self._refused.at_most(share)
 
     def begin(self, ready: Collection[Subchannel], now: int) -> int:
         """Look from now on; return when, in nanoseconds."""
@@ -103,7 +119,7 @@ class Strain:
     def end(self) -> None:
         """All is well: look no more."""
         self._times = self._until = 0
-        self._refused = 0.0
+        self._refused.at_most(0.0)
         self._parts = {}
         self._crowd.is_strained = False
 
@@ -121,23 +137,53 @@ class Strain:
         if now > self._due_at + _LOOK:
             # A look that comes late tells of the client's own standstill: so the window begins anew.
             self._open(ready, now)
+        self._follow(ready)
+        is_idle = not (self._ended or any(sub.load.in_flight for sub in ready))
+        self._compare(ready, share, now)
+        self._refused.at_most(share)
+        self._take_in(now)
+        if self._is_over(now):
+            self._judge(now, share)
+            self._open(ready, now)
+        self._crowd.is_strained = now < self._until or self.refused > 0
+        if is_idle and self._every == _IDLE_LOOK and not self.is_on:
+            return None
+        return self._next(now, is_idle=is_idle and not self._has_more)
+
+    def _follow(self, ready: Collection[Subchannel]) -> None:
         here = {sub.id: sub.load for sub in ready}
         self._parts = {sub: part for sub, part in self._parts.items() if here.get(sub) is part.load}
         for sub, load in here.items():
             if sub not in self._parts:
                 self._parts[sub] = _part(load)
-        ended = sum(part.load.judged - part.judged for part in self._parts.values())
-        self._take_in(now)
-        length = now - self._began_at
-        if length >= _LONGEST or (length >= _WINDOW and ended >= _ENOUGH):
-            self._judge(now, share)
+
+    def _compare(self, ready: Collection[Subchannel], share: float, now: int) -> None:
+        """Begin the window anew where somebody has fallen silent: until then the others had their own calls only.
+
+        It begins once more with the next look. By then they have the calls that were rescued, which come all at once,
+        and say nothing of what follows.
+        """
+        is_more = share > self._share
+        if is_more and self._ended and not self._has_more:
+            self._took()
+        if is_more or self._has_more:
             self._open(ready, now)
-        self._crowd.is_strained = now < self._until
-        self.refuse_at_most(share if now < min(self._until, self._refused_until) else 0.0)
-        is_idle = not (ended or any(load.in_flight for load in here.values()))
-        if is_idle and self._every == _IDLE_LOOK and not self.is_on:
-            return None
-        return self._next(now, is_idle=is_idle)
+        self._has_more, self._share = is_more, share
+
+    def _is_over(self, now: int) -> bool:
+        length = now - self._began_at
+        if length < _WINDOW or length >= _LONGEST:
+            return length >= _LONGEST
+        # Where some hang, the others may soon be late with all: a few calls that are say enough.
+        return self._ended >= _ENOUGH or (self._share > 0 and self._late >= _ENOUGH_LATE)
+
+    @property
+    def _ended(self) -> int:
+        return sum(part.ended for part in self._parts.values())
+
+    @property
+    def _late(self) -> int:
+        return sum(part.late for part in self._parts.values())
 
     def _take_in(self, now: int) -> None:
         # What is in flight after a long pause began in it, nobody knows when.
@@ -148,6 +194,7 @@ class Strain:
 
     def _open(self, ready: Collection[Subchannel], now: int) -> None:
         self._began_at = self._looked_at = now
+        self._shed = self._crowd.shed
         self._parts = {sub.id: _part(sub.load) for sub in ready}
 
     def _next(self, now: int, *, is_idle: bool = False) -> int:
@@ -156,36 +203,39 @@ class Strain:
         return self._due_at
 
     def _judge(self, now: int, share: float) -> None:
-        if not self._is_too_much():
+        busy = [part for part in self._parts.values() if part.ended or part.busy]
+        late = sum(not is_in_time(part.ended, part.late, _LATE) for part in busy)
+        took = self._took()
+        is_late, is_slow = 2 * late > len(busy), took > max(_SLOWER * self._best, self._floor)
+        is_clear = is_slow and (is_late or took > max(_FAR_SLOWER * self._best, _FAR_ABOVE * self._floor))
+        window = self._window(now, is_clear=is_clear)
+        if not (is_late or is_slow):
+            self._refused.well(window, share)
             return
-        if now >= self._until:
+        if now >= self._until and not self.refused:
             self._kept_for = _KEPT << self._times
             self._times = min(self._times + 1, _MOST_DOUBLED)
         self._until = now + self._kept_for
-        if self._lost > share > 0:
-            self._refused = share
-            self._refused_until = now + min(self._kept_for, _REFUSED)
+        self._refused.full(window, share)
 
-    @property
-    def _lost(self) -> float:
-        """Of the calls that have ended in the window, the share that was late."""
-        late = sum(_lates(part.load) - part.lates for part in self._parts.values())
-        return late / max(1, sum(part.load.judged - part.judged for part in self._parts.values()))
+    def _window(self, now: int, *, is_clear: bool) -> Window:
+        begun = sum(part.load.picks - part.picks for part in self._parts.values())
+        offered = begun + self._crowd.shed - self._shed
+        return Window(now - self._began_at, offered, self._ended, self._late, is_clear)
 
-    def _is_too_much(self) -> bool:
-        ended = [(part.load.judged - part.judged, part) for part in self._parts.values()]
-        busy = [(calls, part) for calls, part in ended if calls or part.busy]
-        if not busy:
-            return False
-        late = sum(not is_in_time(calls, _lates(part.load) - part.lates, _LATE) for calls, part in busy)
+    def _took(self) -> float:
+        """Return how long calls took (ns), and keep in mind what they took at best."""
+        times = [part.busy / max(1, part.ended) for part in self._parts.values() if part.ended or part.busy]
+        if not times:
+            return 0.0
         # The median: one that is slow or silent says nothing of the others.
-        took = statistics.median_low(part.busy / max(1, calls) for calls, part in busy)
+        took = statistics.median_low(times)
         self._best = min(self._best * (1 + _FORGET), took) if self._best else took
-        return 2 * late > len(busy) or took > max(_SLOWER * self._best, self._floor)
+        return took
 
 
 def _part(load: Load) -> _Part:
-    return _Part(load, load.judged, _lates(load))
+    return _Part(load, load.judged, _lates(load), load.picks)
 
 
 def _lates(load: Load) -> int:

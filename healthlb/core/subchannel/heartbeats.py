@@ -61,11 +61,13 @@ class Heartbeats:
         if not self._machines:
             self._suspicion.stop(turn)
 
-    def look(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> None:
-        """It is time to see whose calls are silent: ask those."""
+    def look(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> list[int]:
+        """It is time to see whose calls are silent: ask those, and return their ids."""
         self._shares.look(machines, turn.now)
-        for sub in self._suspicion.due(machines, turn):
+        suspects = self._suspicion.due(machines, turn)
+        for sub in suspects:
             self.suspect(sub, turn)
+        return suspects
 
     def start(self, sub: int, turn: Turn) -> None:
         """A subchannel's connection is READY."""

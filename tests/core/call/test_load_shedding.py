@@ -86,7 +86,7 @@ def test_a_refused_call_ends_at_once_and_is_drawn_once(wait_for_ready: bool) -> 
     assert len(refused) == 3
     assert all(pick in ([], [None] * 3) for pick in picks)
     words = (
-        "3 of 6 subchannels hang, and the others have too much to do for their calls, so their share of the calls is refused (50.0%). "
+        "3 of 6 subchannels hang, and the others have too much to do for their calls, so a part of the calls is refused (50.0%). "
         "What to do: make the call again in some seconds, not at once: nothing was sent, so that is safe; see in subchannels() who hangs; "
         "add backends or lower the load; "
         "or pass outliers=Outliers(load_shedding=False) to have these calls made by the others, as far as they can"

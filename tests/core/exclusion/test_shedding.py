@@ -48,3 +48,28 @@ def test_all_that_hang_are_counted_but_only_those_that_are_out_have_left_calls_t
     assert crowd.shedding is not None
     assert (crowd.shedding.hung, crowd.shedding.total) == (4, 4)
     assert silent_share(machines(2, 2)) == 0.2
+
+
+def test_a_change_of_the_share_alone_is_published_and_not_told() -> None:
+    crowd = Crowd(None, None, None)
+    shedder = Shedder(crowd, random.Random(1))
+    shedder.refuse(0.2, machines(1), Turn(SECOND, Timers()))
+    turn = Turn(SECOND, Timers())
+    shedder.refuse(0.1, machines(1), turn)
+
+    assert crowd.shedding is not None
+    assert crowd.shedding.share == 0.1
+    assert turn.is_changed
+    assert turn.effects == []
+
+
+def test_what_was_refused_earlier_is_not_told_again() -> None:
+    crowd, turn = Crowd(None, None, None), Turn(SECOND, Timers())
+    shedder = Shedder(crowd, random.Random(1))
+    for _ in range(2):
+        shedder.refuse(0.2, machines(1), turn)
+        crowd.refuse()
+        shedder.refuse(0.0, machines(0), turn)
+
+    assert crowd.shed == 2
+    assert [effect.fact.calls for effect in turn.effects if isinstance(effect, Report)] == [0, 1, 0, 1]

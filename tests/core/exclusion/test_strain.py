@@ -17,6 +17,7 @@ class Fleet:
 
     size: int
     now: int = 1_000 * SECOND
+    share: float = 0.0
     crowd: Crowd = field(default_factory=lambda: Crowd(None, None, None))
 
     def __post_init__(self) -> None:
@@ -31,8 +32,10 @@ class Fleet:
         strain.
         """
         for place, sub in enumerate(self.subs):
+            sub.load.in_flight = in_flight if of is None or place < of else 1
+        share = self.find(hung)
+        for place, sub in enumerate(self.subs):
             is_one = of is None or place < of
-            sub.load.in_flight = in_flight if is_one else 1
             for number in range(calls):
                 sub.load.start()
                 if is_one and number < lates:
@@ -41,13 +44,22 @@ class Fleet:
                     sub.load.succeed(self.now)
         for _ in range(10):
             self.now += LOOK
-            self.strain.look(self.subs, self.now, hung / (hung + self.size))
+            self.strain.look(self.subs, self.now, share)
         return self.strain.is_on
 
-    def refused(self, hung: int, lates: int) -> int:
-        """Let a second pass in which so many of 20 calls are late, and return of how many the share is refused then."""
-        self.second(20, lates, hung=hung)
-        return round(self.size * self.strain.refused / (1 - self.strain.refused))
+    def find(self, hung: int) -> float:
+        """Let so many be found that hang, and return the part of the calls that they had."""
+        share = hung / (hung + self.size)
+        if share != self.share:
+            self.share = share
+            for _ in range(2):
+                self.strain.look(self.subs, self.now, share)
+        return share
+
+    def refused(self, hung: int, lates: int, in_flight: int = 1) -> float:
+        """Let a second pass in which so many of 20 calls are late, and return which percentage is refused then."""
+        self.second(20, lates, in_flight, hung=hung)
+        return round(100 * self.strain.refused, 1)
 
 
 def test_a_fleet_that_answers_in_time_is_not_strained() -> None:
@@ -213,14 +225,46 @@ def test_without_calls_the_looks_end_and_a_pause_is_no_time_of_calls() -> None:
     assert [fleet.second(1_000, in_flight=50) for _ in range(2)] == [False, False]
 
 
-# --- of how many that hang the share is refused ----------------------------------------------------
+# --- while some hang, a part of the calls is refused ----------------------------------------------
 
 
-def test_the_share_of_who_hangs_is_refused_where_more_of_the_others_calls_are_late() -> None:
+def test_all_that_the_hung_ones_had_is_refused_where_more_of_the_others_calls_are_late() -> None:
     assert Fleet(3).refused(hung=1, lates=5) == 0
-    assert Fleet(3).refused(hung=1, lates=6) == 1
+    assert Fleet(3).refused(hung=1, lates=6) == 25
     assert Fleet(3).refused(hung=3, lates=10) == 0
-    assert Fleet(3).refused(hung=3, lates=11) == 3
+    assert Fleet(3).refused(hung=3, lates=11) == 50
+
+
+def test_where_fewer_are_late_those_are_refused_once_that_is_no_chance() -> None:
+    fleet = Fleet(3)
+
+    assert fleet.refused(hung=3, lates=4) == 0
+    assert fleet.refused(hung=3, lates=6) == 30
+    assert fleet.refused(hung=3, lates=8) == 40
+
+
+def test_late_calls_in_long_lines_are_no_chance() -> None:
+    fleet = Fleet(3)
+    fleet.second(20)
+
+    assert fleet.refused(hung=3, lates=4, in_flight=5) == 20
+
+
+def test_calls_that_are_very_slow_are_no_chance_where_the_lines_have_grown() -> None:
+    for in_flight, refused in ((8, 0), (9, 28.6), (12, 35.5)):
+        fleet = Fleet(3)
+        fleet.second(20)  # 0.05 s each
+        fleet.find(3)
+
+        assert fleet.refused(hung=3, lates=0, in_flight=in_flight) == refused
+
+
+def test_slow_calls_are_none_when_they_are_so_for_long() -> None:
+    fleet = Fleet(3)
+    fleet.second(20)
+
+    assert fleet.refused(hung=3, lates=0, in_flight=5) == 0
+    assert fleet.refused(hung=3, lates=0, in_flight=7) == 9.1
 
 
 def test_who_hangs_after_the_comparison_was_no_part_of_it() -> None:
@@ -228,25 +272,69 @@ def test_who_hangs_after_the_comparison_was_no_part_of_it() -> None:
 
     assert fleet.refused(hung=0, lates=20) == 0
     assert [fleet.refused(hung=1, lates=0) for _ in range(4)] == [0] * 4
-    assert fleet.refused(hung=1, lates=6) == 1
-    assert fleet.refused(hung=2, lates=8) == 1
-    assert fleet.refused(hung=2, lates=9) == 2
-    assert fleet.refused(hung=1, lates=0) == 1
-    assert fleet.refused(hung=2, lates=0) == 1
+    assert fleet.refused(hung=1, lates=6) == 25
+    assert fleet.refused(hung=2, lates=0) == 15
     assert fleet.refused(hung=0, lates=0) == 0
     assert fleet.refused(hung=1, lates=0) == 0
 
 
-def test_it_is_tried_anew_after_ten_seconds_or_when_the_strain_is_over() -> None:
+def test_less_is_refused_with_each_second_in_time_and_strain_lasts_as_long() -> None:
     fleet = Fleet(3)
 
-    assert [fleet.refused(hung=1, lates=20) for _ in range(2)] == [1] * 2
-    assert [fleet.refused(hung=1, lates=0) for _ in range(5)] == [1] * 4 + [0]
-    for _ in range(3):
-        fleet.second(20)
-    fleet.second(20, 20)
-    while fleet.second(20):
-        pass
-    assert fleet.refused(hung=1, lates=20) == 1
-    assert [fleet.refused(hung=1, lates=3) for _ in range(11)] == [1] * 9 + [0] * 2
+    assert [fleet.refused(hung=1, lates=20) for _ in range(2)] == [25] * 2
+    assert [fleet.refused(hung=1, lates=2) for _ in range(4)] == [18.8, 12.5, 6.2, 0]
     assert fleet.strain.is_on
+    assert not fleet.second(20, hung=1)
+
+
+def test_what_the_others_are_known_to_do_comes_back_soon_and_more_slowly() -> None:
+    fleet = Fleet(3)
+    for lates in (4, 6):
+        fleet.refused(hung=3, lates=lates)
+    assert fleet.refused(hung=3, lates=11) == 50
+
+    assert [fleet.refused(hung=3, lates=0) for _ in range(4)] == [37.5, 28.3, 26.7, 25]
+    assert fleet.strain.is_on
+
+
+def test_one_that_is_late_while_others_are_not_keeps_calls_refused() -> None:
+    fleet = Fleet(3)
+    fleet.refused(hung=1, lates=20)
+
+    fleet.second(20, 20, of=1, hung=1)
+    assert fleet.strain.refused == 0.25
+
+
+def test_without_calls_less_is_refused_until_it_is_none() -> None:
+    fleet = Fleet(3)
+    fleet.second(20, 20, in_flight=0, hung=1)
+    for sub in fleet.subs:
+        sub.load.in_flight = 0
+    began_at = fleet.now
+    while (at := fleet.strain.look(fleet.subs, fleet.now, 0.25)) is not None:
+        fleet.now = at
+
+    assert fleet.strain.refused == 0
+    assert fleet.now < began_at + 30 * SECOND
+
+
+def test_a_few_late_calls_are_enough_to_see_where_some_hang() -> None:
+    assert not Fleet(3).second(4, 4)
+    assert not Fleet(3).second(3, 3, hung=1)
+    assert Fleet(3).second(4, 4, hung=1)
+
+
+def test_what_is_usual_is_what_calls_took_until_somebody_was_found_to_hang() -> None:
+    fleet = Fleet(3)
+    for sub in fleet.subs:
+        sub.load.in_flight = 1
+    for _ in range(3):
+        for sub in fleet.subs:
+            for _ in range(6):
+                sub.load.start()
+                sub.load.succeed(fleet.now)
+        fleet.now += LOOK
+        fleet.strain.look(fleet.subs, fleet.now)
+    fleet.find(3)
+
+    assert fleet.refused(hung=3, lates=0, in_flight=9) == 28.6
