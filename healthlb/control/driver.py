@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -215,7 +216,6 @@ class Driver(BalancerHost):
 
     def _drain(self) -> None:
         # After the end too: a connection for calls that comes up then is still to be closed.
-        self._is_scheduled = False
         if self._is_abandoned:
             return
         self._is_draining = True
@@ -223,10 +223,6 @@ class Driver(BalancerHost):
             self._handle_all(self._clock())
         finally:
             self._is_draining = False
-
-    def _is_superseded(self, event: Event) -> bool:
-        # Another list waits behind this one.
-        return isinstance(event, Resolved) and bool(event.endpoints) and event is not self._last_list
 
     def _set_timer(self, at: int | None, now: int) -> None:
         if self._timer is not None:
@@ -323,5 +319,7 @@ class Driver(BalancerHost):
 
     def _post_resolved(self, resolved: Resolved) -> None:
         if resolved.endpoints:
+            # Where one waits, this one makes it needless.
+            self._queue = deque(event for event in self._queue if event is not self._last_list)
             self._last_list = resolved
         self.post(resolved)

@@ -39,6 +39,7 @@ from healthlb.core.messages import (
     ProbeEnded,
     RefreshData,
     Replace,
+    Report,
     RescueCalls,
     ResolveNow,
     SendCheck,
@@ -47,7 +48,7 @@ from healthlb.core.messages import (
     StopWatch,
     Tick,
 )
-from healthlb.core.publication import Publisher, in_order
+from healthlb.core.publication import CLOSING, Publisher
 
 
 class Cancellable(Protocol):
@@ -288,21 +289,21 @@ class BalancerHost(ABC):
     def _drain(self) -> None:
         """Handle all events that wait, unless it is over."""
 
-    def _is_superseded(self, event: Event) -> bool:
-        """Whether another event that waits makes this one needless."""
-        return False
-
     def _handle_all(self, now: int) -> None:
-        """Handle all events that wait."""
-        effects: list[Effect] = []
-        queue, handle = self._queue, self._balancer.handle
-        while queue:
-            event = queue.popleft()
-            if not self._is_superseded(event):
-                effects += handle(event, now)
-        opening, closing, facts = in_order(effects) if effects else ((), (), ())
-        for effect in opening:
-            self._perform(effect)
+        """Handle all events that wait, and those that come at once of what is done for them."""
+        closing: list[Effect] = []
+        facts: list[Fact] = []
+        try:
+            while self._queue:
+                for effect in self._balancer.handle(self._queue.popleft(), now):
+                    if isinstance(effect, Report):
+                        facts.append(effect.fact)
+                    elif isinstance(effect, CLOSING):
+                        closing.append(effect)
+                    else:
+                        self._perform(effect)
+        finally:
+            self._is_scheduled = False
         if self._publisher.publish(self._balancer.snapshot):
             self._published()
         for effect in closing:
@@ -317,7 +318,7 @@ class BalancerHost(ABC):
     def _perform(self, effect: Effect) -> None:
         match effect:
             case SendCheck(sub, check, timeout):
-                self._watchers[sub].send_check(check, self._balancer.snapshot.service or "", timeout / SECOND)
+                self._watchers[sub].send_check(check, self._publisher.published.service or "", timeout / SECOND)
             case SendPing(sub, ping, timeout):
                 self._watchers[sub].send_ping(ping, timeout / SECOND)
             case OpenSubchannel(sub, endpoint):

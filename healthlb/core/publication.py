@@ -6,8 +6,6 @@ holds what is closed already, and a mass flip is one new picker.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from healthlb.core.call.load_shedding import with_share
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import (
@@ -15,10 +13,7 @@ from healthlb.core.messages import (
     CloseSubchannel,
     Disconnect,
     Drain,
-    Effect,
     Endpoint,
-    Fact,
-    Report,
     RescueCalls,
     StopWatch,
 )
@@ -64,22 +59,8 @@ def with_probes(picker: Picker, probes: tuple[Subchannel, ...]) -> Picker:
     return ProbingPicker(picker, probes) if probes else picker
 
 
-_CLOSING = (StopWatch, Disconnect, Drain, RescueCalls, CloseConnection, CloseSubchannel)
-
-
-def in_order(effects: Iterable[Effect]) -> tuple[list[Effect], list[Effect], list[Fact]]:
-    """Return what is to be done before the snapshot is published, what after it, and what is to be told then."""
-    opening: list[Effect] = []
-    closing: list[Effect] = []
-    facts: list[Fact] = []
-    for effect in effects:
-        if isinstance(effect, Report):
-            facts.append(effect.fact)
-        elif isinstance(effect, _CLOSING):
-            closing.append(effect)
-        else:
-            opening.append(effect)
-    return opening, closing, facts
+CLOSING = (StopWatch, Disconnect, Drain, RescueCalls, CloseConnection, CloseSubchannel)
+"""What is done once the snapshot is published: pickers hold nothing of it any more."""
 
 
 class Publisher:

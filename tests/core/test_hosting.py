@@ -36,6 +36,7 @@ from healthlb.core.messages import (
     Replace,
     RescueCalls,
     Resolved,
+    ResolveFailed,
     ResolveNow,
     StopWatch,
 )
@@ -171,7 +172,6 @@ class Host(BalancerHost):
         self._rescued(handle.id, self.rescued)
 
     def _drain(self) -> None:
-        self._is_scheduled = False
         self._handle_all(self.now)
 
 
@@ -259,13 +259,31 @@ def test_equal_failures_and_refusals_that_wait_are_told_once() -> None:
     assert host._note_refusal("max_waiting")
 
 
-def test_a_superseded_event_is_left_out() -> None:
+def test_what_comes_at_once_of_an_effect_is_published_with_it() -> None:
     host = Host()
-    host._is_superseded = lambda event: True  # type: ignore[method-assign]
-
     host.post(Resolved((ONE,)))
+    host.turn()
+    published = host.snapshot.generation
 
-    assert host.turn() == []
+    host.post(ConnectivityChanged(1, READY))
+    log = host.turn()
+
+    assert ("watch", 1, "shop") in log
+    assert host.snapshot.generation == published + 1
+    assert host.snapshot.views[0].loads
+    assert host.next == []
+
+
+def test_an_effect_that_fails_holds_up_nothing_that_comes_later() -> None:
+    host = Host()
+    host.post(Resolved((ONE,)))
+    host._watch = lambda sub, endpoint: 1 / 0  # type: ignore[assignment,method-assign]
+
+    with pytest.raises(ZeroDivisionError):
+        host.turn()
+    host.post(ResolveFailed("SERVFAIL"))
+
+    assert len(host.next) == 1
 
 
 def test_calls_say_when_a_connection_is_idle_and_a_probe_has_ended() -> None:

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from healthlb.core.facts import Addition
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import (
-    CloseConnection,
-    CloseSubchannel,
     ConnectivityState,
-    Drain,
-    Effect,
     Endpoint,
-    OpenSubchannel,
-    PrepareData,
-    Report,
-    StopWatch,
 )
 from healthlb.core.pickers import CallInfo, Picker
-from healthlb.core.publication import ProbingPicker, Publisher, in_order
+from healthlb.core.publication import ProbingPicker, Publisher
 from healthlb.core.snapshot import Snapshot, SubchannelView
 
 READY = ConnectivityState.READY
@@ -60,17 +51,6 @@ class Told(Factory):
 
 def view(sub: Subchannel) -> SubchannelView:
     return SubchannelView(sub.id, sub.endpoint, READY, None, "", 0, (), (0, 0, 0))
-
-
-def test_effects_are_done_in_order_open_close_report() -> None:
-    fact = Addition(0, 2, "b")
-    effects: list[Effect] = [CloseSubchannel(1), OpenSubchannel(2, Endpoint("b")), Report(fact), StopWatch(1, 1), PrepareData(2),
-               Drain(ONE), CloseConnection(1, 1)]  # fmt: skip
-    opening, closing, facts = in_order(effects)
-
-    assert opening == [OpenSubchannel(2, Endpoint("b")), PrepareData(2)]
-    assert closing == [CloseSubchannel(1), StopWatch(1, 1), Drain(ONE), CloseConnection(1, 1)]
-    assert facts == [fact]
 
 
 def test_a_picker_is_built_only_for_other_subchannels() -> None:

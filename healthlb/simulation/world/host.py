@@ -158,7 +158,6 @@ class CoreHost(BalancerHost):
     # --- effects out ---------------------------------------------------------------------------------
 
     def _drain(self) -> None:
-        self._is_scheduled = False
         self._handle_all(self._engine.now)
 
     def _published(self) -> None:
