@@ -98,6 +98,11 @@ class Backend:
         """Of that, what went into jobs whose callers had given up before they were done."""
         return self._station.wasted_ns
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a slot is free."""
+        return self._station.has_room
+
     def submit(self, job: Job) -> None:
         """Take a request that has arrived."""
         if self._is_calm and self._station.inside < self._limit:

@@ -90,7 +90,9 @@ class HealthService:
             return
         if self._backend.is_paused:
             self._waiting.append(stream)
-        elif self._checks == "beside" or (self._checks == "pool" and isinstance(stream, Ping)):
+        elif self._checks == "beside" or self._backend.has_room:
+            self._answer(stream)
+        elif self._checks == "pool" and isinstance(stream, Ping):
             # That nobody has registered a method, `grpc.server` says on its serving thread, without one of its pool.
             self._answer(stream)
         else:

@@ -27,6 +27,7 @@ from healthlb.simulation.world.protocols import Surroundings
 
 _READY = ConnectivityState.READY
 _IDLE = ConnectivityState.IDLE
+_CONNECTING = ConnectivityState.CONNECTING
 _FAILURE = ConnectivityState.TRANSIENT_FAILURE
 
 
@@ -50,7 +51,7 @@ class SubchannelWatcher(ConnectionWatcher):
         self._around = around
         self._soon = soon
         self._post = post
-        self._told: ConnectivityState | None = None
+        self._told = _CONNECTING  # Of the first dial the core knows, since it has asked for it.
         self._followed: Connection | None = None
         super().__init__(sub, endpoint)
 
@@ -61,19 +62,22 @@ class SubchannelWatcher(ConnectionWatcher):
         return self.connection.state is _READY
 
     def _follow(self) -> None:
-        self._followed, self._told = self.connection, _IDLE
+        self._followed = self.connection
         self._soon(self._dial, self.connection)
 
     def _race(self, challenger: Connection) -> None:
         self._soon(self._dial, challenger)
 
     def _stop(self) -> None:
-        self._followed = None
+        self._followed, self._told = None, _IDLE
         self._end_watch()
 
     def _dial(self, connection: Connection) -> None:
-        if connection in (self._followed, self._challenger):
+        if connection not in (self._followed, self._challenger):
+            return
+        if connection.state is _IDLE:
             connection.connect()
+        else:
             self._changed(connection)
 
     def _changed(self, connection: Connection) -> None:
