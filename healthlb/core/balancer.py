@@ -6,7 +6,7 @@ The one rule: `handle` never blocks, never raises for what the world did, and ne
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import assert_never
 
@@ -48,6 +48,7 @@ from healthlb.core.messages import (
     Resolved,
     ResolveFailed,
     ResolveNow,
+    SubchannelEvent,
     Tick,
     WatchClosed,
 )
@@ -137,44 +138,40 @@ class Balancer:
             return [CloseConnection(event.sub, event.generation)] if isinstance(event, DataReady) else []
         turn = Turn(now, self._timers, self._tally)
         self._dispatch(event, turn)
-        self._enter(turn)
-        for address in self._keeping.ended(self._machines):
+        if self._entrance.queue:
+            self._enter(turn)
+        for address in self._keeping.ended(self._machines) if self._keeping.kept else ():
             self._remove(address, turn)
-        for stage in self._stages if turn.has_news or self._presence.is_waiting or self._outliers.is_waiting else ():
+        if (
+            turn.changed
+            or turn.is_changed
+            or turn.is_recounted
+            or turn.flaps
+            or self._presence.lost_at
+            or self._outliers.is_waiting
+        ):
+            self._settle(turn)
+        return turn.effects
+
+    def _settle(self, turn: Turn) -> None:
+        for stage in self._stages:
             stage.settle(self._machines, turn)
         if turn.is_changed:  # Else neither the state nor the snapshot can be another one.
             old, self._state = self._state, self._aggregate()
             if self._state is not old:
-                turn.effects.append(Report(ChannelStateChange(now, old, self._state)))
+                turn.effects.append(Report(ChannelStateChange(turn.now, old, self._state)))
             self._picture.note(turn)
-        return turn.effects
 
     def _dispatch(self, event: Event, turn: Turn) -> None:
         match event:
             case Tick():
                 self._tick(turn)
-            case CheckEnded() | PingEnded():
-                self._with(event.sub, lambda m: self._settle(self._heartbeats.check_ended(m, event, turn), m, turn))
-            case HealthReported():
-                self._with(event.sub, lambda machine: self._heartbeats.health_reported(machine, event, turn))
-            case WatchClosed(sub, watch, code, details):
-                self._with(sub, lambda machine: machine.watch_closed(watch, code, details, turn))
-            case ConnectivityChanged(sub, state, reason):
-                self._with(sub, lambda machine: self._connection_is(machine, state, reason, turn))
-            case CallFailed():
-                self._with(event.sub, lambda machine: self._call_failed(machine, event, turn))
-            case ProbeEnded(sub, generation):
-                self._with(sub, lambda machine: self._outliers.probe_ended(machine, generation, turn))
-            case CallsRefused():
-                self._overflows.refused(event, turn)
-            case CallsRescued():
-                self._with(event.sub, lambda machine: rescue.report(machine, event, turn))
             case DataReady(sub, generation):
                 self._data_ready(sub, generation, turn)
-            case DataFailed(sub, reason):
-                self._with(sub, lambda machine: machine.data_failed(reason, turn))
             case Drained(sub, generation):
                 self._draining.drained(sub, generation, self._machines, turn)
+            case CallsRefused():
+                self._overflows.refused(event, turn)
             case Resolved(endpoints):
                 self._follow_list(self._resolution.resolved(endpoints, turn), turn)
             case ResolveFailed(error):
@@ -182,11 +179,31 @@ class Balancer:
             case Closing():
                 self._close(turn)
             case _:
-                assert_never(event)
+                if (machine := self._machines.get(event.sub)) is not None:
+                    self._take_in(machine, event, turn)
 
-    def _with(self, sub: int, act: Callable[[SubchannelMachine], None]) -> None:
-        if (machine := self._machines.get(sub)) is not None:
-            act(machine)
+    def _take_in(self, machine: SubchannelMachine, event: SubchannelEvent, turn: Turn) -> None:
+        match event:
+            case CheckEnded():
+                self._ask_rescue(self._heartbeats.check_ended(machine, event, turn), machine, turn)
+            case PingEnded():
+                self._ask_rescue(self._heartbeats.ping_ended(machine, event, turn), machine, turn)
+            case HealthReported():
+                self._heartbeats.health_reported(machine, event, turn)
+            case WatchClosed(_, watch, code, details):
+                machine.watch_closed(watch, code, details, turn)
+            case ConnectivityChanged(_, state, reason):
+                self._connection_is(machine, state, reason, turn)
+            case CallFailed():
+                self._call_failed(machine, event, turn)
+            case ProbeEnded(_, generation):
+                self._outliers.probe_ended(machine, generation, turn)
+            case CallsRescued():
+                rescue.report(machine, event, turn)
+            case DataFailed(_, reason):
+                machine.data_failed(reason, turn)
+            case _:
+                assert_never(event)
 
     # --- the resolver ------------------------------------------------------------------------
 
@@ -196,7 +213,8 @@ class Balancer:
         wanted = self._keeping.merge(wanted, self._machines, turn)
         new = [endpoint for address, endpoint in wanted.items() if address not in self._ids]
         self._entrance.wanted(new, is_late=self._tally[_READY] > 0)
-        self._enter(turn)
+        if new:
+            self._enter(turn)
         for address in [address for address in self._ids if address not in wanted]:
             self._remove(address, turn)
         self._machines = {self._ids[one]: self._machines[self._ids[one]] for one in wanted if one in self._ids}
@@ -269,7 +287,7 @@ class Balancer:
             machine.data_suspected(turn)
             self._heartbeats.suspect(machine.id, turn)
 
-    def _settle(self, is_silent: bool, machine: SubchannelMachine, turn: Turn) -> None:
+    def _ask_rescue(self, is_silent: bool, machine: SubchannelMachine, turn: Turn) -> None:
         if is_silent and self._heartbeats.silence(machine, self._machines.values(), turn):
             self._resolution.ask_soon(turn)
             rescue.rescue_calls(machine, turn)
@@ -281,14 +299,14 @@ class Balancer:
             return
         while (key := turn.timers.pop_due(turn.now)) is not None:
             sub, kind, number = key
-            if kind == "resolve":
+            if kind == "suspicion":
+                self._outliers.suspected(self._heartbeats.look(self._machines, turn), self._machines, turn)
+            elif kind == "resolve":
                 turn.effects.append(ResolveNow())
             elif kind == "list":
                 self._follow_list(self._resolution.due(turn), turn)
             elif kind == "outliers":
                 self._outliers.interval_due(number, self._machines, turn)
-            elif kind == "suspicion":
-                self._outliers.suspected(self._heartbeats.look(self._machines, turn), self._machines, turn)
             elif kind == "warmup":
                 self._warmup.due(self._machines, turn)
             elif kind == "overflow":
@@ -302,6 +320,8 @@ class Balancer:
 
     def _due(self, machine: SubchannelMachine, kind: SubchannelTimer, number: int, turn: Turn) -> None:
         match kind:
+            case "heartbeat" | "check" | "ping":
+                self._ask_rescue(self._heartbeats.due(machine, kind, number, turn), machine, turn)
             case "doubt" | "response" | "renewal" | "retry" | "start" | "status" | "confirm":
                 machine.health_due(kind, turn)
             case "data":
@@ -312,10 +332,8 @@ class Balancer:
                 self._damping.due(machine, turn)
             case "challenge" | "reconnect":
                 machine.dial_due(kind, turn)
-            case "ejection" | "probe":
-                self._outliers.due(machine, kind, turn)
             case _:
-                self._settle(self._heartbeats.due(machine, kind, number, turn), machine, turn)
+                self._outliers.due(machine, kind, turn)
 
     def _close(self, turn: Turn) -> None:
         for address in list(self._ids):
@@ -331,5 +349,5 @@ class Balancer:
     def _aggregate(self) -> ConnectivityState:
         if self._is_closed:
             return ConnectivityState.SHUTDOWN
-        is_empty = self._entrance.is_open or not (self._machines or self._resolution.error)
+        is_empty = bool(self._entrance.queue) or not (self._machines or self._resolution.error)
         return aggregate(self._tally, is_empty=is_empty, is_open=self._panic.is_open)

@@ -32,7 +32,7 @@ class Turn:
         is_changed: whether there is something new to publish.
         is_recounted: whether the tally is another one although no subchannel has changed.
         is_reweighted: whether pickers must be rebuilt although their subchannels are the same.
-        changed: ids of subchannels that have changed; one may be there more than once.
+        changed: ids of subchannels of which something is new, published or not; one may be there more than once.
         flaps: ids of subchannels that have ceased to be healthy, once for each time.
         late: ids of subchannels that became READY in a channel that had other READY ones.
     """
@@ -50,8 +50,3 @@ class Turn:
         self.changed: list[int] = []
         self.flaps: list[int] = []
         self.late: list[int] = []
-
-    @property
-    def has_news(self) -> bool:
-        """Whether there is anything to settle; most events are answers that change nothing."""
-        return self.is_changed or self.is_recounted or bool(self.flaps)

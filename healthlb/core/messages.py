@@ -217,21 +217,16 @@ class Closing:
     """The channel is being closed."""
 
 
-Event = (
-    Resolved
-    | ResolveFailed
-    | ConnectivityChanged
+# Of a subchannel that the channel has; of one that was removed they are passed over.
+SubchannelEvent = (
+    ConnectivityChanged
     | HealthReported
     | WatchClosed
     | CheckEnded
     | PingEnded
     | CallFailed
-    | DataReady
     | DataFailed
-    | Drained
     | ProbeEnded
-    | CallsRefused
     | CallsRescued
-    | Tick
-    | Closing
 )
+Event = SubchannelEvent | DataReady | Drained | Resolved | ResolveFailed | CallsRefused | Tick | Closing

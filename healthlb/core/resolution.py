@@ -132,11 +132,14 @@ class KeptAddresses:
 
     Args:
         keep: for how many seconds after the first list without it an address is kept; 0 for none.
+
+    Attributes:
+        kept: the numbers of the subchannels that are kept.
     """
 
     def __init__(self, keep: float) -> None:
         self._keep = round(keep * SECOND)
-        self._kept: dict[int, None] = {}
+        self.kept: dict[int, None] = {}
 
     def merge(
         self, wanted: Mapping[str, Endpoint], machines: Mapping[int, SubchannelMachine], turn: Turn
@@ -149,16 +152,16 @@ class KeptAddresses:
                 self.forget(sub, turn)
             elif self._keep and machine.is_healthy:
                 merged[address] = machine.endpoint
-                if sub not in self._kept:
-                    self._kept[sub] = None
+                if sub not in self.kept:
+                    self.kept[sub] = None
                     turn.timers.set((sub, "keep", 0), turn.now + self._keep)
         return merged
 
     def ended(self, machines: Mapping[int, SubchannelMachine]) -> list[str]:
         """Return the addresses that were kept and are no longer healthy."""
-        return [machines[sub].endpoint.address for sub in self._kept if not machines[sub].is_healthy]
+        return [machines[sub].endpoint.address for sub in self.kept if not machines[sub].is_healthy]
 
     def forget(self, sub: int, turn: Turn) -> None:
         """Forget a subchannel that is listed again, or removed."""
-        self._kept.pop(sub, None)
+        self.kept.pop(sub, None)
         turn.timers.cancel((sub, "keep", 0))

@@ -626,7 +626,7 @@ class Oracle:
         assert set(balancer._warmup._since) <= living
         assert set(balancer._panic._connected) <= living
         assert set(balancer._presence._absent) <= living
-        assert set(balancer._presence._lost_at) <= living
+        assert set(balancer._presence.lost_at) <= living
         assert {key[0] for key in balancer._timers._live} <= living | {machine.id for machine in balancer._draining} | {
             0
         }

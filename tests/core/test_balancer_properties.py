@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -360,7 +361,8 @@ def test_of_a_fleet_that_hangs_half_stays(count: int) -> None:
 
 def test_an_unknown_event_is_refused() -> None:
     balancer = Balancer("svc", config_of(), 1)
+    balancer.handle(Resolved((Endpoint("10.0.0.1:1"),)), 0)
     with pytest.raises(AssertionError, match="unreachable"):
-        balancer.handle(object(), 0)  # type: ignore[arg-type]
+        balancer.handle(SimpleNamespace(sub=1), 0)  # type: ignore[arg-type]
 
     assert balancer.snapshot.state.name == "CONNECTING"

@@ -158,7 +158,7 @@ class OutlierDetector:
                 self._eject(machines[sub], f"{count} connections were lost in a row", turn, holds=True)
         if self._ejections:
             self._ejections.settle(machines, turn)
-        if turn.is_changed and self._shedder.is_on:
+        if (turn.changed or turn.is_changed) and self._shedder.is_on:
             # Who hangs no longer has its share again at once.
             self._strain.refuse_at_most(silent_share(machines.values()))
             self._shed(machines, turn)

@@ -25,41 +25,40 @@ _LONG = 30 * SECOND
 
 
 class Presence:
-    """The absent subchannels of a channel. They are left out of its tally."""
+    """The absent subchannels of a channel. They are left out of its tally.
+
+    Attributes:
+        lost_at: when connections were lost that may make an address absent with time, the earliest first.
+    """
 
     def __init__(self) -> None:
-        self._lost_at: dict[int, int] = {}  # the earliest first
+        self.lost_at: dict[int, int] = {}
         self._absent: dict[int, None] = {}
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a lost connection may make an address absent with time."""
-        return bool(self._lost_at)
 
     def connection_is(self, machine: SubchannelMachine, turn: Turn) -> None:
         """Take in that the state of a subchannel's control connection has changed."""
         if machine.connections and machine.raw_state is not _READY:
-            self._lost_at.setdefault(machine.id, turn.now)
+            self.lost_at.setdefault(machine.id, turn.now)
         elif not machine.connections and machine.concluded_state is _FAILURE:
             self._leave(machine.id, turn)
 
     def settle(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> None:
         """Find, after an event, which subchannels have come back, and which have become absent."""
-        for sub in turn.changed if self._absent or self._lost_at else ():
+        for sub in turn.changed if self._absent or self.lost_at else ():
             machine = machines.get(sub)
             if machine is not None and machine.raw_state is _READY and _has_word(machine):
                 self.forget(sub, turn)
-        while self._lost_at:
-            sub, lost_at = next(iter(self._lost_at.items()))
+        while self.lost_at:
+            sub, lost_at = next(iter(self.lost_at.items()))
             if turn.now - lost_at < _LONG:
                 return
-            del self._lost_at[sub]
+            del self.lost_at[sub]
             if machines[sub].concluded_state is _FAILURE:
                 self._leave(sub, turn)
 
     def forget(self, sub: int, turn: Turn) -> None:
         """Forget a subchannel that is back or was removed."""
-        self._lost_at.pop(sub, None)
+        self.lost_at.pop(sub, None)
         if sub in self._absent:
             del self._absent[sub]
             turn.tally[_FAILURE] += 1

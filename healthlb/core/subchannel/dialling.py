@@ -101,39 +101,35 @@ class Entrance:
 
     Args:
         budget: shared with the other channels of the process.
+
+    Attributes:
+        queue: those that wait.
     """
 
     def __init__(self, budget: DialBudget) -> None:
         self.budget = budget
         self._channel = budget.join()
-        self._queue: deque[_Waiting] = deque()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether addresses wait."""
-        return bool(self._queue)
+        self.queue: deque[_Waiting] = deque()
 
     def wanted(self, endpoints: Iterable[Endpoint], *, is_late: bool) -> None:
         """Have these enter, and none of those that have waited so far."""
         # Who waits since the list before is no later than it was.
-        known = {waiting.endpoint.address: waiting.is_late for waiting in self._queue}
+        known = {waiting.endpoint.address: waiting.is_late for waiting in self.queue}
         queue = deque(_Waiting(one, known.get(one.address, is_late)) for one in endpoints)
         self._count(len(queue))
-        self._queue = queue
+        self.queue = queue
 
     def take(self, turn: Turn) -> list[_Waiting]:
         """Return those that may enter now."""
-        if not self._queue:
-            return []
         room = self.budget.room(self._channel, turn.now, has_ready=turn.tally[ConnectivityState.READY] > 0)
-        self._count(max(0, len(self._queue) - room))
-        if room < len(self._queue):
+        self._count(max(0, len(self.queue) - room))
+        if room < len(self.queue):
             # From both ends in turn: lists are often sorted by age, and then the dead ones are together.
-            entering = [self._queue.pop() if number % 2 else self._queue.popleft() for number in range(room)]
+            entering = [self.queue.pop() if number % 2 else self.queue.popleft() for number in range(room)]
         else:
-            entering = [*self._queue]
-            self._queue.clear()
-        if self._queue:
+            entering = [*self.queue]
+            self.queue.clear()
+        if self.queue:
             turn.timers.set(_TIMER, turn.now + _LOOK)
         else:
             turn.timers.cancel(_TIMER)
@@ -141,8 +137,8 @@ class Entrance:
 
     def _count(self, count: int) -> None:
         """From now on so many wait."""
-        self.budget.queued += count - len(self._queue)
-        self.budget.waiting += bool(count) - bool(self._queue)
+        self.budget.queued += count - len(self.queue)
+        self.budget.waiting += bool(count) - bool(self.queue)
 
     def entered(self, sub: int, now: int) -> None:
         """This one is dialled for the first time."""

@@ -21,9 +21,7 @@ from healthlb.config import Heartbeat
 from healthlb.core.event_context import Turn
 from healthlb.core.messages import (
     SECOND,
-    CheckEnded,
     Code,
-    PingEnded,
     SendCheck,
     SendPing,
 )
@@ -133,7 +131,7 @@ class HeartbeatMachine:
 
     def ended(self, check: int, code: Code, turn: Turn) -> bool:
         """Take in how a Check ended; True where nothing answered."""
-        if not self._is_open or check != self._check:
+        if not self.is_present(check):
             return False
         is_silent = code is Code.DEADLINE_EXCEEDED
         if is_silent and self._ping_due is not None and self._ping_due > turn.now:
@@ -170,10 +168,8 @@ class HeartbeatMachine:
         turn.timers.set((self._sub, "ping", 1), self._ping_due)
         turn.effects.append(SendPing(self._sub, self._ping, timeout))
 
-    def ping_ended(self, ping: int, code: Code, turn: Turn) -> bool:
-        """Take in how a ping ended; True where nothing answered, be it this or the Check."""
-        if self._ping_due is None or ping != self._ping:
-            return False
+    def ping_ended(self, code: Code, turn: Turn) -> bool:
+        """Take in how the ping ended that is under way; True where nothing answered, be it this or the Check."""
         if code is Code.DEADLINE_EXCEEDED:
             return self.ping_timed_out(turn)
         self._round_trip.answered(turn.now - self._pinged_at)
@@ -209,17 +205,17 @@ class HeartbeatMachine:
         """Whether this is the number of the Check that is under way."""
         return self._is_open and check == self._check
 
-    def is_awaited(self, event: CheckEnded | PingEnded) -> bool:
-        """Whether it tells of the Check or the ping that is under way."""
-        if isinstance(event, CheckEnded):
-            return self.is_present(event.check)
-        return self._ping_due is not None and event.ping == self._ping
+    def is_ping_present(self, ping: int) -> bool:
+        """Whether this is the number of the ping that is under way."""
+        return self._ping_due is not None and ping == self._ping
 
-    def revives(self, event: CheckEnded | PingEnded, turn: Turn) -> bool:
-        """Whether the Check or the ping that is under way has been answered, after a silence."""
-        if isinstance(event, CheckEnded):
-            return self._silence.ended(event, turn.now - self._sent_at)
-        return self._ping_silence.ended(event, turn.now - self._pinged_at)
+    def check_answered(self, turn: Turn) -> bool:
+        """The Check that is under way has been answered; True where that ends a silence."""
+        return self._silence.answered(turn.now - self._sent_at)
+
+    def ping_answered(self, turn: Turn) -> bool:
+        """The ping that is under way has been answered; True where that ends a silence."""
+        return self._ping_silence.answered(turn.now - self._pinged_at)
 
     def ask_again(self, delay: int, turn: Turn) -> None:
         """Send the next Check after `delay` (ns), if that is before the interval is over."""

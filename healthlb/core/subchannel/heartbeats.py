@@ -24,7 +24,7 @@ from healthlb.core.subchannel.dialling import Pace
 from healthlb.core.subchannel.eligibility import is_told, may_exclude
 from healthlb.core.subchannel.heartbeat import HeartbeatMachine
 from healthlb.core.subchannel.machine import SubchannelMachine
-from healthlb.core.subchannel.silence import NO_HEARTBEAT, is_answer
+from healthlb.core.subchannel.silence import NO_HEARTBEAT, Trust, is_answer
 from healthlb.core.subchannel.suspicion import Suspicion
 
 
@@ -95,27 +95,36 @@ class Heartbeats:
         if self._is_on:
             self._machines[sub].suspect(turn)
 
-    def check_ended(self, machine: SubchannelMachine, event: CheckEnded | PingEnded, turn: Turn) -> bool:
-        """Take in how a Check or a ping ended; True where nothing answered."""
+    def check_ended(self, machine: SubchannelMachine, event: CheckEnded, turn: Turn) -> bool:
+        """Take in how a Check ended; True where nothing answered."""
         heartbeat = self._machines[machine.id]
-        if heartbeat.is_awaited(event):
-            machine.kept_at *= not is_answer(event)
-            machine.health.revivals += heartbeat.revives(event, turn)
-            self._believe(machine, event, turn)
         machine.dials.answered(event.code)
-        if isinstance(event, PingEnded):
-            return heartbeat.ping_ended(event.ping, event.code, turn) and not self._is_busy(machine, turn)
         if not heartbeat.is_present(event.check):
             return False
+        if is_answer(event):
+            self._heard(machine, heartbeat.trust, turn, is_news=heartbeat.check_answered(turn))
         if heartbeat.ended(event.check, event.code, turn) and self._is_on:
             return not self._is_busy(machine, turn)
         if not heartbeat.is_present(event.check):
             self._answered(machine, event, turn)
         return False
 
-    def _believe(self, machine: SubchannelMachine, event: CheckEnded | PingEnded, turn: Turn) -> None:
-        """A subchannel whose Watch was not believed is back with its first answer to something else."""
-        if self._machines[machine.id].trust.ended(event) and machine.holds.silence:
+    def ping_ended(self, machine: SubchannelMachine, event: PingEnded, turn: Turn) -> bool:
+        """Take in how a ping ended; True where nothing answered."""
+        heartbeat = self._machines[machine.id]
+        machine.dials.answered(event.code)
+        if not heartbeat.is_ping_present(event.ping):
+            return False
+        if is_answer(event):
+            self._heard(machine, heartbeat.trust, turn, is_news=heartbeat.ping_answered(turn))
+        return heartbeat.ping_ended(event.code, turn) and not self._is_busy(machine, turn)
+
+    def _heard(self, machine: SubchannelMachine, trust: Trust, turn: Turn, *, is_news: bool) -> None:
+        """A Check or a ping was answered; that may be news, after a silence."""
+        machine.kept_at = 0
+        machine.health.revivals += is_news
+        # A subchannel whose Watch was not believed is back with its first answer to something else.
+        if trust.answered() and machine.holds.silence:
             machine.is_silent = False
             machine.hold(machine.holds.silenced(""), turn)
 

@@ -157,7 +157,11 @@ class SubchannelMachine:
     @property
     def last_success_at(self) -> int:
         """When a call has last succeeded, whichever connection it was on, in nanoseconds; 0 for never."""
-        return max([self._past.last_success_at, *(load.last_success_at for load in self.view.loads)])
+        last = self._past.last_success_at
+        for load in (self.made_view or self.view).loads:
+            if load.last_success_at > last:
+                last = load.last_success_at
+        return last
 
     def _connected(self, turn: Turn) -> None:
         self.raw_state = _READY
@@ -341,8 +345,11 @@ class SubchannelMachine:
     def _note(self, turn: Turn) -> None:
         known = (self.health.serving, self.health.is_healthy, self.health.is_unhealthy)
         if known != self._known:
+            # Snapshots tell of the status, and of who is healthy among those that are on probe.
+            if known[0] != self._known[0] or self.holds.is_on_probe:
+                self._changed(turn)
+            turn.changed.append(self.id)
             self._known = known
-            self._changed(turn)
         was_healthy, self._was_healthy = self._was_healthy, self.is_healthy
         if was_healthy and not self._was_healthy:
             turn.flaps.append(self.id)
@@ -374,8 +381,9 @@ class SubchannelMachine:
     @property
     def has_first_mistake(self) -> bool:
         """Whether its state may come of an argument: there is a remedy (not a past one), and no connection was lost."""
-        is_first = self.remedy == self.health.remedy if self.raw_state is _READY else not self.connections
-        return is_first and bool(self.remedy)
+        if not self.remedy:
+            return False
+        return self.remedy == self.health.remedy if self.raw_state is _READY else not self.connections
 
     def _become(self, new: ConnectivityState, reason: str, turn: Turn) -> None:
         old = self.concluded_state

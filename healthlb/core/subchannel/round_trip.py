@@ -16,15 +16,19 @@ class RoundTrip:
     Args:
         most: the longest timeout, in nanoseconds. Before the first answer it is 1 s, or `most` if that is less.
         least: the shortest timeout, in nanoseconds, unless `most` is shorter.
+
+    Attributes:
+        timeout: how long to wait for the next answer, in nanoseconds.
     """
 
-    __slots__ = ("_deviation", "_least", "_most", "_smoothed")
+    __slots__ = ("_deviation", "_least", "_most", "_smoothed", "timeout")
 
     def __init__(self, most: int, least: int = _FLOOR) -> None:
         self._most = most
         self._least = least
         self._smoothed: int | None = None
         self._deviation = 0
+        self.timeout = min(most, _FIRST)
 
     def answered(self, took: int) -> None:
         """Take in that an answer took so many nanoseconds."""
@@ -33,13 +37,7 @@ class RoundTrip:
         else:
             self._deviation += (abs(took - self._smoothed) - self._deviation) // 4
             self._smoothed += (took - self._smoothed) // 8
-
-    @property
-    def timeout(self) -> int:
-        """How long to wait for the next answer, in nanoseconds."""
-        if self._smoothed is None:
-            return min(self._most, _FIRST)
-        return min(self._most, max(self._least, self._smoothed + 4 * self._deviation))
+        self.timeout = min(self._most, max(self._least, self._smoothed + 4 * self._deviation))
 
     @property
     def least_timeout(self) -> int:

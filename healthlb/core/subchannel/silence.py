@@ -36,10 +36,8 @@ class Silence:
         """Take in that a question of this kind was not answered in time."""
         self._is_on = True
 
-    def ended(self, event: CheckEnded | PingEnded, took: int) -> bool:
-        """Take in how a question has ended, after `took` (ns); True where that is an answer and ends a silence."""
-        if not is_answer(event):
-            return False
+    def answered(self, took: int) -> bool:
+        """Take in that a question was answered after `took` (ns); True where that ends a silence."""
         was_on, self._is_on = self._is_on, False
         return was_on or took >= _SILENT_FOR
 
@@ -66,9 +64,7 @@ class Trust:
         self.is_lost = self._is_tried and last_success_at <= self._silent_at
         self._is_tried, self._silent_at = True, now
 
-    def ended(self, event: CheckEnded | PingEnded) -> bool:
-        """Take in how a Check or a ping ended; True where that restores trust."""
-        if not is_answer(event):
-            return False
+    def answered(self) -> bool:
+        """Take in that a Check or a ping was answered; True where that restores trust."""
         was_lost, self.is_lost, self._is_tried = self.is_lost, False, False
         return was_lost

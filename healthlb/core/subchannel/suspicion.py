@@ -88,26 +88,27 @@ class Suspicion:
                 self.forget(sub)
                 continue
             load = handle.load
+            # Of the lates, those that were beaten are no failures; the others are, but brought no answer.
+            answers = load.successes + load.failures - load.lates + load.beaten
             silence = silences.get(sub)
             if silence is None or silence.load is not load:
-                silence = silences[sub] = _Silence(load, _answers(load))
-            if silence.since is None and load.in_flight == 0 and _answers(load) == silence.answers:
+                silence = silences[sub] = _Silence(load, answers)
+            if silence.since is None and load.in_flight == 0 and answers == silence.answers:
                 continue
-            active += self._look(silence, turn.now, is_late=is_late)
+            active += self._look(silence, answers, turn.now, is_late=is_late)
             for_long = 0 if silence.since is None else (turn.now - silence.since) // self._usual.timeout
             silent += for_long >= 1
             if for_long >= silence.patience and machine.raw_state is ConnectivityState.READY:
                 suspects.append((sub, silence))
         self._again(active, len(machines), turn)
-        if 2 * silent > active or turn.now - self._answered_at >= self._usual.timeout:
+        if not suspects or 2 * silent > active or turn.now - self._answered_at >= self._usual.timeout:
             return []
         for _, silence in suspects:
             silence.patience = min(2 * silence.patience, _MOST_PATIENCE)
         return [sub for sub, _ in suspects]
 
-    def _look(self, silence: _Silence, now: int, *, is_late: bool) -> bool:
+    def _look(self, silence: _Silence, answers: int, now: int, *, is_late: bool) -> bool:
         """Compare with the last look; return whether there were calls."""
-        answers = _answers(silence.load)
         has_answered = answers != silence.answers
         if has_answered:
             if silence.since is not None and not is_late:
@@ -125,8 +126,3 @@ class Suspicion:
     def _again(self, active: int, count: int, turn: Turn) -> None:
         self._every = max(_LOOK, count * _PER_SUBCHANNEL) if active else min(2 * self._every, _IDLE_LOOK)
         turn.timers.set(_TIMER, turn.now + self._every)
-
-
-def _answers(load: Load) -> int:
-    # Of the lates, those that were beaten are no failures; the others are, but brought no answer.
-    return load.successes + load.failures - (load.lates - load.beaten)
