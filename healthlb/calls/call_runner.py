@@ -44,6 +44,8 @@ class CallRunner:
     _stop_expiring: Callable[[], object] | None = None
     _live: dict[int, Live] | None = None
     _tried: Attempts | None = None
+    # The number of the attempt with which the call is known to end, 0 for none. Under the lock.
+    _chosen = 0
     # The backend that has answered, None before one has.
     address: str | None = None
 
@@ -122,6 +124,8 @@ class CallRunner:
                     self._finish(ended, None)
 
     def _start(self, start: Start) -> None:
+        if self._chosen:  # by another thread: none is needed any more
+            return
         is_beside = self._method.is_hedged and (self._live or self._is_waiting)
         if not is_beside:
             self._advance(start)
@@ -198,8 +202,15 @@ class CallRunner:
             outcome: how it failed, None for OK.
             inner: the face's object for it: the call may end with it.
         """
-        live = self._take(number)
+        with self._lock:
+            live = self._take(number)
+            is_open = self._chosen in (0, number)
+            if live is not None and is_open and outcome is None:
+                self._chosen = number
         if live is None:
+            return
+        if not is_open:
+            self._abandon(live)
             return
         if outcome is not None:
             self._failed(live, outcome, inner)
@@ -222,9 +233,14 @@ class CallRunner:
 
     def _failed(self, live: Live, outcome: Outcome, inner: Any) -> None:
         attempts = self._attempts
-        attempts.tell_failed(live.sub, outcome, live.started_at)
         with self._lock:
-            actions = attempts.failed(live.start, live.sub, outcome, live.started_at)
+            is_open = self._chosen in (0, live.start.attempt)
+            actions = attempts.failed(live.start, live.sub, outcome, live.started_at) if is_open else ()
+            self._chosen = self._chosen or winner(actions)
+        if not is_open:
+            self._abandon(live)
+            return
+        attempts.tell_failed(live.sub, outcome, live.started_at)
         if inner is None and winner(actions):
             self._finish(None, Fail(to_code(outcome.code), outcome.details))
         else:
@@ -234,7 +250,12 @@ class CallRunner:
         """Go elsewhere where an attempt is under way on this backend, which was found hung, if the call may."""
         with self._lock:
             found = [live for live in (self._live or {}).values() if live.sub is sub]
-            if self._is_over or not found or not self._attempts.rescue(found[0].start, sub, time.monotonic_ns()):
+            if (
+                self._is_over
+                or self._chosen
+                or not found
+                or not self._attempts.rescue(found[0].start, sub, time.monotonic_ns())
+            ):
                 return False
             live = found[0]
             self._take(live.start.attempt)
@@ -248,12 +269,14 @@ class CallRunner:
     def commit(self, number: int) -> bool:
         """Let no other attempt take over; False where one has already, and what this one gave is to be dropped."""
         with self._lock:
-            if self._is_over or self._live is None or number not in self._live:
+            if self._is_over or self._chosen not in (0, number) or number not in (self._live or ()):
                 return False
+            assert self._live is not None
             self.address = self._live[number].sub.address
             if self._tried is None:
                 return True  # There is no other attempt, and a face whose `_make_attempts` comes later remembers.
             self._tried.is_committed = True
+            self._chosen = number
         # A cancelled call has no winner.
         has_won = not self._attempts.is_cancelled
         for other in tuple(self._live):
@@ -282,11 +305,15 @@ class CallRunner:
             return
         if is_beaten:
             self._attempts.beaten(live.sub)
+        self._abandon(live)
+        if live.inner is not None:
+            self._drop(live.inner)
+
+    def _abandon(self, live: Live) -> None:
+        """Count out an attempt of which it does not matter any more how it ends."""
         live.sub.load.abandon()
         if self._method.end_hook.of_all:
             self._method.tell(live.sub, Code.CANCELLED, live.started_at)
-        if live.inner is not None:
-            self._drop(live.inner)
 
     # --- waiting ---------------------------------------------------------------------------------------
 

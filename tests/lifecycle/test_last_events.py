@@ -1,4 +1,4 @@
-"""grpcio's thread of a channel ends with the last event of its calls: one that waited for another would never end.
+"""Each event of a call comes once, and grpcio's thread of a channel ends with the last one of its calls.
 
 Operations are started by several threads while the status of their call is on its way. C-core starts none on a call
 whose status has been taken out of its queue, and no event comes for it.
@@ -138,3 +138,80 @@ def test_calls_that_are_cancelled_at_any_moment_leave_no_thread(arity: str, spin
             finally:
                 sys.setswitchinterval(interval)
             eventually(lambda: not any(calls_under_way(spinning)))
+
+
+class Telling(InOrder):
+    """Has a callback hear of each attempt that has ended."""
+
+    needs_latency = True
+
+    def __init__(self) -> None:
+        self.heard: Any = None
+
+    def call_ended(self, sub: Any, end: Any) -> None:
+        self.heard(end)
+
+
+def test_a_hedged_call_whose_response_came_sends_no_hedge_and_ends_once(
+    spinning: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is cancelled while the word of the response is on its way to the caller, and the hedging delay is over."""
+
+    def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+        return request
+
+    factory = Telling()
+    with Local(unary_unary=answer) as first, Local(unary_unary=answer) as second:
+        failover = Failover(idempotent=True, hedging_delay=0.2)
+        targets = [first.address, second.address]
+        with healthlb.HealthAwareChannel(
+            targets, None, failover=failover, picker=lambda: factory, outliers=None
+        ) as channel:
+            channel.wait_until_ready(PATIENCE, 2)
+            method: Any = channel.unary_unary(METHODS["unary_unary"])
+            heard = threading.Event()
+
+            def cancel_late(end: Any) -> None:
+                heard.set()
+                time.sleep(0.6)
+                call.cancel()
+
+            factory.heard = cancel_late
+            call = method.future(b"x", PATIENCE)
+            assert heard.wait(PATIENCE)
+
+            assert call.code() is grpc.StatusCode.CANCELLED
+            eventually(lambda: not any(calls_under_way(spinning)))
+            eventually(lambda: not any(status.in_flight for status in channel.subchannels()))
+            assert (first.calls, second.calls) == (1, 0)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_a_hedged_call_that_is_cancelled_at_any_moment_ends_once(
+    spinning: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where one attempt has its response while the other is made the call's own by `cancel`, one of them counts."""
+    drawn = random.Random(1)
+
+    def slow(request: bytes, context: grpc.ServicerContext) -> bytes:
+        time.sleep(drawn.random() * 0.006)
+        return request
+
+    with Local(unary_unary=slow) as first, Local(unary_unary=slow) as second:
+        failover = Failover(idempotent=True, hedging_delay=0.002, budget=None)
+        targets = [first.address, second.address]
+        with healthlb.HealthAwareChannel(targets, None, failover=failover, outliers=None) as channel:
+            channel.wait_until_ready(PATIENCE, 2)
+            method: Any = channel.unary_unary(METHODS["unary_unary"])
+            interval = sys.getswitchinterval()
+            sys.setswitchinterval(1e-5)
+            try:
+                for _ in range(800):
+                    call = method.future(b"x", PATIENCE)
+                    time.sleep(drawn.random() * 0.01)
+                    call.cancel()
+            finally:
+                sys.setswitchinterval(interval)
+            eventually(lambda: not any(calls_under_way(spinning)))
+            eventually(lambda: not any(status.in_flight for status in channel.subchannels()))
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
