@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from healthlb.control.grpc_transport import suspend_connections
@@ -232,14 +232,21 @@ class ControlThread:
             if self.is_halted:
                 for task in asyncio.all_tasks(self.loop):
                     task.cancel()
-            self.loop.run_until_complete(self._finish())
+            self._complete(self._finish())
             if not asyncio.all_tasks(self.loop):  # else one may be at work, and would complain
-                self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+                self._complete(self.loop.shutdown_asyncgens())
         finally:
             self._watchdog.stop()
             asyncio.set_event_loop(None)
             self.loop.close()
             self._running.discard(self)
+
+    def _complete(self, work: Coroutine[Any, Any, None]) -> None:
+        # Not run_until_complete: the stop that `_end` has asked for may still be to come, where the thread is so young
+        # that its loop has not run before; and the user's code may stop the loop at any time.
+        task = self.loop.create_task(work)
+        task.add_done_callback(lambda _: self.loop.stop())
+        keep_running(self.loop, task.done)
 
     async def _finish(self) -> None:
         # Channels that are closing get a moment: a loop that is gone leaves their connections open. No task is held on

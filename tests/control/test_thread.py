@@ -1,0 +1,33 @@
+"""The control thread's end."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from healthlb.control import thread as control
+from tests.backends.clients import PATIENCE, eventually
+
+
+def never(stall: object) -> None:
+    raise AssertionError("nothing stands still")
+
+
+def test_a_thread_that_is_let_go_of_before_its_loop_has_run_ends_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    died: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    begin = threading.Event()
+    monkeypatch.setattr(control, "enter_control_thread", lambda: begin.wait(PATIENCE))
+    done = threading.Event()
+
+    thread = control.ControlThread.acquire(never)
+    thread.run_soon(done.set)
+    thread.release(never)
+    begin.set()
+
+    eventually(lambda: not thread.is_alive())
+    assert not died
+    assert done.is_set()
+    assert thread.loop.is_closed()
