@@ -42,6 +42,9 @@ class Budget(Protocol):
     def withdraw(self, now: int) -> bool:
         """Pay for one more attempt. False if the budget does not allow it."""
 
+    def give_back(self) -> None:
+        """Take back what was paid for an attempt that was not made."""
+
     def left(self, now: int) -> float:
         """Return how much of the budget is left, from 0 to 1; for reports."""
 
@@ -94,6 +97,11 @@ class RatioBudget:
             self._current -= _ATTEMPT
             return True
 
+    def give_back(self) -> None:
+        """Put one attempt back."""
+        with self._lock:
+            self._current += _ATTEMPT
+
     def left(self, now: int) -> float:
         """Return what is left as a share of what is allowed in any case; above that it is 1. It changes nothing."""
         with self._lock:
@@ -144,6 +152,9 @@ class Throttle:
         """Whether more than half of the tokens are there; they are counted in thousandths."""
         return self._tokens * 2 > self._maximum
 
+    def give_back(self) -> None:
+        """Nothing: only results count."""
+
     def left(self, now: int) -> float:
         """Return the share of the tokens."""
         return self._tokens / self._maximum
@@ -167,6 +178,9 @@ class NoBudget:
     def withdraw(self, now: int) -> bool:
         """Always."""
         return True
+
+    def give_back(self) -> None:
+        """Nothing."""
 
     def left(self, now: int) -> float:
         """Return 1: nothing is ever taken."""

@@ -240,8 +240,9 @@ class CallPlan:
         if not (self._live or self._is_waiting):
             # Those beside it have ended meanwhile; then this one is what the call waits for.
             return [self._start()]
-        # What was not started takes no attempt from those that follow a failure.
+        # What was not started takes no attempt from those that follow a failure, and is not paid for.
         self._counted -= 1
+        self._budget.give_back()
         self._unstarted += 1
         return []
 

@@ -331,6 +331,19 @@ def test_a_hedge_that_found_none_leaves_the_attempts_that_follow_a_failure() -> 
     assert play(plan, Skipped(2), failed(1), failed(3)) == [[], [Start(3, subs(1), 1)], [Start(4, subs(1, 3), 2)]]
 
 
+def test_a_hedge_that_found_none_is_not_paid_for() -> None:
+    budget = make_budget(RetryBudget(ratio=0.0, min_per_second=0.1, ttl=10.0))
+    plan = CallPlan(policy(3, hedging_delay=DELAY), budget, None, is_hedged=True, rng=random.Random(1))
+    plan.begin(T)
+    plan.step(Woke(), T + DELAY)
+    assert budget.left(T + DELAY) == 0
+
+    plan.step(Skipped(2), T + DELAY)
+
+    assert budget.left(T + DELAY) == 1
+    assert play(plan, failed(1), now=T + DELAY) == [[Start(3, subs(1), 1)]]
+
+
 # --- whatever happens ------------------------------------------------------------------------------
 
 
@@ -344,6 +357,9 @@ class CountingBudget(NoBudget):
     def withdraw(self, now: int) -> bool:
         self.paid += self.is_open
         return self.is_open
+
+    def give_back(self) -> None:
+        self.paid -= 1
 
 
 class PlanMachine(RuleBasedStateMachine):
@@ -399,7 +415,7 @@ class PlanMachine(RuleBasedStateMachine):
         assert self.finished is not None or self.live or self.wakes_at is not None
         sent = self.last - self.unsent
         assert sent <= (self.policy.max_attempts if self.policy.is_idempotent else 1)
-        assert self.budget.paid <= self.policy.max_attempts - 1
+        assert 0 <= self.budget.paid <= self.policy.max_attempts - 1
 
     @precondition(lambda self: self.live)
     @rule(
@@ -443,6 +459,17 @@ class PlanMachine(RuleBasedStateMachine):
             else:
                 self.wakes(False)
         assert self.plan.step(Woke(), self.now) == []
+
+
+def test_a_hedge_that_found_none_leaves_what_a_failure_costs_as_it_is() -> None:
+    """Found by the machine: three attempts were paid for where two may be."""
+    machine = PlanMachine()
+    machine.begin(max_attempts=3, is_idempotent=True, backoff=None, hedging_delay=0, deadline=None)
+    machine.wakes(False)
+    machine.is_skipped()
+    machine.wakes(False)
+    machine.ends(0, Code.UNAVAILABLE, False, None)
+    machine.teardown()
 
 
 TestPlanMachine = PlanMachine.TestCase
