@@ -223,7 +223,8 @@ class WatchMachine(RuleBasedStateMachine):
         self.tell(ConnectivityChanged(1, state))
         if state is ConnectivityState.IDLE:
             (view,) = self.balancer.snapshot.views
-            self.is_doubted = view.reason == NOTHING_SERVED
+            # Until one has served: of one that has lasted longer than the backoff, the reason says no more of it.
+            self.is_doubted |= view.reason == NOTHING_SERVED
 
         assert not self.is_open
         assert self.balancer.snapshot.ready == ()
@@ -243,6 +244,7 @@ class WatchMachine(RuleBasedStateMachine):
     @rule(code=st.sampled_from([Code.OK, Code.UNAVAILABLE, Code.INTERNAL]))
     def it_ends(self, code: Code) -> None:
         self.is_open = False
+        self.is_doubted &= code is not Code.OK  # which the server itself has said
         lasted = self.now - self.opened_at if self.has_said else 0
         if not self.has_said and self.status != 1:
             self.wait_for_backoff()
