@@ -39,6 +39,8 @@ class BudgetOracle:
             self._paid: deque[int] = deque()
             _after(budget, "call_started", lambda answer, now: self._calls.append(now))
             _after(budget, "withdraw", self._asked_for_a_share)
+            # A hedge finds no backend in the moment in which it is paid for.
+            _after(budget, "give_back", lambda answer: self._paid.pop())
         elif isinstance(policy, RetryThrottle):
             self._most = policy.max_tokens * 1000
             self._tokens = self._most
