@@ -96,7 +96,7 @@ class Sub:
     is_redialled: bool = False  # by what was told last
     is_given_up: bool = False  # there is no connection, until it is replaced
     has_served: bool = False  # the present connection, since it is up
-    is_doubtful: bool = False  # one counted as a failed attempt, and none has served since
+    doubts: int = 0  # connections in a row that served nothing, from the first that counted as a failed attempt
     begins_at: int | None = None  # its health is not asked before, nor calls sent
     connected_at: int = 0
     was_connected: bool = False
@@ -154,12 +154,15 @@ class Sub:
         self.begins_at = None
 
     def connected(self, service: str | None, policy: HealthCheck, now: int) -> None:
-        """It is up, and has yet to serve; after one that served nothing, all waits for 20 ms."""
+        """It is up, and has yet to serve.
+
+        After one that served nothing, all waits for 20 ms, and for twice as long after each further one, up to 500 ms.
+        """
         self.lose(READY)
         self.connected_at, self.has_served = now, False
         self.is_checked = service is not None
-        self.begins_at = now + SECOND // 50
-        if not self.is_doubtful:
+        self.begins_at = now + min(SECOND // 2, SECOND // 50 * 2 ** max(0, self.doubts - 1))
+        if not self.doubts:
             self.begin(policy)
 
     def begin(self, policy: HealthCheck) -> None:
@@ -173,7 +176,7 @@ class Sub:
     def served(self, code: Code = Code.OK) -> None:
         """Something has ended so, or was said."""
         if code not in NO_ANSWER:
-            self.has_served, self.is_doubtful = True, False
+            self.has_served, self.doubts = True, 0
 
     def fell_silent(self, now: int) -> None:
         """A Watch is believed once: the second silence in a row, without an answer to anything, makes it doubtful."""
@@ -406,7 +409,7 @@ class Oracle:
         dials = [effect for effect in effects if isinstance(effect, Connect | Disconnect)]
         assert [effect.sub for effect in dials] == [number]
         is_failed = isinstance(dials[0], Disconnect) and not has_served
-        sub.is_doubtful = not has_served and (is_failed or sub.is_doubtful)
+        sub.doubts = sub.doubts + 1 if not has_served and (is_failed or sub.doubts) else 0
         return FAILURE if is_failed else IDLE
 
     @staticmethod

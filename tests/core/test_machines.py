@@ -167,7 +167,8 @@ class WatchMachine(RuleBasedStateMachine):
         self.now = START
         self.watch = 0
         self.generation = 0
-        self.is_up = self.is_open = self.has_said = self.is_given_up = self.is_doubted = False
+        self.is_up = self.is_open = self.has_said = self.is_given_up = False
+        self.doubts = 0  # connections in a row that served nothing
         self.opened_at = 0
         self.due = (0, 0)
         self.failures = self.quick_ends = 0
@@ -208,13 +209,13 @@ class WatchMachine(RuleBasedStateMachine):
     @rule()
     def connected(self) -> None:
         self.is_up, self.failures, self.quick_ends = True, 0, 0
-        at = self.now + SECOND // 50 if self.is_doubted else self.now
+        at = self.now + min(SECOND // 2, SECOND // 50 * 2 ** (self.doubts - 1)) if self.doubts else self.now
         self.due = (at, at)
         self.tell(ConnectivityChanged(1, READY))
         self.generation += 1
         self.tell(DataReady(1, self.generation))
 
-        assert self.is_open is not self.is_doubted
+        assert self.is_open is not bool(self.doubts)
 
     @precondition(lambda self: self.is_up)
     @rule(state=st.sampled_from([ConnectivityState.IDLE, FAILURE]))
@@ -224,7 +225,7 @@ class WatchMachine(RuleBasedStateMachine):
         if state is ConnectivityState.IDLE:
             (view,) = self.balancer.snapshot.views
             # Until one has served: of one that has lasted longer than the backoff, the reason says no more of it.
-            self.is_doubted |= view.reason == NOTHING_SERVED
+            self.doubts += self.doubts > 0 or view.reason == NOTHING_SERVED
 
         assert not self.is_open
         assert self.balancer.snapshot.ready == ()
@@ -234,7 +235,7 @@ class WatchMachine(RuleBasedStateMachine):
     def a_status(self, status: int) -> None:
         if not self.has_said:
             self.failures = 0
-        self.has_said, self.is_doubted = True, False
+        self.has_said, self.doubts = True, 0
         self.status = status
         self.tell(HealthReported(1, self.watch, status))
 
@@ -244,7 +245,7 @@ class WatchMachine(RuleBasedStateMachine):
     @rule(code=st.sampled_from([Code.OK, Code.UNAVAILABLE, Code.INTERNAL]))
     def it_ends(self, code: Code) -> None:
         self.is_open = False
-        self.is_doubted &= code is not Code.OK  # which the server itself has said
+        self.doubts *= code is not Code.OK  # which the server itself has said
         lasted = self.now - self.opened_at if self.has_said else 0
         if not self.has_said and self.status != 1:
             self.wait_for_backoff()

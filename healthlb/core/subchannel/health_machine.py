@@ -79,8 +79,10 @@ class Streak:
 _RENEWAL = 2 * SECOND
 _SPREAD = SECOND // 2
 # By then it is known that a GOAWAY came with a connection's first bytes. C-core (1.85.3) tries a call that begins
-# before that again and again, for as long as the call lasts, and takes 200 MB a second.
+# before that again and again, for as long as the call lasts, and takes 200 MB a second. A client that gets no processor
+# knows it later; so the time doubles with each connection in a row that served nothing.
 _DOUBT = SECOND // 50
+_LONGEST_DOUBT = SECOND // 2
 # What a server says of the service by ending the Watch. All other codes are of the stream or what it went through.
 _WORDS = (Code.NOT_FOUND, Code.UNIMPLEMENTED)
 
@@ -145,10 +147,11 @@ class HealthMachine:
         """The reason, and that the server is busy where it is."""
         return f"{self.reason}, busy" if self.is_busy else self.reason
 
-    def connected(self, turn: Turn, *, is_doubtful: bool = False) -> None:
-        """The connection is READY: begin, a moment later where the last one ended before anything was served."""
-        if is_doubtful:
-            turn.timers.set((self._sub, "doubt", 0), turn.now + _DOUBT)
+    def connected(self, turn: Turn, *, doubts: int = 0) -> None:
+        """The connection is READY: begin, a moment later where so many in a row have served nothing."""
+        if doubts:
+            # No more doublings than reach the longest: thousands would make a huge number.
+            turn.timers.set((self._sub, "doubt", 0), turn.now + min(_DOUBT << min(doubts - 1, 5), _LONGEST_DOUBT))
         else:
             self._connected(turn)
 

@@ -169,7 +169,7 @@ class SubchannelMachine:
         self.connected_at = turn.now
         self.dials.alive(turn)
         self._data.begin(turn)
-        self.health.connected(turn, is_doubtful=self.dials.is_doubtful)
+        self.health.connected(turn, doubts=self.dials.doubts)
         self._conclude(turn)
 
     def _disconnected(self, turn: Turn) -> None:

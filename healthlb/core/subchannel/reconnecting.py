@@ -39,16 +39,17 @@ class Reconnecting:
 
     Attributes:
         is_waiting: whether there is no connection, until the timer "reconnect" is due.
-        is_doubtful: whether a connection counted as a failed attempt, and none has served since.
+        doubts: how many connections in a row have served nothing, from the first that counted as a failed attempt.
     """
 
     __slots__ = (
         "_backoff", "_budget", "_dead_as", "_dialled_at", "_has_served", "_policy", "_rate", "_retried_at", "_rng",
-        "_sub", "is_doubtful", "is_waiting",
+        "_sub", "doubts", "is_waiting",
     )  # fmt: skip
 
     def __init__(self, sub: int, policy: Backoff, rng: Draws, *, now: int, budget: DialBudget) -> None:
-        self.is_waiting = self.is_doubtful = False
+        self.is_waiting = False
+        self.doubts = 0
         self._sub = sub
         self._policy = policy
         self._rng = rng
@@ -74,7 +75,7 @@ class Reconnecting:
     def answered(self, code: Code = Code.OK) -> None:
         """The server has said something, or a call of the health service has ended so."""
         if code not in _NO_ANSWER:
-            self._has_served, self.is_doubtful = True, False
+            self._has_served, self.doubts = True, 0
 
     def alive(self, turn: Turn) -> None:
         """It is up, and has yet to serve."""
@@ -130,7 +131,7 @@ class Reconnecting:
         if not has_served:
             due_at = self._dialled_at + self._backoff.next()
         is_failed = due_at > turn.now
-        self.is_doubtful = not has_served and (is_failed or self.is_doubtful)
+        self.doubts = self.doubts + 1 if not has_served and (is_failed or self.doubts) else 0
         if is_failed:
             due_at = max(due_at, self._dialled_at + self._stretched(is_known=True))
         else:

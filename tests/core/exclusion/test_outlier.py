@@ -193,7 +193,7 @@ class World:
     def connect(self, sub: int) -> None:
         self.tell(ConnectivityChanged(sub, READY))
         self.tell(DataReady(sub, sub))
-        self.run(0.02)  # where the last one served nothing, the Watch begins a moment later
+        self.run(0.5)  # where the last ones served nothing, the Watch begins as late as this
         for watch in range(1, 40):  # the present one is among them
             self.tell(HealthReported(sub, watch, 1))
 
