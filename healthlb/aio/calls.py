@@ -145,8 +145,9 @@ class UnaryUnaryCall(_UnaryResponse, grpcio.UnaryUnaryCall):  # type: ignore[mis
                 if not beneath.first_ended(first, response):
                     response = await beneath.go_on(request, self._context)
         except asyncio.CancelledError:
-            if not self.cancelled():
-                self.cancel()
+            # Of a call that is over, whose task has yet to hear of it, only the waiting is cancelled.
+            if not (self.cancelled() or self.cancel()):
+                raise
             return grpcio.EOF
         except Exception:
             del self  # the task holds the exception, which holds this frame, which would hold the task

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -196,3 +197,27 @@ async def test_whatever_is_raised_while_an_attempt_is_made(targets: list[str], m
                 await begin(channel, "unary_unary")
 
         assert [status.in_flight for status in channel.subchannels()] == [0] * len(targets)
+
+
+@pytest.mark.parametrize("arity", ["unary_unary", "stream_unary"])
+@pytest.mark.parametrize("fail", [None, "UNAVAILABLE"])
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_who_is_cancelled_as_the_call_ends_is_cancelled(
+    is_ready: bool, fail: str | None, arity: str, targets: list[str]
+) -> None:
+    """The call is over, and its task has yet to hear of it: a cancellation in between is its caller's, not lost."""
+
+    async def scenario() -> grpc.StatusCode:
+        async with Channel(targets, "svc", failover=healthlb.Failover(idempotent=True)) as channel:
+            if is_ready:
+                await channel.wait_until_ready(PATIENCE)
+            call = begin(channel, arity, metadata=(("x-fail", fail),) if fail else None)
+            waiting = asyncio.ensure_future(take(call))
+            await asyncio.sleep(0)
+            call.add_done_callback(lambda call: waiting.cancel())
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            code: grpc.StatusCode = await call.code()
+            return code
+
+    assert asyncio.run(scenario()) is (grpc.StatusCode.UNAVAILABLE if fail else grpc.StatusCode.OK)
