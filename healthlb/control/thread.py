@@ -29,6 +29,7 @@ _log = logging.getLogger("healthlb")
 _CLOSING = 1.0
 _LOOK = 0.005
 _LAST_WORDS = 0.1
+_LAST_LOOKS = (errno.EBADF, errno.EAGAIN)
 _HALT_TIMEOUT = 5.0
 _HALT_PATIENCE = 0.5  # For a resolver or picker factory; it is left where it is then, as daemon threads are.
 _HALT_LOOK = 0.05
@@ -274,11 +275,12 @@ def _handle_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) 
     """Log what a callback raised, as asyncio does, but for the last look of grpcio's poller.
 
     With the last asyncio channel of a process, whose loop may be another one, grpcio closes what its poller tells its
-    loops by. It cancels their callbacks, but one that is due already still reads there (1.85.3).
+    loops by. It cancels their callbacks, but one that is due already still reads there: what is closed (1.85.3), or
+    empty (1.68.1).
     """
     error, handle = context.get("exception"), context.get("handle")
     is_cancelled = isinstance(handle, asyncio.Handle) and handle.cancelled()
-    if not (is_cancelled and isinstance(error, OSError) and error.errno == errno.EBADF):
+    if not (is_cancelled and isinstance(error, OSError) and error.errno in _LAST_LOOKS):
         loop.default_exception_handler(context)
 
 
