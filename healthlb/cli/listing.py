@@ -37,6 +37,8 @@ def list_services(address: str, timeout: float, as_json: bool, **reach: Any) -> 
 
 
 class _Client(HealthClient):
+    """A health client whose advice names options of commands."""
+
     _wording = "COMMAND"
 
 

@@ -61,6 +61,8 @@ FLAGS = {
 
 
 class _Client(HealthClient):
+    """A health client whose advice names flags of `grpc_health_probe`."""
+
     _wording = "PROBE"
 
     def speaks_tls(self, is_secure: bool) -> None:

@@ -48,6 +48,8 @@ async def _watch_all(addresses: tuple[str, ...], service: str, as_json: bool, re
 
 
 class _Client(HealthClient):
+    """A health client whose advice names options of commands."""
+
     _wording = "COMMAND"
 
 
@@ -61,6 +63,7 @@ class _Lines:
         self._width = width
 
     async def follow(self, client: HealthClient) -> None:
+        """Print a line for each change of status, until cancelled; closes the client."""
         async with client, client.watch(self._service, follow=True) as watching:
             async for status in watching:
                 answer = watching.answer

@@ -147,6 +147,7 @@ class _Reader:
         return {key: value[key] for key in value if key in known and (value[key] is not None or key in _LISTS)}
 
     def policies(self, config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+        """Return the load balancing policies in their order, `{name: its config}` each; an empty tuple for none."""
         entries = _check_list("loadBalancingConfig", config.get("loadBalancingConfig", []))
         if not entries and "loadBalancingConfig" in config:
             raise ConfigError("loadBalancingConfig must hold a policy, not []")
@@ -160,12 +161,14 @@ class _Reader:
         return tuple(entries) if entries or not name else ({name.lower(): {}},)
 
     def health_service(self, value: object) -> str | None:
+        """Return the service name of `healthCheckConfig`, None where it is not set."""
         service = self.fields("healthCheckConfig", value, frozenset({"serviceName"})).get("serviceName")
         if service is not None and not isinstance(service, str):
             raise ConfigError(f"healthCheckConfig.serviceName must be a string, not {service!r}")
         return service
 
     def throttle(self, value: object) -> RetryThrottle | None:
+        """Return what `retryThrottling` says: `maxTokens` is 1 to 1,000, `tokenRatio` at least 0.001 (gRFC A6)."""
         if value is None:
             return None
         throttle = self.fields("retryThrottling", value, frozenset({"maxTokens", "tokenRatio"}))
@@ -176,6 +179,7 @@ class _Reader:
         return RetryThrottle(max_tokens=tokens, token_ratio=ratio)
 
     def connection_scaling(self, value: object) -> dict[str, Any]:
+        """Return the fields of `connectionScaling`, checked, for C-core to keep (gRFC A105); empty for none."""
         if value is None:
             return {}
         scaling = self.fields("connectionScaling", value, frozenset({"maxConnectionsPerSubchannel"}))
@@ -201,6 +205,7 @@ class _Reader:
         return methods, limits if any(len(limit) > 1 for limit in limits) else []
 
     def method(self, entry: Mapping[str, Any]) -> MethodConfig:
+        """Return what one entry of `methodConfig` says, the limits of messages apart."""
         if "retryPolicy" in entry and "hedgingPolicy" in entry:
             raise ConfigError("methodConfig must hold retryPolicy or hedgingPolicy, not both (gRFC A6)")
         wait_for_ready = entry.get("waitForReady")
@@ -217,6 +222,7 @@ class _Reader:
         return MethodConfig(names=names, timeout=timeout, wait_for_ready=wait_for_ready, retry=retry)
 
     def name(self, value: object) -> tuple[str, str]:
+        """Return the service and the method that a `name` of `methodConfig` stands for; "" is all of them."""
         name = self.fields("methodConfig.name", value, frozenset({"service", "method"}))
         service, method = ("" if name.get(key) is None else name[key] for key in ("service", "method"))
         if not isinstance(service, str) or not isinstance(method, str) or (method and not service):
@@ -224,6 +230,7 @@ class _Reader:
         return service, method
 
     def retry(self, value: object) -> Failover:
+        """Return a `retryPolicy` as options of failover; calls under it may be repeated whatever they do (gRFC A6)."""
         policy = self.fields("retryPolicy", value, _RETRY)
         initial = parse_duration("retryPolicy.initialBackoff", _need("retryPolicy", policy, "initialBackoff"))
         maximum = parse_duration("retryPolicy.maxBackoff", _need("retryPolicy", policy, "maxBackoff"))
@@ -240,6 +247,7 @@ class _Reader:
         )
 
     def hedging(self, value: object) -> Failover:
+        """Return a `hedgingPolicy` as options of failover; its `hedgingDelay` is 0 s where it is not set (gRFC A6)."""
         policy = self.fields("hedgingPolicy", value, _HEDGING)
         codes = _check_list("hedgingPolicy.nonFatalStatusCodes", policy.get("nonFatalStatusCodes", []))
         return Failover(

@@ -30,6 +30,8 @@ class Cell:
 
 @dataclass(slots=True)
 class _Lane:
+    """What one backend has answered: calls, errors among them, and both by half second."""
+
     calls: int = 0
     errors: int = 0
     cells: dict[int, Cell] = field(default_factory=dict)

@@ -37,27 +37,35 @@ class SubchannelStatus(Protocol):
     """What the demo reads of one subchannel."""
 
     @property
-    def address(self) -> str: ...
+    def address(self) -> str:
+        """Where the backend listens, "host:port"."""
 
     @property
-    def state(self) -> grpc.ChannelConnectivity: ...
+    def state(self) -> grpc.ChannelConnectivity:
+        """READY while calls may go there."""
 
     @property
-    def reason(self) -> str: ...
+    def reason(self) -> str:
+        """Why it is in this state."""
 
 
 class DemoChannel(Protocol):
     """What the demo needs of a channel: a part of `healthlb.HealthAwareChannel`."""
 
-    def unary_unary(self, method: str) -> Say: ...
+    def unary_unary(self, method: str) -> Say:
+        """Return what calls a method, "/package.Service/Method", with bytes."""
 
-    def wait_until_ready(self, timeout: float | None, min_ready: int) -> None: ...
+    def wait_until_ready(self, timeout: float | None, min_ready: int) -> None:
+        """Wait until so many backends are READY, for `timeout` seconds; then raises TimeoutError."""
 
-    def subchannels(self) -> Sequence[SubchannelStatus]: ...
+    def subchannels(self) -> Sequence[SubchannelStatus]:
+        """Return the backends as they are now."""
 
-    def add_listener(self, fn: Callable[[Any], None]) -> None: ...
+    def add_listener(self, fn: Callable[[Any], None]) -> None:
+        """Have each fact passed to `fn` from now on."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the connections; calls under way fail."""
 
 
 OpenChannel = Callable[[Sequence[str]], DemoChannel]

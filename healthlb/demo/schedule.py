@@ -44,6 +44,8 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
+    """Seconds that a fault of one kind lasts: from `shortest` to `longest`, then `rest` without another fault."""
+
     shortest: float
     longest: float
     rest: float

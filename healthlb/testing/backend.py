@@ -151,6 +151,7 @@ class _Answers(grpc.GenericRpcHandler):
         self._find = find
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Return the handler of a method, None where nothing answers it: grpcio then says UNIMPLEMENTED."""
         return self._find(handler_call_details.method)
 
 

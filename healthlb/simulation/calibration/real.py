@@ -99,6 +99,8 @@ def observe(plan: Plan) -> Observed:
 
 
 class _Run:
+    """One play of a plan against real servers."""
+
     def __init__(self, plan: Plan, fleet: Fleet) -> None:
         self._plan = plan
         self._fleet = fleet
@@ -108,6 +110,7 @@ class _Run:
         self._call: Any = None
 
     async def observe(self) -> Observed:
+        """Play the plan through a channel that has all servers READY; TimeoutError where it does not get there."""
         channel = healthlb.aio.HealthAwareChannel(
             list(self._fleet.addresses), SERVICE, picker=self._plan.picker, outliers=None,
             failover=Failover(idempotent=True),

@@ -232,6 +232,7 @@ class _Evaluation:
         self._functions = functions
 
     def value(self, node: ast.expr) -> Value:
+        """Return what a part of the expression comes to; ExpressionError as for the whole."""
         match node:
             case ast.Constant(value=bool() as value):
                 return value

@@ -95,6 +95,8 @@ def command(
 
 @dataclass(frozen=True, slots=True)
 class _Task:
+    """What the command line asks for; `html` and `csv` are files to write, None for none."""
+
     file: Path
     sweep: Sweep
     folder: Path
@@ -107,6 +109,7 @@ class _Task:
 
     @property
     def to_resume(self) -> str:
+        """The command that goes on with this sweep after an interruption."""
         words = ["healthlb", "simulate", "sweep", str(self.file), "--out", str(self.folder), "--resume"]
         return shlex.join(words)
 

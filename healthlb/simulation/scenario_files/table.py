@@ -23,6 +23,8 @@ class ScenarioError(ConfigError):
 
 
 class _Required:
+    """The default of a key that has none: a table without it is an error."""
+
     def __repr__(self) -> str:
         return "required"
 

@@ -70,6 +70,8 @@ class Pool:
 
 
 class _Worker:
+    """A process that runs chunks, and the pipe to it."""
+
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
@@ -79,6 +81,7 @@ class _Worker:
         theirs.close()
 
     def buried(self) -> str:
+        """Wait for a process that has ended, release what it held here, and say how it ended."""
         self.process.join()
         self.pipe.close()
         code = self.process.exitcode or 0

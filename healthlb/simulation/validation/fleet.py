@@ -25,6 +25,8 @@ _WARM_UP = 5  # the share that is not counted: one in so many
 
 
 class _Call(Job):
+    """A call under way: when it began, on the clock of the simulation, and the counters that it is in."""
+
     __slots__ = ("began", "load")
 
     began: int
