@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from healthlb.core.event_context import Turn
+from healthlb.core.event_context import EventContext
 from healthlb.core.messages import Advice, Report
 from healthlb.core.subchannel.machine import SubchannelMachine
 
@@ -18,12 +18,12 @@ class Adviser:
     def __init__(self) -> None:
         self._told: set[str] = set()
 
-    def settle(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> None:
+    def settle(self, machines: Mapping[int, SubchannelMachine], context: EventContext) -> None:
         """Look at the subchannels of which something is new."""
-        for sub in turn.changed:
+        for sub in context.changed:
             machine = machines.get(sub)
             if machine is None or not machine.has_first_mistake or machine.remedy in self._told:
                 continue
             self._told.add(machine.remedy)
-            fact = Advice(turn.now, sub, machine.endpoint.address, machine.reason, machine.remedy)
-            turn.effects.append(Report(fact))
+            fact = Advice(context.now, sub, machine.endpoint.address, machine.reason, machine.remedy)
+            context.effects.append(Report(fact))

@@ -14,7 +14,7 @@ from healthlb.config import ChannelConfig
 from healthlb.core.advice import Adviser
 from healthlb.core.call import rescue
 from healthlb.core.call.overload import Admission, Overflows
-from healthlb.core.event_context import SubchannelTimer, TimerKey, Turn
+from healthlb.core.event_context import EventContext, SubchannelTimer, TimerKey
 from healthlb.core.exclusion.damping import Damping
 from healthlb.core.exclusion.outlier import DEFAULT, OutlierDetector
 from healthlb.core.exclusion.panic import PanicMode
@@ -63,7 +63,6 @@ from healthlb.core.subchannel.machine import SubchannelMachine
 from healthlb.core.timers import Timers
 
 _READY = ConnectivityState.READY
-_CONNECTING = ConnectivityState.CONNECTING
 
 
 class Balancer:
@@ -136,213 +135,215 @@ class Balancer:
         """Take in what happened at `now` and return what is to be done, in order."""
         if self._is_closed:
             return [CloseConnection(event.sub, event.generation)] if isinstance(event, DataReady) else []
-        turn = Turn(now, self._timers, self._tally)
-        self._dispatch(event, turn)
+        context = EventContext(now, self._timers, self._tally)
+        self._dispatch(event, context)
         if self._entrance.queue:
-            self._enter(turn)
+            self._enter(context)
         for address in self._keeping.ended(self._machines) if self._keeping.kept else ():
-            self._remove(address, turn)
+            self._remove(address, context)
         if (
-            turn.changed
-            or turn.is_changed
-            or turn.is_recounted
-            or turn.flaps
+            context.changed
+            or context.is_changed
+            or context.is_recounted
+            or context.flaps
             or self._presence.lost_at
             or self._outliers.is_waiting
         ):
-            self._settle(turn)
-        return turn.effects
+            self._settle(context)
+        return context.effects
 
-    def _settle(self, turn: Turn) -> None:
+    def _settle(self, context: EventContext) -> None:
         for stage in self._stages:
-            stage.settle(self._machines, turn)
-        if turn.is_changed:  # Else neither the state nor the snapshot can be another one.
+            stage.settle(self._machines, context)
+        if context.is_changed:  # Else neither the state nor the snapshot can be another one.
             old, self._state = self._state, self._aggregate()
             if self._state is not old:
-                turn.effects.append(Report(ChannelStateChange(turn.now, old, self._state)))
-            self._picture.note(turn)
+                context.effects.append(Report(ChannelStateChange(context.now, old, self._state)))
+            self._picture.note(context)
 
-    def _dispatch(self, event: Event, turn: Turn) -> None:
+    def _dispatch(self, event: Event, context: EventContext) -> None:
         match event:
             case Tick():
-                self._tick(turn)
+                self._tick(context)
             case DataReady(sub, generation):
-                self._data_ready(sub, generation, turn)
+                self._data_ready(sub, generation, context)
             case Drained(sub, generation):
-                self._draining.drained(sub, generation, self._machines, turn)
+                self._draining.drained(sub, generation, self._machines, context)
             case CallsRefused():
-                self._overflows.refused(event, turn)
+                self._overflows.refused(event, context)
             case Resolved(endpoints):
-                self._follow_list(self._resolution.resolved(endpoints, turn), turn)
+                self._follow_list(self._resolution.resolved(endpoints, context), context)
             case ResolveFailed(error):
-                self._resolution.failed(error, turn)
+                self._resolution.failed(error, context)
             case Closing():
-                self._close(turn)
+                self._close(context)
             case _:
                 if (machine := self._machines.get(event.sub)) is not None:
-                    self._take_in(machine, event, turn)
+                    self._take_in(machine, event, context)
 
-    def _take_in(self, machine: SubchannelMachine, event: SubchannelEvent, turn: Turn) -> None:
+    def _take_in(self, machine: SubchannelMachine, event: SubchannelEvent, context: EventContext) -> None:
         match event:
             case CheckEnded():
-                self._ask_rescue(self._heartbeats.check_ended(machine, event, turn), machine, turn)
+                self._ask_rescue(self._heartbeats.check_ended(machine, event, context), machine, context)
             case PingEnded():
-                self._ask_rescue(self._heartbeats.ping_ended(machine, event, turn), machine, turn)
+                self._ask_rescue(self._heartbeats.ping_ended(machine, event, context), machine, context)
             case HealthReported():
-                self._heartbeats.health_reported(machine, event, turn)
+                self._heartbeats.health_reported(machine, event, context)
             case WatchClosed(_, watch, code, details):
-                machine.watch_closed(watch, code, details, turn)
+                machine.watch_closed(watch, code, details, context)
             case ConnectivityChanged(_, state, reason):
-                self._connection_is(machine, state, reason, turn)
+                self._connection_is(machine, state, reason, context)
             case CallFailed():
-                self._call_failed(machine, event, turn)
+                self._call_failed(machine, event, context)
             case ProbeEnded(_, generation):
-                self._outliers.probe_ended(machine, generation, turn)
+                self._outliers.probe_ended(machine, generation, context)
             case CallsRescued():
-                rescue.report(machine, event, turn)
+                rescue.report(machine, event, context)
             case DataFailed(_, reason):
-                machine.data_failed(reason, turn)
+                machine.data_failed(reason, context)
             case _:
                 assert_never(event)
 
     # --- the resolver ------------------------------------------------------------------------
 
-    def _follow_list(self, wanted: Mapping[str, Endpoint], turn: Turn) -> None:
+    def _follow_list(self, wanted: Mapping[str, Endpoint], context: EventContext) -> None:
         if not wanted:
             return
-        wanted = self._keeping.merge(wanted, self._machines, turn)
+        wanted = self._keeping.merge(wanted, self._machines, context)
         new = [endpoint for address, endpoint in wanted.items() if address not in self._ids]
         self._entrance.wanted(new, is_late=self._tally[_READY] > 0)
         if new:
-            self._enter(turn)
+            self._enter(context)
         for address in [address for address in self._ids if address not in wanted]:
-            self._remove(address, turn)
+            self._remove(address, context)
         self._machines = {self._ids[one]: self._machines[self._ids[one]] for one in wanted if one in self._ids}
         for machine in self._machines.values():
-            self._picture.is_reweighted |= machine.update_endpoint(wanted[machine.endpoint.address], turn)
-        self._outliers.started(self._machines, turn)
-        turn.is_changed = True
+            self._picture.is_reweighted |= machine.update_endpoint(wanted[machine.endpoint.address], context)
+        self._outliers.started(self._machines, context)
+        context.is_changed = True
 
-    def _enter(self, turn: Turn) -> None:
-        for endpoint, is_late in self._entrance.take(turn):
-            self._add(endpoint, is_late, turn)
-            turn.is_changed = True
+    def _enter(self, context: EventContext) -> None:
+        for endpoint, is_late in self._entrance.take(context):
+            self._add(endpoint, is_late, context)
+            context.is_changed = True
 
-    def _add(self, endpoint: Endpoint, is_late: bool, turn: Turn) -> None:
+    def _add(self, endpoint: Endpoint, is_late: bool, context: EventContext) -> None:
         self._last_id = sub = self._last_id + 1
         self._ids[endpoint.address] = sub
-        machine = self._make(sub, endpoint, now=turn.now, is_late=is_late)
-        machine.earlier = self._draining.returned(endpoint.address, turn)
+        machine = self._make(sub, endpoint, now=context.now, is_late=is_late)
+        machine.earlier = self._draining.returned(endpoint.address, context)
         self._machines[sub] = machine
-        self._entrance.entered(sub, turn.now)
+        self._entrance.entered(sub, context.now)
         self._tally[machine.concluded_state] += 1
-        turn.effects.append(OpenSubchannel(sub, endpoint))
-        turn.effects.append(Report(Addition(turn.now, sub, endpoint.address)))
-        machine.connectivity_changed(_CONNECTING, "connecting", turn)
-        self._heartbeats.add(sub, turn)
+        context.effects.append(OpenSubchannel(sub, endpoint))
+        context.effects.append(Report(Addition(context.now, sub, endpoint.address)))
+        machine.connectivity_changed(ConnectivityState.CONNECTING, "connecting", context)
+        self._heartbeats.add(sub, context)
 
-    def _remove(self, address: str, turn: Turn) -> None:
+    def _remove(self, address: str, context: EventContext) -> None:
         machine = self._machines.pop(self._ids.pop(address))
-        self._heartbeats.remove(machine.id, turn)
+        self._heartbeats.remove(machine.id, context)
         for stage in (self._entrance, self._presence, self._damping, self._outliers, self._warmup):
-            stage.forget(machine.id, turn)
-        self._keeping.forget(machine.id, turn)
-        for news in (turn.flaps, turn.late):
+            stage.forget(machine.id, context)
+        self._keeping.forget(machine.id, context)
+        for news in (context.flaps, context.late):
             news[:] = [sub for sub in news if sub != machine.id]
-        machine.retire(turn)
+        machine.retire(context)
         self._tally[machine.concluded_state] -= 1
         self._panic.forget(machine)
-        self._draining.add(machine, turn)
-        turn.effects.append(CloseSubchannel(machine.id))
-        turn.effects.append(Report(Removal(turn.now, machine.id, address)))
+        self._draining.add(machine, context)
+        context.effects.append(CloseSubchannel(machine.id))
+        context.effects.append(Report(Removal(context.now, machine.id, address)))
 
     # --- subchannels ---------------------------------------------------------------------------
 
-    def _connection_is(self, machine: SubchannelMachine, state: ConnectivityState, reason: str, turn: Turn) -> None:
+    def _connection_is(
+        self, machine: SubchannelMachine, state: ConnectivityState, reason: str, context: EventContext
+    ) -> None:
         was_ready = machine.raw_state is _READY
-        machine.connectivity_changed(state, reason, turn)
-        self._presence.connection_is(machine, turn)
+        machine.connectivity_changed(state, reason, context)
+        self._presence.connection_is(machine, context)
         is_ready = machine.raw_state is _READY
         self._entrance.connection_is(machine.id, state)
         if (was_ready and not is_ready) or machine.raw_state is ConnectivityState.TRANSIENT_FAILURE:
-            self._resolution.ask_soon(turn)
+            self._resolution.ask_soon(context)
         if is_ready is not was_ready:
-            (self._heartbeats.start if is_ready else self._heartbeats.stop)(machine.id, turn)
+            (self._heartbeats.start if is_ready else self._heartbeats.stop)(machine.id, context)
 
-    def _data_ready(self, sub: int, generation: int, turn: Turn) -> None:
+    def _data_ready(self, sub: int, generation: int, context: EventContext) -> None:
         machine = self._machines.get(sub)
         if machine is None:
-            turn.effects.append(CloseConnection(sub, generation))
+            context.effects.append(CloseConnection(sub, generation))
         else:
-            machine.data_ready(generation, turn)
+            machine.data_ready(generation, context)
             self._outliers.connected(machine)
 
-    def _call_failed(self, machine: SubchannelMachine, event: CallFailed, turn: Turn) -> None:
+    def _call_failed(self, machine: SubchannelMachine, event: CallFailed, context: EventContext) -> None:
         if event.is_refused:
-            machine.data_refused(event.generation, turn)
+            machine.data_refused(event.generation, context)
         if machine.handle is None or machine.handle.generation != event.generation:
             return
-        self._outliers.call_failed(machine, self._machines, turn)
+        self._outliers.call_failed(machine, self._machines, context)
         if machine.raw_state is _READY and event.code is Code.DEADLINE_EXCEEDED:
-            machine.data_suspected(turn)
-            self._heartbeats.suspect(machine.id, turn)
+            machine.data_suspected(context)
+            self._heartbeats.suspect(machine.id, context)
 
-    def _ask_rescue(self, is_silent: bool, machine: SubchannelMachine, turn: Turn) -> None:
-        if is_silent and self._heartbeats.silence(machine, self._machines.values(), turn):
-            self._resolution.ask_soon(turn)
-            rescue.rescue_calls(machine, turn)
+    def _ask_rescue(self, is_silent: bool, machine: SubchannelMachine, context: EventContext) -> None:
+        if is_silent and self._heartbeats.silence(machine, self._machines.values(), context):
+            self._resolution.ask_soon(context)
+            rescue.rescue_calls(machine, context)
 
     # --- time and the end ----------------------------------------------------------------------
 
-    def _tick(self, turn: Turn) -> None:
-        if turn.timers.hold(turn.now):
+    def _tick(self, context: EventContext) -> None:
+        if context.timers.hold(context.now):
             return
-        while (key := turn.timers.pop_due(turn.now)) is not None:
+        while (key := context.timers.pop_due(context.now)) is not None:
             sub, kind, number = key
             if kind == "suspicion":
-                self._outliers.suspected(self._heartbeats.look(self._machines, turn), self._machines, turn)
+                self._outliers.suspected(self._heartbeats.look(self._machines, context), self._machines, context)
             elif kind == "resolve":
-                turn.effects.append(ResolveNow())
+                context.effects.append(ResolveNow())
             elif kind == "list":
-                self._follow_list(self._resolution.due(turn), turn)
+                self._follow_list(self._resolution.due(context), context)
             elif kind == "outliers":
-                self._outliers.interval_due(number, self._machines, turn)
+                self._outliers.interval_due(number, self._machines, context)
             elif kind == "warmup":
-                self._warmup.due(self._machines, turn)
+                self._warmup.due(self._machines, context)
             elif kind == "overflow":
-                self._overflows.due(turn)
+                self._overflows.due(context)
             elif kind == "drain":
-                self._draining.due(sub, turn)
+                self._draining.due(sub, context)
             elif kind == "keep":
-                self._remove(self._machines[sub].endpoint.address, turn)
+                self._remove(self._machines[sub].endpoint.address, context)
             elif kind != "entry":
-                self._due(self._machines[sub], kind, number, turn)
+                self._due(self._machines[sub], kind, number, context)
 
-    def _due(self, machine: SubchannelMachine, kind: SubchannelTimer, number: int, turn: Turn) -> None:
+    def _due(self, machine: SubchannelMachine, kind: SubchannelTimer, number: int, context: EventContext) -> None:
         match kind:
             case "heartbeat" | "check" | "ping":
-                self._ask_rescue(self._heartbeats.due(machine, kind, number, turn), machine, turn)
+                self._ask_rescue(self._heartbeats.due(machine, kind, number, context), machine, context)
             case "doubt" | "response" | "renewal" | "retry" | "start" | "status" | "confirm":
-                machine.health_due(kind, turn)
+                machine.health_due(kind, context)
             case "data":
-                machine.data_due(turn)
+                machine.data_due(context)
             case "changes":
-                machine.changes_due(turn)
+                machine.changes_due(context)
             case "damping":
-                self._damping.due(machine, turn)
+                self._damping.due(machine, context)
             case "challenge" | "reconnect":
-                machine.dial_due(kind, turn)
+                machine.dial_due(kind, context)
             case _:
-                self._outliers.due(machine, kind, turn)
+                self._outliers.due(machine, kind, context)
 
-    def _close(self, turn: Turn) -> None:
+    def _close(self, context: EventContext) -> None:
         for address in list(self._ids):
-            self._remove(address, turn)
-        self._draining.close_all(turn)
+            self._remove(address, context)
+        self._draining.close_all(context)
         for part in (self._resolution, self._entrance, self._outliers, self._overflows):
-            part.stop(turn)
+            part.stop(context)
         self._is_closed = True
-        turn.is_changed = True
+        context.is_changed = True
 
     # --- the picture -----------------------------------------------------------------------------
 

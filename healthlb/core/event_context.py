@@ -21,7 +21,7 @@ TimerKind = SubchannelTimer | ChannelTimer | Literal["drain", "keep"]
 TimerKey = tuple[int, TimerKind, int]
 
 
-class Turn:
+class EventContext:
     """One run of `Balancer.handle`: when it is, what has been asked for, and what has changed.
 
     Attributes:

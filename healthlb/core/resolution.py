@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from healthlb.config import Backoff, Subset
 from healthlb.core.backoff import BackoffDelays
-from healthlb.core.event_context import TimerKey, Turn
+from healthlb.core.event_context import EventContext, TimerKey
 from healthlb.core.exclusion.subset import choose
 from healthlb.core.messages import SECOND, Endpoint, Report, ResolutionFailure, ResolveNow, TooManyAddresses
 from healthlb.core.random_streams import Streams
@@ -61,64 +61,66 @@ class Resolution:
         policy = replace(policy, initial=min(policy.initial, longest), maximum=longest)
         self._backoff = BackoffDelays(policy, streams.late("resolver"))
 
-    def resolved(self, endpoints: Sequence[Endpoint], turn: Turn) -> Mapping[str, Endpoint]:
+    def resolved(self, endpoints: Sequence[Endpoint], context: EventContext) -> Mapping[str, Endpoint]:
         """Return the endpoints to use by address, the first of equal ones; none where there is nothing to do."""
         if not endpoints:
-            self.failed("the resolver returned no addresses", turn)
+            self.failed("the resolver returned no addresses", context)
             return {}
         had_error, self.error = bool(self.error), ""
-        self._heard_at = turn.now
+        self._heard_at = context.now
         self._backoff.reset()
-        self.stop(turn)
-        return self._follow(endpoints, turn, had_error=had_error)
+        self.stop(context)
+        return self._follow(endpoints, context, had_error=had_error)
 
-    def _follow(self, endpoints: Sequence[Endpoint], turn: Turn, *, had_error: bool) -> Mapping[str, Endpoint]:
+    def _follow(
+        self, endpoints: Sequence[Endpoint], context: EventContext, *, had_error: bool
+    ) -> Mapping[str, Endpoint]:
         self._waiting = ()
         wanted: dict[str, Endpoint] = {}
         for endpoint in endpoints:
             wanted.setdefault(endpoint.address, endpoint)
         if len(wanted) > self._size:
-            self._tell(len(wanted), turn)
+            self._tell(len(wanted), context)
             chosen = choose(tuple(wanted.values()), self._size, self._seed)
             wanted = {endpoint.address: endpoint for endpoint in chosen}
         if self._wanted == (listed := tuple(wanted.values())) and not had_error:
             return {}
-        if not self._followed.take(turn.now):
+        if not self._followed.take(context.now):
             self._waiting = endpoints
-            turn.is_changed |= had_error
-            turn.timers.set(_FOLLOW, self._followed.next_at)
+            context.is_changed |= had_error
+            context.timers.set(_FOLLOW, self._followed.next_at)
             return {}
         self._wanted = listed
         return wanted
 
-    def due(self, turn: Turn) -> Mapping[str, Endpoint]:
+    def due(self, context: EventContext) -> Mapping[str, Endpoint]:
         """Return what to use of the list that waited; the resolver may have failed since."""
-        return self._follow(self._waiting, turn, had_error=False)
+        return self._follow(self._waiting, context, had_error=False)
 
-    def _tell(self, given: int, turn: Turn) -> None:
+    def _tell(self, given: int, context: EventContext) -> None:
         """Report a list beyond all measure, once as long as its length stays; a subset is no news."""
         if not self._is_subset and given != self._given:
             self._given = given
-            turn.effects.append(Report(TooManyAddresses(turn.now, given, self._size)))
+            context.effects.append(Report(TooManyAddresses(context.now, given, self._size)))
 
-    def failed(self, error: str, turn: Turn) -> None:
+    def failed(self, error: str, context: EventContext) -> None:
         """Take in that there is none, and ask again later."""
-        age = None if self._heard_at is None else turn.now - self._heard_at
+        age = None if self._heard_at is None else context.now - self._heard_at
         self.error = error
         self.list_age = age
-        turn.is_changed = True
-        turn.effects.append(Report(ResolutionFailure(turn.now, error, age)))
-        turn.timers.set(_RETRY, turn.now + self._backoff.next())
+        context.is_changed = True
+        context.effects.append(Report(ResolutionFailure(context.now, error, age)))
+        context.timers.set(_RETRY, context.now + self._backoff.next())
 
-    def ask_soon(self, turn: Turn) -> None:
+    def ask_soon(self, context: EventContext) -> None:
         """Have the resolver look again, as a connection was lost; one that failed is asked in its own time."""
-        if not turn.timers.is_set(_RETRY):
-            turn.effects.append(ResolveNow())
+        if not context.timers.is_set(_RETRY):
+            context.effects.append(ResolveNow())
 
-    def stop(self, turn: Turn) -> None:
+    def stop(self, context: EventContext) -> None:
         """Ask no more, and follow no list that waits."""
-        turn.timers.cancel(_RETRY)
-        turn.timers.cancel(_FOLLOW)
+        context.timers.cancel(_RETRY)
+        context.timers.cancel(_FOLLOW)
 
 
 class KeptAddresses:
@@ -142,26 +144,26 @@ class KeptAddresses:
         self.kept: dict[int, None] = {}
 
     def merge(
-        self, wanted: Mapping[str, Endpoint], machines: Mapping[int, SubchannelMachine], turn: Turn
+        self, wanted: Mapping[str, Endpoint], machines: Mapping[int, SubchannelMachine], context: EventContext
     ) -> Mapping[str, Endpoint]:
         """Return the endpoints of a new list, followed by those that are kept."""
         merged = dict(wanted)
         for sub, machine in machines.items():
             address = machine.endpoint.address
             if address in wanted:
-                self.forget(sub, turn)
+                self.forget(sub, context)
             elif self._keep and machine.is_healthy:
                 merged[address] = machine.endpoint
                 if sub not in self.kept:
                     self.kept[sub] = None
-                    turn.timers.set((sub, "keep", 0), turn.now + self._keep)
+                    context.timers.set((sub, "keep", 0), context.now + self._keep)
         return merged
 
     def ended(self, machines: Mapping[int, SubchannelMachine]) -> list[str]:
         """Return the addresses that were kept and are no longer healthy."""
         return [machines[sub].endpoint.address for sub in self.kept if not machines[sub].is_healthy]
 
-    def forget(self, sub: int, turn: Turn) -> None:
+    def forget(self, sub: int, context: EventContext) -> None:
         """Forget a subchannel that is listed again, or removed."""
         self.kept.pop(sub, None)
-        turn.timers.cancel((sub, "keep", 0))
+        context.timers.cancel((sub, "keep", 0))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from healthlb.core.event_context import Turn
+from healthlb.core.event_context import EventContext
 from healthlb.core.load import Crowd, Subchannel
 from healthlb.core.messages import ConnectivityState
 from healthlb.core.resolution import Resolution
@@ -48,11 +48,11 @@ class Picture:
         self._probing: dict[int, None] = {}
         self.snapshot = Snapshot(0, _CONNECTING, service=service)
 
-    def note(self, turn: Turn) -> None:
-        """Take in whether a turn has changed anything."""
-        self.is_stale |= turn.is_changed
-        self.is_reweighted |= turn.is_reweighted
-        self._changed += turn.changed
+    def note(self, context: EventContext) -> None:
+        """Take in whether an event has changed anything."""
+        self.is_stale |= context.is_changed
+        self.is_reweighted |= context.is_reweighted
+        self._changed += context.changed
 
     def renew(
         self,

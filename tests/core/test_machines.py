@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from healthlb.config import Backoff, HealthCheck, Heartbeat, RetryBudget, RetryThrottle, Subset
 from healthlb.core.balancer import Balancer
 from healthlb.core.call.budget import RatioBudget, Throttle
-from healthlb.core.event_context import TimerKey, Turn
+from healthlb.core.event_context import EventContext, TimerKey
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import (
     SECOND,
@@ -62,12 +62,12 @@ class AliveMachine(RuleBasedStateMachine):
         self.suspected_at: int | None = None
         self.asked_at = -SECOND
 
-    def turn(self) -> Turn:
-        return Turn(self.now, self.timers)
+    def context(self) -> EventContext:
+        return EventContext(self.now, self.timers)
 
-    def take(self, turn: Turn) -> None:
-        """Look at what a turn asks for."""
-        for effect in turn.effects:
+    def take(self, context: EventContext) -> None:
+        """Look at what an event asks for."""
+        for effect in context.effects:
             assert isinstance(effect, SendCheck)
             assert self.is_up
             assert self.sent_at is None, "two Checks in flight"
@@ -79,17 +79,17 @@ class AliveMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_up)
     @rule()
     def connected(self) -> None:
-        turn = self.turn()
-        self.machine.start(turn)
+        context = self.context()
+        self.machine.start(context)
         self.is_up, self.alive_at = True, self.now
-        self.take(turn)
+        self.take(context)
 
     @rule()
     def connection_is_lost(self) -> None:
-        turn = self.turn()
-        self.machine.stop(turn)
+        context = self.context()
+        self.machine.stop(context)
         self.is_up, self.sent_at, self.suspected_at = False, None, None
-        self.take(turn)
+        self.take(context)
 
         assert len(self.timers) == 0
 
@@ -102,28 +102,28 @@ class AliveMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.is_up)
     @rule()
     def a_call_is_late(self) -> None:
-        turn = self.turn()
+        context = self.context()
         if self.sent_at is None and self.suspected_at is None:
             self.suspected_at = self.now
-        self.machine.suspect(turn)
-        self.take(turn)
+        self.machine.suspect(context)
+        self.take(context)
 
     @precondition(lambda self: self.sent_at is not None)
     @rule(code=st.sampled_from([Code.OK, Code.UNIMPLEMENTED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED]))
     def a_check_ends(self, code: Code) -> None:
-        turn = self.turn()
-        is_silent = self.machine.ended(self.check, code, turn)
+        context = self.context()
+        is_silent = self.machine.ended(self.check, code, context)
         self.sent_at, self.alive_at = None, self.now
-        self.take(turn)
+        self.take(context)
 
         assert is_silent is (code is Code.DEADLINE_EXCEEDED)
 
     @rule(old=st.integers(1, 5))
     def an_old_check_ends(self, old: int) -> None:
-        turn = self.turn()
+        context = self.context()
 
-        assert not self.machine.ended(self.check - old, Code.DEADLINE_EXCEEDED, turn)
-        assert turn.effects == []
+        assert not self.machine.ended(self.check - old, Code.DEADLINE_EXCEEDED, context)
+        assert context.effects == []
 
     @rule(pause=pauses)
     def time_passes(self, pause: int) -> None:
@@ -138,19 +138,19 @@ class AliveMachine(RuleBasedStateMachine):
         assert self.suspected_at is None or self.now - self.suspected_at < SECOND // 2
 
     def one_timer(self) -> None:
-        turn = self.turn()
+        context = self.context()
         key = self.timers.pop_due(self.now)
         assert key is not None
         assert self.is_up
         if key[1] == "check":
             assert self.sent_at == self.now - self.policy.timeout_ns
             self.sent_at, self.alive_at = None, self.now
-            assert self.machine.timed_out(turn)
+            assert self.machine.timed_out(context)
         elif key[2]:
-            self.machine.suspicion_due(turn)
+            self.machine.suspicion_due(context)
         else:
-            self.machine.due(self.handle.load.last_success_at, turn)
-        self.take(turn)
+            self.machine.due(self.handle.load.last_success_at, context)
+        self.take(context)
 
 
 class WatchMachine(RuleBasedStateMachine):
@@ -379,19 +379,19 @@ class ResolutionMachine(RuleBasedStateMachine):
         self.chosen: dict[frozenset[str], frozenset[str]] = {}
         self.wanted: dict[str, Endpoint] = {}
 
-    def turn(self) -> Turn:
-        return Turn(self.now, self.timers)
+    def context(self) -> EventContext:
+        return EventContext(self.now, self.timers)
 
     @rule(addresses=st.lists(st.sampled_from("abcd"), min_size=1, max_size=6))
     def a_list(self, addresses: list[str]) -> None:
         endpoints = [Endpoint(address, weight=place + 1.0) for place, address in enumerate(addresses)]
         self.now += SECOND  # lists that come faster have to wait
-        turn = self.turn()
-        wanted = self.resolution.resolved(endpoints, turn)
+        context = self.context()
+        wanted = self.resolution.resolved(endpoints, context)
         had_failed, self.failures, self.due = bool(self.failures), 0, None
         firsts = {address: Endpoint(address, weight=addresses.index(address) + 1.0) for address in addresses}
 
-        assert turn.effects == []
+        assert context.effects == []
         assert self.resolution.error == ""
         if not wanted:
             # X10: nothing to do, since it is the list of before.
@@ -410,25 +410,25 @@ class ResolutionMachine(RuleBasedStateMachine):
 
     @rule(is_empty=st.booleans())
     def it_fails(self, is_empty: bool) -> None:
-        turn = self.turn()
+        context = self.context()
         if is_empty:
-            assert self.resolution.resolved([], turn) == {}
+            assert self.resolution.resolved([], context) == {}
         else:
-            self.resolution.failed("SERVFAIL", turn)
+            self.resolution.failed("SERVFAIL", context)
         delay = min(30.0 / 1.2, 1.6**self.failures) * SECOND  # with its jitter never above the interval
         self.due = (self.now + int(0.8 * delay) - 1, self.now + int(1.2 * delay) + 1)
         self.failures += 1
 
         assert self.resolution.error
-        assert len(turn.effects) == 1
-        assert turn.is_changed
+        assert len(context.effects) == 1
+        assert context.is_changed
 
     @rule()
     def a_connection_is_lost(self) -> None:
-        turn = self.turn()
-        self.resolution.ask_soon(turn)
+        context = self.context()
+        self.resolution.ask_soon(context)
 
-        assert turn.effects == ([] if self.due else [ResolveNow()])
+        assert context.effects == ([] if self.due else [ResolveNow()])
 
     @rule(pause=pauses)
     def time_passes(self, pause: int) -> None:

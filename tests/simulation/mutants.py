@@ -58,17 +58,17 @@ def _nothing(*arguments: Any, **options: Any) -> None:
     """Do nothing."""
 
 
-def _disconnect_ignored(self: Any, state: Any, reason: str, turn: Any) -> None:
+def _disconnect_ignored(self: Any, state: Any, reason: str, context: Any) -> None:
     if not (self.raw_state is READY and state is not READY):
-        _connectivity_changed(self, state, reason, turn)
+        _connectivity_changed(self, state, reason, context)
 
 
 _connectivity_changed = SubchannelMachine.connectivity_changed
 
 
-def _no_response_is_due(self: Any, kind: str, turn: Any) -> None:
+def _no_response_is_due(self: Any, kind: str, context: Any) -> None:
     if kind != "response":
-        _due(self, kind, turn)
+        _due(self, kind, context)
 
 
 _due = HealthMachine.due
@@ -96,8 +96,8 @@ def _excess_of_all(tally: Any, percent: int) -> int:
     return count - tally.get(READY, 0) - min(-(-count * percent // 100), count)
 
 
-def _superfluous_by_cap_alone(self: Any, machines: Any, turn: Any) -> int | None:
-    if _excess_of_all(turn.tally, self._policy.max_ejection_percent) <= 0:
+def _superfluous_by_cap_alone(self: Any, machines: Any, context: Any) -> int | None:
+    if _excess_of_all(context.tally, self._policy.max_ejection_percent) <= 0:
         return None
     waiting = [(out.until, sub) for sub, out in self._out.items() if machines[sub].is_healthy]
     return min(waiting)[1] if waiting else None
@@ -127,8 +127,8 @@ def _slowly_for_ever(self: Any) -> int:
     return int(self._policy.initial_ns)
 
 
-def _conclude_afresh(self: Any, turn: Any) -> None:
-    self._become(self._conclusion(), self._present_reason(), turn)
+def _conclude_afresh(self: Any, context: Any) -> None:
+    self._become(self._conclusion(), self._present_reason(), context)
 
 
 def _rotate_anew(self: Any, ready: Any) -> RoundRobinPicker:
@@ -142,18 +142,18 @@ def _half_a_threshold(self: Any, threshold: float) -> None:
 _make_panic = PanicMode.__init__
 
 
-def _silence_is_fine(self: Any, check: int, code: Any, turn: Any) -> bool:
-    _check_ended(self, check, code, turn)
+def _silence_is_fine(self: Any, check: int, code: Any, context: Any) -> bool:
+    _check_ended(self, check, code, context)
     return False
 
 
 _check_ended = HeartbeatMachine.ended
 
 
-def _connected_quietly(self: Any, turn: Any) -> None:
-    _connected(self, turn)
+def _connected_quietly(self: Any, context: Any) -> None:
+    _connected(self, context)
     if self._service is not None:
-        self._signal(Signal.SERVING, turn)
+        self._signal(Signal.SERVING, context)
 
 
 _connected = HealthMachine._connected
@@ -172,23 +172,23 @@ def _hedge_twice_as_late(self: Any, now: int) -> list[Any]:
 _next_hedge = CallPlan._next_hedge
 
 
-def _eject_afresh(self: Any, machine: Any, cause: str, turn: Any, **options: Any) -> None:
+def _eject_afresh(self: Any, machine: Any, cause: str, context: Any, **options: Any) -> None:
     self.times.pop(machine.id, None)
-    _eject(self, machine, cause, turn, **options)
+    _eject(self, machine, cause, context, **options)
 
 
 _eject = Ejections.eject
 
 
-def _eject_too_soon_over(self: Any, machine: Any, cause: str, turn: Any, **options: Any) -> None:
-    _eject(self, machine, cause, turn, **options)
+def _eject_too_soon_over(self: Any, machine: Any, cause: str, context: Any, **options: Any) -> None:
+    _eject(self, machine, cause, context, **options)
     out = self._out[machine.id]
-    turn.timers.set((machine.id, "ejection", 0), turn.now + (out.until - turn.now) // 2)
+    context.timers.set((machine.id, "ejection", 0), context.now + (out.until - context.now) // 2)
 
 
-def _eject_without_limit(self: Any, machine: Any, cause: str, turn: Any, **options: Any) -> None:
+def _eject_without_limit(self: Any, machine: Any, cause: str, context: Any, **options: Any) -> None:
     policy, self._policy = self._policy, replace(self._policy, max_ejection_time=1e6)
-    _eject(self, machine, cause, turn, **options)
+    _eject(self, machine, cause, context, **options)
     self._policy = policy
 
 
@@ -236,26 +236,26 @@ def _half_is_enough(self: Any, now: int) -> bool:
     return bool(self._tokens * 2 >= self._maximum)
 
 
-def _errors_are_silence(self: Any, check: int, code: Any, turn: Any) -> bool:
-    return _check_ended(self, check, code if code is Code.OK else Code.DEADLINE_EXCEEDED, turn)
+def _errors_are_silence(self: Any, check: int, code: Any, context: Any) -> bool:
+    return _check_ended(self, check, code if code is Code.OK else Code.DEADLINE_EXCEEDED, context)
 
 
-def _half_the_patience(self: Any, turn: Any) -> None:
-    _send(self, turn)
+def _half_the_patience(self: Any, context: Any) -> None:
+    _send(self, context)
     # At half of it a ping goes out, and then that is waited for.
-    turn.timers.set((self._sub, "check", 0), turn.now + self._policy.timeout_ns // 2 - 1)
+    context.timers.set((self._sub, "check", 0), context.now + self._policy.timeout_ns // 2 - 1)
 
 
 _send = HeartbeatMachine._send
 
 
-def _nobody_asks_twice(self: Any, machine: Any, turn: Any) -> None:
+def _nobody_asks_twice(self: Any, machine: Any, context: Any) -> None:
     """The ejected come back with their full share at once, as gRFC A50 has it."""
-    machine.hold(machine.holds.readmitted(), turn)
+    machine.hold(machine.holds.readmitted(), context)
 
 
-def _unknown_is_serving(self: Any, status: int, turn: Any) -> None:
-    _said(self, 1 if status == 3 else status, turn)
+def _unknown_is_serving(self: Any, status: int, context: Any) -> None:
+    _said(self, 1 if status == 3 else status, context)
 
 
 _said = HealthMachine._said
@@ -311,7 +311,7 @@ MUTANTS = {
     "an attempt that is never counted out": Mutant(("U3",), (2,), ((Load, "fail", _late_leaks),)),
     "an abandoned attempt that counts as a success": Mutant(("U4",), (37,), ((Load, "abandon", _abandoned_succeeds),)),
     "an ejection cap that is ignored": Mutant(
-        ("U8",), (41,), ((Ejections, "has_room", lambda self, turn: True), (Ejections, "_superfluous", _nothing))
+        ("U8",), (41,), ((Ejections, "has_room", lambda self, context: True), (Ejections, "_superfluous", _nothing))
     ),
     "the last healthy one that is ejected": Mutant(
         ("U8",),

@@ -57,9 +57,9 @@ def without_growth(self: Any) -> int:
     return self._policy.initial_ns  # type: ignore[no-any-return]
 
 
-def forget_none(self: Any, endpoints: Sequence[Endpoint], turn: Any) -> Any:
+def forget_none(self: Any, endpoints: Sequence[Endpoint], context: Any) -> Any:
     """An address that was once given stays for good."""
-    self.known = {**getattr(self, "known", {}), **original_resolved(self, endpoints, turn)}
+    self.known = {**getattr(self, "known", {}), **original_resolved(self, endpoints, context)}
     return self.known
 
 
@@ -73,14 +73,14 @@ def choose_anew(endpoints: Sequence[Endpoint], size: int, seed: int) -> tuple[En
     return tuple(random.Random(seed + len(endpoints)).sample(list(endpoints), min(size, len(endpoints))))
 
 
-def believe(self: Any, status: int, turn: Any) -> None:
+def believe(self: Any, status: int, context: Any) -> None:
     """Whatever a Watch says, it is SERVING."""
-    self._signal(self._row.said(True, self.is_healthy), turn)
+    self._signal(self._row.said(True, self.is_healthy), context)
 
 
-def sick(self: Any, code: Code, details: str, turn: Any) -> None:
+def sick(self: Any, code: Code, details: str, context: Any) -> None:
     """Every end of a Watch is an illness, UNIMPLEMENTED too."""
-    original_closed(self, Code.UNKNOWN if code is Code.UNIMPLEMENTED else code, details, turn)
+    original_closed(self, Code.UNKNOWN if code is Code.UNIMPLEMENTED else code, details, context)
 
 
 def long_memory(record: Any, policy: Any, now: int) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from healthlb.config.overload import NO_CAPS, Overload
-from healthlb.core.event_context import TimerKey, Turn
+from healthlb.core.event_context import EventContext, TimerKey
 from healthlb.core.load import Crowd, Subchannel
 from healthlb.core.messages import SECOND, CallsRefused, Code, Fail, Overflow, Report
 from healthlb.core.pickers import CallInfo
@@ -93,21 +93,21 @@ class Overflows:
         self._policy = policy
         self._untold: dict[str, int] = {}
 
-    def refused(self, event: CallsRefused, turn: Turn) -> None:
+    def refused(self, event: CallsRefused, context: EventContext) -> None:
         """Take in that a cap has kept calls out."""
         self._untold[event.cap] = self._untold.get(event.cap, 0) + event.calls
-        if not turn.timers.is_set(_TIMER):
-            self.due(turn)
+        if not context.timers.is_set(_TIMER):
+            self.due(context)
 
-    def due(self, turn: Turn) -> None:
+    def due(self, context: EventContext) -> None:
         """Tell of those that have not been told of."""
         untold, self._untold = self._untold, {}
         for cap, calls in untold.items():
-            turn.effects.append(Report(Overflow(turn.now, cap, getattr(self._policy, cap), calls)))
+            context.effects.append(Report(Overflow(context.now, cap, getattr(self._policy, cap), calls)))
         if untold:
-            turn.timers.set(_TIMER, turn.now + _REPORT_INTERVAL)
+            context.timers.set(_TIMER, context.now + _REPORT_INTERVAL)
 
-    def stop(self, turn: Turn) -> None:
+    def stop(self, context: EventContext) -> None:
         """Tell of the last ones: the channel is being closed."""
-        self.due(turn)
-        turn.timers.cancel(_TIMER)
+        self.due(context)
+        context.timers.cancel(_TIMER)

@@ -6,17 +6,17 @@ The one rule: here it is said from which subchannel. Whether a call may leave is
 
 from __future__ import annotations
 
-from healthlb.core.event_context import Turn
+from healthlb.core.event_context import EventContext
 from healthlb.core.messages import CallsRescued, Report, Rescue, RescueCalls
 from healthlb.core.subchannel.machine import SubchannelMachine
 
 
-def rescue_calls(machine: SubchannelMachine, turn: Turn) -> None:
+def rescue_calls(machine: SubchannelMachine, context: EventContext) -> None:
     """Ask for calls to be sent elsewhere that are in flight on any connection of a subchannel that was found hung."""
     handles = machine.draining.values()
-    turn.effects += [RescueCalls(handle) for handle in handles if handle.load.in_flight]
+    context.effects += [RescueCalls(handle) for handle in handles if handle.load.in_flight]
 
 
-def report(machine: SubchannelMachine, event: CallsRescued, turn: Turn) -> None:
+def report(machine: SubchannelMachine, event: CallsRescued, context: EventContext) -> None:
     """Report the fact that calls were sent elsewhere."""
-    turn.effects.append(Report(Rescue(turn.now, machine.id, machine.endpoint.address, event.calls)))
+    context.effects.append(Report(Rescue(context.now, machine.id, machine.endpoint.address, event.calls)))

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from healthlb.config import FlapDamping
-from healthlb.core.event_context import Turn
+from healthlb.core.event_context import EventContext
 from healthlb.core.messages import SECOND, Release, Report, Suppression
 from healthlb.core.subchannel.eligibility import excess
 from healthlb.core.subchannel.machine import SubchannelMachine
@@ -55,56 +55,56 @@ class Damping:
         # Of those the healthy ones, so that a fleet that is all down costs no look at each at every event.
         self._held_out: dict[int, None] = {}
 
-    def settle(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> None:
+    def settle(self, machines: Mapping[int, SubchannelMachine], context: EventContext) -> None:
         """Count, after an event, the flaps in it; and let back in those for whom the cap has no room any more."""
         if self._policy is None:
             return
-        for sub in turn.flaps:
-            self._flapped(machines[sub], self._policy, turn)
-        for sub in turn.changed:
+        for sub in context.flaps:
+            self._flapped(machines[sub], self._policy, context)
+        for sub in context.changed:
             if sub in self._suppressed and machines[sub].is_healthy:
                 self._held_out[sub] = None
             else:
                 self._held_out.pop(sub, None)
-        while self._held_out and excess(turn.tally, self._percent) > 0:
-            least = min((_decayed(self._records[sub], self._policy, turn.now), sub) for sub in self._held_out)
-            self._release(machines[least[1]], "too few are left", turn)
+        while self._held_out and excess(context.tally, self._percent) > 0:
+            least = min((_decayed(self._records[sub], self._policy, context.now), sub) for sub in self._held_out)
+            self._release(machines[least[1]], "too few are left", context)
 
-    def due(self, machine: SubchannelMachine, turn: Turn) -> None:
+    def due(self, machine: SubchannelMachine, context: EventContext) -> None:
         """Let a subchannel back in whose penalty has fallen below `reuse`."""
-        self._release(machine, "quiet for long enough", turn)
+        self._release(machine, "quiet for long enough", context)
 
-    def forget(self, sub: int, turn: Turn) -> None:
+    def forget(self, sub: int, context: EventContext) -> None:
         """Forget a subchannel that was removed."""
         self._records.pop(sub, None)
         self._suppressed.pop(sub, None)
         self._held_out.pop(sub, None)
-        turn.timers.cancel((sub, "damping", 0))
+        context.timers.cancel((sub, "damping", 0))
 
-    def _flapped(self, machine: SubchannelMachine, policy: FlapDamping, turn: Turn) -> None:
+    def _flapped(self, machine: SubchannelMachine, policy: FlapDamping, context: EventContext) -> None:
         sub = machine.id
-        record = self._records.setdefault(sub, _Record(0.0, turn.now, 0))
-        figure = _decayed(record, policy, turn.now)
+        record = self._records.setdefault(sub, _Record(0.0, context.now, 0))
+        figure = _decayed(record, policy, context.now)
         # RFC 2439, 4.2: below half of the reuse threshold, what was is forgotten.
         record.flaps = record.flaps + 1 if figure >= policy.reuse / 2 else 1
         record.figure = min(figure + policy.penalty, policy.ceiling)
-        record.at = turn.now
+        record.at = context.now
         if sub not in self._suppressed and (record.figure <= policy.suppress or machine.holds.ejection):
             return
         duration = math.floor(policy.half_life_ns * math.log2(record.figure / policy.reuse)) + 1
-        turn.timers.set((sub, "damping", 0), turn.now + duration)
-        machine.hold(machine.holds.damped(f"damped for {duration / SECOND:.1f} s: {record.flaps} flaps"), turn)
+        context.timers.set((sub, "damping", 0), context.now + duration)
+        machine.hold(machine.holds.damped(f"damped for {duration / SECOND:.1f} s: {record.flaps} flaps"), context)
         if sub not in self._suppressed:
             self._suppressed[sub] = None
-            fact = Suppression(turn.now, sub, machine.endpoint.address, record.flaps, record.figure, duration)
-            turn.effects.append(Report(fact))
+            fact = Suppression(context.now, sub, machine.endpoint.address, record.flaps, record.figure, duration)
+            context.effects.append(Report(fact))
 
-    def _release(self, machine: SubchannelMachine, cause: str, turn: Turn) -> None:
+    def _release(self, machine: SubchannelMachine, cause: str, context: EventContext) -> None:
         del self._suppressed[machine.id]
         self._held_out.pop(machine.id, None)
-        turn.timers.cancel((machine.id, "damping", 0))
-        machine.hold(machine.holds.damped(""), turn)
-        turn.effects.append(Report(Release(turn.now, machine.id, machine.endpoint.address, cause)))
+        context.timers.cancel((machine.id, "damping", 0))
+        machine.hold(machine.holds.damped(""), context)
+        context.effects.append(Report(Release(context.now, machine.id, machine.endpoint.address, cause)))
 
 
 def _decayed(record: _Record, policy: FlapDamping, now: int) -> float:

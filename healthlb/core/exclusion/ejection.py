@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from healthlb.config.outliers import Outliers
-from healthlb.core.event_context import CallTimer, Turn
+from healthlb.core.event_context import CallTimer, EventContext
 from healthlb.core.messages import SECOND, ConnectivityState, Ejection, Probe, Report, Return
 from healthlb.core.random_streams import Streams
 from healthlb.core.subchannel.eligibility import excess
@@ -100,33 +100,39 @@ class Ejections:
         load = machine.handle.load
         return max(load.last_success_at, machine.connected_at, self._believed.get(machine.id, 0))
 
-    def has_room(self, turn: Turn) -> bool:
+    def has_room(self, context: EventContext) -> bool:
         """Whether the cap allows one more subchannel to be ejected."""
-        return excess(turn.tally, self._policy.max_ejection_percent) < 0
+        return excess(context.tally, self._policy.max_ejection_percent) < 0
 
     def eject(
-        self, machine: SubchannelMachine, cause: str, turn: Turn, *, holds: bool = False, is_silence: bool = False
+        self,
+        machine: SubchannelMachine,
+        cause: str,
+        context: EventContext,
+        *,
+        holds: bool = False,
+        is_silence: bool = False,
     ) -> None:
         """Eject a subchannel. The caller has checked `has_room`."""
         assert machine.handle is not None
         times = self.times[machine.id] = self.times.get(machine.id, 0) + 1
         duration = round(_duration(self._policy, times) * (1 + self._policy.jitter * self._jitter.random()))
-        until, handle = turn.now + duration, machine.handle
+        until, handle = context.now + duration, machine.handle
         revivals = None if machine.id in self._believed else machine.health.revivals
         out = _Out(until, machine.connections, handle.generation, holds, is_silence, revivals, patience=duration)
         self._out[machine.id] = out
-        turn.timers.cancel((machine.id, "probe", 0))
-        turn.timers.set((machine.id, "ejection", 0), until)
+        context.timers.cancel((machine.id, "probe", 0))
+        context.timers.set((machine.id, "ejection", 0), until)
         handle.load.end_probe()
-        machine.hold(machine.holds.ejected(duration, cause), turn)
-        fact = Ejection(turn.now, machine.id, machine.endpoint.address, cause, duration, times, is_enforced=True)
-        turn.effects.append(Report(fact))
+        machine.hold(machine.holds.ejected(duration, cause), context)
+        fact = Ejection(context.now, machine.id, machine.endpoint.address, cause, duration, times, is_enforced=True)
+        context.effects.append(Report(fact))
 
-    def forget(self, sub: int, turn: Turn) -> None:
+    def forget(self, sub: int, context: EventContext) -> None:
         """Forget a subchannel that was removed."""
         self.times.pop(sub, None)
         self._believed.pop(sub, None)
-        self._drop(sub, turn)
+        self._drop(sub, context)
 
     def decay(self) -> None:
         """Shorten, at the end of an interval, the next ejection of those that are in (gRFC A50)."""
@@ -134,28 +140,28 @@ class Ejections:
         self.times = {sub: times for sub, times in self.times.items() if times}
         self._believed = {sub: at for sub, at in self._believed.items() if sub in self.times}
 
-    def expire(self, machine: SubchannelMachine, turn: Turn) -> None:
+    def expire(self, machine: SubchannelMachine, context: EventContext) -> None:
         """The time of an ejection is over; `settle` offers the probe."""
-        machine.hold(machine.holds.on_probe(), turn)
+        machine.hold(machine.holds.on_probe(), context)
 
-    def renew(self, machine: SubchannelMachine, turn: Turn) -> None:
+    def renew(self, machine: SubchannelMachine, context: EventContext) -> None:
         """Have `settle` offer another probe: no call took the last one, or it has not ended for long."""
         out = self._out[machine.id]
         if machine.handle is not None and machine.handle.load.has_probe:
             if machine.handle.load.open_probe():
-                turn.timers.set((machine.id, "probe", 0), out.offered_at + _IDLE)
+                context.timers.set((machine.id, "probe", 0), out.offered_at + _IDLE)
                 return
             if machine.is_healthy:
-                self._release(machine, "no call has come to probe it", turn)
+                self._release(machine, "no call has come to probe it", context)
                 return
         until = out.offered_at + out.patience
-        if turn.now < until:
-            turn.timers.set((machine.id, "probe", 0), until)
+        if context.now < until:
+            context.timers.set((machine.id, "probe", 0), until)
         else:
             out.offered = None
             out.patience = min(2 * out.patience, self._policy.max_ejection_time_ns)
 
-    def probe_ended(self, machine: SubchannelMachine, generation: int, turn: Turn) -> None:
+    def probe_ended(self, machine: SubchannelMachine, generation: int, context: EventContext) -> None:
         """Judge a subchannel on probe by a call that has ended on it."""
         out = self._out.get(machine.id)
         if out is None or out.offered != generation or machine.handle is None:
@@ -166,36 +172,36 @@ class Ejections:
             return  # one that was begun before the ejection
         if load.strikes > strikes:
             is_silence = out.is_silence and load.lates - lates == load.strikes - strikes
-            self.eject(machine, "the probe failed", turn, holds=out.holds, is_silence=is_silence)
+            self.eject(machine, "the probe failed", context, holds=out.holds, is_silence=is_silence)
         elif load.judged - load.strikes > answers:
-            self._release(machine, "the probe was answered", turn)
+            self._release(machine, "the probe was answered", context)
         else:
             out.offered = None
 
-    def settle(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> None:
+    def settle(self, machines: Mapping[int, SubchannelMachine], context: EventContext) -> None:
         """Offer, after an event, the probes that are due; and let back in those for whom the cap has no room."""
         for sub, out in list(self._out.items()):
             machine = machines[sub]
             if machine.handle is None or not machine.is_healthy:
                 continue
-            if self._has_returned(machine, out, turn):
-                self._release(machine, "it answers again", turn)
+            if self._has_returned(machine, out, context):
+                self._release(machine, "it answers again", context)
                 continue
             if self._is_replaced(machine, out):
-                machine.hold(machine.holds.on_probe(), turn)
+                machine.hold(machine.holds.on_probe(), context)
             if machine.holds.is_on_probe and out.offered != machine.handle.generation:
-                self._offer(machine, out, turn)
-        while (one := self._superfluous(machines, turn)) is not None:
-            self._release(machines[one], "too few are left", turn)
+                self._offer(machine, out, context)
+        while (one := self._superfluous(machines, context)) is not None:
+            self._release(machines[one], "too few are left", context)
 
-    def _has_returned(self, machine: SubchannelMachine, out: _Out, turn: Turn) -> bool:
+    def _has_returned(self, machine: SubchannelMachine, out: _Out, context: EventContext) -> bool:
         """Whether silence was all that spoke against it, and is over."""
         if not out.is_silence:
             return False
         if machine.connections != out.connections:
             return True
         if out.revivals is not None and machine.health.revivals > out.revivals:
-            self._believed[machine.id] = turn.now
+            self._believed[machine.id] = context.now
             return True
         return False
 
@@ -207,40 +213,40 @@ class Ejections:
             return machine.handle.generation != out.generation
         return machine.connections != out.connections and not out.holds
 
-    def end_all(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> None:
+    def end_all(self, machines: Mapping[int, SubchannelMachine], context: EventContext) -> None:
         """Let all healthy ones back in, because the others cannot do their work."""
         for sub in list(self._out):
             if machines[sub].is_healthy and machines[sub].handle is not None:
-                self._release(machines[sub], "the others have too much to do", turn)
+                self._release(machines[sub], "the others have too much to do", context)
 
-    def _superfluous(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> int | None:
-        is_short = excess(turn.tally, self._policy.max_ejection_percent) > 0
-        if not is_short and turn.tally[ConnectivityState.READY]:
+    def _superfluous(self, machines: Mapping[int, SubchannelMachine], context: EventContext) -> int | None:
+        is_short = excess(context.tally, self._policy.max_ejection_percent) > 0
+        if not is_short and context.tally[ConnectivityState.READY]:
             return None
         waiting = [(out.until, sub) for sub, out in self._out.items() if machines[sub].is_healthy]
         return min(waiting)[1] if waiting else None
 
-    def _offer(self, machine: SubchannelMachine, out: _Out, turn: Turn) -> None:
+    def _offer(self, machine: SubchannelMachine, out: _Out, context: EventContext) -> None:
         assert machine.handle is not None
         load = machine.handle.load
         out.offered = machine.handle.generation
-        out.offered_at = turn.now
+        out.offered_at = context.now
         out.base = (load.picks, load.judged - load.strikes, load.strikes, load.lates)
-        turn.timers.cancel((machine.id, "ejection", 0))
-        turn.timers.set((machine.id, "probe", 0), turn.now + _MOMENT)
-        turn.effects.append(Probe(machine.handle))
+        context.timers.cancel((machine.id, "ejection", 0))
+        context.timers.set((machine.id, "probe", 0), context.now + _MOMENT)
+        context.effects.append(Probe(machine.handle))
 
-    def _release(self, machine: SubchannelMachine, cause: str, turn: Turn) -> None:
+    def _release(self, machine: SubchannelMachine, cause: str, context: EventContext) -> None:
         assert machine.handle is not None
-        self._drop(machine.id, turn)
+        self._drop(machine.id, context)
         machine.handle.load.end_probe()
-        machine.hold(machine.holds.readmitted(), turn)
-        turn.effects.append(Report(Return(turn.now, machine.id, machine.endpoint.address, cause)))
+        machine.hold(machine.holds.readmitted(), context)
+        context.effects.append(Report(Return(context.now, machine.id, machine.endpoint.address, cause)))
 
-    def _drop(self, sub: int, turn: Turn) -> None:
+    def _drop(self, sub: int, context: EventContext) -> None:
         self._out.pop(sub, None)
         for kind in _TIMERS:
-            turn.timers.cancel((sub, kind, 0))
+            context.timers.cancel((sub, kind, 0))
 
 
 def _duration(policy: Outliers, times: int) -> int:

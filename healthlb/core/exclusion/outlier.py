@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from healthlb.config.outliers import Outliers
-from healthlb.core.event_context import CallTimer, TimerKey, Turn
+from healthlb.core.event_context import CallTimer, EventContext, TimerKey
 from healthlb.core.exclusion import outlier_rules as rules
 from healthlb.core.exclusion.ejection import Ejections
 from healthlb.core.exclusion.outlier_rules import Others, Tally
@@ -78,27 +78,27 @@ class OutlierDetector:
 
     # --- at once -----------------------------------------------------------------------------------
 
-    def started(self, machines: Machines, turn: Turn) -> None:
+    def started(self, machines: Machines, context: EventContext) -> None:
         """The channel has its first address: latencies are measured from then on."""
-        if self._is_on and self._policy.latency_factor is not None and not turn.timers.is_set(_INTERVAL):
-            self._begin(machines, turn)
+        if self._is_on and self._policy.latency_factor is not None and not context.timers.is_set(_INTERVAL):
+            self._begin(machines, context)
 
-    def suspected(self, suspects: Collection[int], machines: Machines, turn: Turn) -> None:
+    def suspected(self, suspects: Collection[int], machines: Machines, context: EventContext) -> None:
         """Some subchannels may hang: see what is usual, before the others have their calls to do."""
         if self._is_on and suspects:
-            self._watch(machines, turn)
+            self._watch(machines, context)
 
-    def _watch(self, machines: Machines, turn: Turn) -> None:
-        if not turn.timers.is_set(_INTERVAL):
-            self._begin(machines, turn)
-        if not turn.timers.is_set(_STRAIN):
-            turn.timers.set(_STRAIN, self._strain.begin(eligible(machines.values()), turn.now))
+    def _watch(self, machines: Machines, context: EventContext) -> None:
+        if not context.timers.is_set(_INTERVAL):
+            self._begin(machines, context)
+        if not context.timers.is_set(_STRAIN):
+            context.timers.set(_STRAIN, self._strain.begin(eligible(machines.values()), context.now))
 
-    def call_failed(self, machine: SubchannelMachine, machines: Machines, turn: Turn) -> None:
+    def call_failed(self, machine: SubchannelMachine, machines: Machines, context: EventContext) -> None:
         """Take in that calls failed on the present connection."""
         if not self._is_on or machine.handle is None:
             return
-        self._watch(machines, turn)
+        self._watch(machines, context)
         load = machine.handle.load
         self._suspects[machine.id] = _Suspect(machine.connections, machine.connected_at, load, has_failed=True)
         row, lates = load.row()
@@ -106,11 +106,11 @@ class OutlierDetector:
         if limit is None or row < limit or machine.concluded_state is not _READY:
             return
         of_late = row - lates < limit
-        if of_late and not rules.is_silence(turn.now - self._ejections.silent_since(machine)):
+        if of_late and not rules.is_silence(context.now - self._ejections.silent_since(machine)):
             return
-        others = self._others(machine.id, load, machines, turn.now)
+        others = self._others(machine.id, load, machines, context.now)
         if rules.is_no_chance(row, others, of_late=of_late):
-            self._eject(machine, rules.words(row, lates), turn, is_silence=lates == row)
+            self._eject(machine, rules.words(row, lates), context, is_silence=lates == row)
 
     def _others(self, sub: int, load: Load, machines: Machines, now: int) -> Others:
         """Return what all others' calls came to in this interval and the one before."""
@@ -140,75 +140,81 @@ class OutlierDetector:
         now = _Suspect(machine.connections, machine.connected_at, machine.handle.load, has_failed=False)
         self._suspects[sub] = now
 
-    def probe_ended(self, machine: SubchannelMachine, generation: int, turn: Turn) -> None:
+    def probe_ended(self, machine: SubchannelMachine, generation: int, context: EventContext) -> None:
         """A call has ended on a subchannel that is on probe."""
-        self._ejections.probe_ended(machine, generation, turn)
+        self._ejections.probe_ended(machine, generation, context)
 
     @property
     def is_waiting(self) -> bool:
         """Whether there is an ejection to end, or a connection that was of no use."""
         return bool(self._ejections or self._useless)
 
-    def settle(self, machines: Machines, turn: Turn) -> None:
+    def settle(self, machines: Machines, context: EventContext) -> None:
         """After every event: eject who cannot keep a connection, and keep to the cap."""
         limit = self._policy.consecutive_connection_failures
         for sub, count in list(self._useless.items()) if self._useless else ():
             if limit is not None and count >= limit and machines[sub].concluded_state is _READY:
                 del self._useless[sub]
-                self._eject(machines[sub], f"{count} connections were lost in a row", turn, holds=True)
+                self._eject(machines[sub], f"{count} connections were lost in a row", context, holds=True)
         if self._ejections:
-            self._ejections.settle(machines, turn)
-        if (turn.changed or turn.is_changed) and self._shedder.is_on:
+            self._ejections.settle(machines, context)
+        if (context.changed or context.is_changed) and self._shedder.is_on:
             # Who hangs no longer has its share again at once.
             self._strain.refuse_at_most(silent_share(machines.values()))
-            self._shed(machines, turn)
+            self._shed(machines, context)
 
-    def forget(self, sub: int, turn: Turn) -> None:
+    def forget(self, sub: int, context: EventContext) -> None:
         """The subchannel was removed."""
         for known in (self._marks, self._before, self._in_flight, self._suspects, self._useless, self._told):
             known.pop(sub, None)
-        self._ejections.forget(sub, turn)
+        self._ejections.forget(sub, context)
 
-    def stop(self, turn: Turn) -> None:
+    def stop(self, context: EventContext) -> None:
         """The channel is being closed."""
         for key in (_INTERVAL, _SAMPLE, _STRAIN):
-            turn.timers.cancel(key)
+            context.timers.cancel(key)
 
     def _eject(
-        self, machine: SubchannelMachine, cause: str, turn: Turn, *, holds: bool = False, is_silence: bool = False
+        self,
+        machine: SubchannelMachine,
+        cause: str,
+        context: EventContext,
+        *,
+        holds: bool = False,
+        is_silence: bool = False,
     ) -> None:
-        if self._ejections.has_room(turn) and not self._strain.is_on:
-            self._ejections.eject(machine, cause, turn, holds=holds, is_silence=is_silence)
+        if self._ejections.has_room(context) and not self._strain.is_on:
+            self._ejections.eject(machine, cause, context, holds=holds, is_silence=is_silence)
         else:
-            self._tell(machine, cause, turn)
+            self._tell(machine, cause, context)
 
-    def _tell(self, machine: SubchannelMachine, cause: str, turn: Turn) -> None:
+    def _tell(self, machine: SubchannelMachine, cause: str, context: EventContext) -> None:
         # Once an interval is enough: nothing comes of it.
         if machine.id not in self._told:
             self._told[machine.id] = None
             times = self._ejections.times.get(machine.id, 0)
-            fact = Ejection(turn.now, machine.id, machine.endpoint.address, cause, 0, times, is_enforced=False)
-            turn.effects.append(Report(fact))
+            fact = Ejection(context.now, machine.id, machine.endpoint.address, cause, 0, times, is_enforced=False)
+            context.effects.append(Report(fact))
 
     # --- by intervals --------------------------------------------------------------------------------
 
-    def due(self, machine: SubchannelMachine, kind: CallTimer, turn: Turn) -> None:
+    def due(self, machine: SubchannelMachine, kind: CallTimer, context: EventContext) -> None:
         """A timer of one ejection is due."""
         if kind == "ejection":
-            self._ejections.expire(machine, turn)
+            self._ejections.expire(machine, context)
         else:
-            self._ejections.renew(machine, turn)
+            self._ejections.renew(machine, context)
 
-    def interval_due(self, number: int, machines: Machines, turn: Turn) -> None:
+    def interval_due(self, number: int, machines: Machines, context: EventContext) -> None:
         """An interval has passed, or it is time to see how many calls are in flight, or whether there is strain."""
         if number == _SAMPLE[2]:
-            self._sample(machines, turn)
+            self._sample(machines, context)
         elif number == _STRAIN[2]:
-            self._look(machines, turn)
+            self._look(machines, context)
         else:
-            self._interval_over(machines, turn)
+            self._interval_over(machines, context)
 
-    def _interval_over(self, machines: Machines, turn: Turn) -> None:
+    def _interval_over(self, machines: Machines, context: EventContext) -> None:
         tallies = self._tallies(machines, self._marks)
         self._ejections.decay()
         self._told.clear()
@@ -218,16 +224,16 @@ class OutlierDetector:
             if sub in self._ejections or machine.concluded_state is not _READY:
                 continue
             if self._dice.randrange(100) < enforcement:
-                self._eject(machine, cause, turn, is_silence=sub in silent)
+                self._eject(machine, cause, context, is_silence=sub in silent)
             else:
-                self._tell(machine, cause, turn)
+                self._tell(machine, cause, context)
         if not self._is_needed(tallies, machines) and self._policy.latency_factor is None:
             self._marks = self._before = {}
             self._strain.end()
-            self._shedder.refuse(0.0, machines.values(), turn)
-            turn.timers.cancel(_STRAIN)
+            self._shedder.refuse(0.0, machines.values(), context)
+            context.timers.cancel(_STRAIN)
         else:
-            self._begin(machines, turn)
+            self._begin(machines, context)
 
     def _is_needed(self, tallies: list[Tally], machines: Machines) -> bool:
         has_failed = any(tally.strikes for tally in tallies)
@@ -245,35 +251,35 @@ class OutlierDetector:
             found = rules.by_latency(tallies, policy.latency_factor, policy.latency_floor)
             yield from ((*one, 100) for one in found)
 
-    def _begin(self, machines: Machines, turn: Turn) -> None:
+    def _begin(self, machines: Machines, context: EventContext) -> None:
         self._before = self._marks
         self._marks = {sub: (load, load.judged, load.strikes, load.lates) for sub, load in _loads(machines)}
         self._before = self._before or self._marks
         self._all = None
         self._in_flight = {}
         self._samples = 0
-        self._began_at = turn.now
-        turn.timers.set(_INTERVAL, turn.now + self._policy.interval_ns)
+        self._began_at = context.now
+        context.timers.set(_INTERVAL, context.now + self._policy.interval_ns)
         if self._policy.latency_factor is not None:
-            turn.timers.set(_SAMPLE, turn.now + self._policy.interval_ns // _SAMPLES)
+            context.timers.set(_SAMPLE, context.now + self._policy.interval_ns // _SAMPLES)
 
-    def _look(self, machines: Machines, turn: Turn) -> None:
+    def _look(self, machines: Machines, context: EventContext) -> None:
         share = silent_share(machines.values()) if self._policy.load_shedding else 0.0
-        look_at = self._strain.look(eligible(machines.values()), turn.now, share)
+        look_at = self._strain.look(eligible(machines.values()), context.now, share)
         if look_at is not None:
-            turn.timers.set(_STRAIN, look_at)
+            context.timers.set(_STRAIN, look_at)
         if self._strain.is_on:
-            self._ejections.end_all(machines, turn)
-        self._shed(machines, turn)
+            self._ejections.end_all(machines, context)
+        self._shed(machines, context)
 
-    def _shed(self, machines: Machines, turn: Turn) -> None:
-        self._shedder.refuse(self._strain.refused, machines.values(), turn)
+    def _shed(self, machines: Machines, context: EventContext) -> None:
+        self._shedder.refuse(self._strain.refused, machines.values(), context)
 
-    def _sample(self, machines: Machines, turn: Turn) -> None:
+    def _sample(self, machines: Machines, context: EventContext) -> None:
         self._samples += 1
         for sub, load in _loads(machines):
             self._in_flight[sub] = self._in_flight.get(sub, 0) + load.in_flight
-        turn.timers.set(_SAMPLE, turn.now + self._policy.interval_ns // _SAMPLES)
+        context.timers.set(_SAMPLE, context.now + self._policy.interval_ns // _SAMPLES)
 
     def _tallies(self, machines: Machines, marks: Mapping[int, Mark]) -> list[Tally]:
         seconds = self._policy.interval_ns / SECOND

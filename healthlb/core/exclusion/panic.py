@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from healthlb.core.event_context import Turn
+from healthlb.core.event_context import EventContext
 from healthlb.core.facts import Panic
 from healthlb.core.messages import ConnectivityState, Report
 from healthlb.core.subchannel.machine import SubchannelMachine
@@ -42,28 +42,30 @@ class PanicMode:
         """Whether the channel is in panic mode and has a connected subchannel to pick."""
         return self.is_on and bool(self._connected)
 
-    def settle(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> None:
+    def settle(self, machines: Mapping[int, SubchannelMachine], context: EventContext) -> None:
         """Begin or end the panic after an event."""
         if not self._threshold:
             return
-        for sub in turn.changed:
+        for sub in context.changed:
             if sub in machines and machines[sub].is_connected:
                 self._connected[sub] = None
             else:
                 self._connected.pop(sub, None)
-        total = sum(turn.tally.values())
+        total = sum(context.tally.values())
         if machines and not total:
             return
-        hopeful = turn.tally[_READY] + turn.tally[ConnectivityState.CONNECTING]
+        hopeful = context.tally[_READY] + context.tally[ConnectivityState.CONNECTING]
         # Envoy: strictly below.
         is_on = bool(total) and hopeful / total < self._threshold
         if is_on is self.is_on:
             return
         self.is_on = is_on
-        turn.is_changed = True
+        context.is_changed = True
         picks = sum(machine.picks for machine in machines.values())
         made, self._picks_before = picks - self._picks_before, picks
-        turn.effects.append(Report(Panic(turn.now, not is_on, turn.tally[_READY], total, 0 if is_on else made)))
+        context.effects.append(
+            Report(Panic(context.now, not is_on, context.tally[_READY], total, 0 if is_on else made))
+        )
 
     def forget(self, machine: SubchannelMachine) -> None:
         """Forget a subchannel that was removed: its picks no longer count."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from healthlb.core.event_context import Turn
+from healthlb.core.event_context import EventContext
 from healthlb.core.messages import SECOND, ConnectivityState
 from healthlb.core.subchannel.health import Phase
 from healthlb.core.subchannel.machine import SubchannelMachine
@@ -35,39 +35,39 @@ class Presence:
         self.lost_at: dict[int, int] = {}
         self._absent: dict[int, None] = {}
 
-    def connection_is(self, machine: SubchannelMachine, turn: Turn) -> None:
+    def connection_is(self, machine: SubchannelMachine, context: EventContext) -> None:
         """Take in that the state of a subchannel's control connection has changed."""
         if machine.connections and machine.raw_state is not _READY:
-            self.lost_at.setdefault(machine.id, turn.now)
+            self.lost_at.setdefault(machine.id, context.now)
         elif not machine.connections and machine.concluded_state is _FAILURE:
-            self._leave(machine.id, turn)
+            self._leave(machine.id, context)
 
-    def settle(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> None:
+    def settle(self, machines: Mapping[int, SubchannelMachine], context: EventContext) -> None:
         """Find, after an event, which subchannels have come back, and which have become absent."""
-        for sub in turn.changed if self._absent or self.lost_at else ():
+        for sub in context.changed if self._absent or self.lost_at else ():
             machine = machines.get(sub)
             if machine is not None and machine.raw_state is _READY and _has_word(machine):
-                self.forget(sub, turn)
+                self.forget(sub, context)
         while self.lost_at:
             sub, lost_at = next(iter(self.lost_at.items()))
-            if turn.now - lost_at < _LONG:
+            if context.now - lost_at < _LONG:
                 return
             del self.lost_at[sub]
             if machines[sub].concluded_state is _FAILURE:
-                self._leave(sub, turn)
+                self._leave(sub, context)
 
-    def forget(self, sub: int, turn: Turn) -> None:
+    def forget(self, sub: int, context: EventContext) -> None:
         """Forget a subchannel that is back or was removed."""
         self.lost_at.pop(sub, None)
         if sub in self._absent:
             del self._absent[sub]
-            turn.tally[_FAILURE] += 1
+            context.tally[_FAILURE] += 1
 
-    def _leave(self, sub: int, turn: Turn) -> None:
+    def _leave(self, sub: int, context: EventContext) -> None:
         if sub not in self._absent:
             self._absent[sub] = None
-            turn.is_recounted = True
-            turn.tally[_FAILURE] -= 1
+            context.is_recounted = True
+            context.tally[_FAILURE] -= 1
 
 
 def _has_word(machine: SubchannelMachine) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection
 
-from healthlb.core.event_context import Turn
+from healthlb.core.event_context import EventContext
 from healthlb.core.load import Crowd
 from healthlb.core.messages import LoadShedding, Report
 from healthlb.core.shedding import Shedding
@@ -39,7 +39,7 @@ class Shedder:
         """Whether calls are refused."""
         return self._crowd.shedding is not None
 
-    def refuse(self, share: float, machines: Collection[SubchannelMachine], turn: Turn) -> None:
+    def refuse(self, share: float, machines: Collection[SubchannelMachine], context: EventContext) -> None:
         """Refuse this part of the calls from now on, 0 for none.
 
         It is told when this begins or ends, and when other subchannels hang; the part itself changes each second.
@@ -54,7 +54,7 @@ class Shedder:
         if old is None:
             self._before = crowd.shed
         crowd.shedding = now
-        turn.is_changed = True
+        context.is_changed = True
         if old is None or now is None or (now.hung, now.total) != (old.hung, old.total):
             calls = crowd.shed - self._before
-            turn.effects.append(Report(LoadShedding(turn.now, now is None, hung, len(machines), share, calls)))
+            context.effects.append(Report(LoadShedding(context.now, now is None, hung, len(machines), share, calls)))

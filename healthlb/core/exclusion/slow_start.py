@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from healthlb.config import SlowStart
-from healthlb.core.event_context import TimerKey, Turn
+from healthlb.core.event_context import EventContext, TimerKey
 from healthlb.core.messages import SECOND, ConnectivityState
 from healthlb.core.subchannel.machine import SubchannelMachine
 
@@ -44,32 +44,32 @@ class WarmUp:
         self._policy = policy
         self._since: dict[int, int] = {}
 
-    def settle(self, machines: Machines, turn: Turn) -> None:
+    def settle(self, machines: Machines, context: EventContext) -> None:
         """Begin, after an event, with the subchannels that have come in late."""
         if self._policy is None:
             return
-        for sub in turn.late:
-            self._since[sub] = turn.now
-            machines[sub].weigh(share(self._policy, 0), turn)
-            if not turn.timers.is_set(_TIMER):
-                self._arm(self._policy, turn)
+        for sub in context.late:
+            self._since[sub] = context.now
+            machines[sub].weigh(share(self._policy, 0), context)
+            if not context.timers.is_set(_TIMER):
+                self._arm(self._policy, context)
 
-    def due(self, machines: Machines, turn: Turn) -> None:
+    def due(self, machines: Machines, context: EventContext) -> None:
         """Take the next step of all weights that grow."""
         assert self._policy is not None
         for sub, since in list(self._since.items()):
             is_out = machines[sub].concluded_state is ConnectivityState.TRANSIENT_FAILURE
-            now = 1.0 if is_out else share(self._policy, turn.now - since)
-            machines[sub].weigh(now, turn)
+            now = 1.0 if is_out else share(self._policy, context.now - since)
+            machines[sub].weigh(now, context)
             if now == 1.0:
                 del self._since[sub]
         if self._since:
-            self._arm(self._policy, turn)
+            self._arm(self._policy, context)
 
-    def forget(self, sub: int, turn: Turn) -> None:
+    def forget(self, sub: int, context: EventContext) -> None:
         """Forget a subchannel that was removed."""
         if self._since.pop(sub, None) is not None and not self._since:
-            turn.timers.cancel(_TIMER)
+            context.timers.cancel(_TIMER)
 
-    def _arm(self, policy: SlowStart, turn: Turn) -> None:
-        turn.timers.set(_TIMER, turn.now + max(policy.window_ns // _STEPS, _SHORTEST_STEP))
+    def _arm(self, policy: SlowStart, context: EventContext) -> None:
+        context.timers.set(_TIMER, context.now + max(policy.window_ns // _STEPS, _SHORTEST_STEP))

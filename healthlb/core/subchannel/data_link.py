@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from healthlb.config import Backoff
 from healthlb.core.backoff import BackoffDelays
-from healthlb.core.event_context import Turn
+from healthlb.core.event_context import EventContext
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import PrepareData, RefreshData
 from healthlb.core.random_streams import Draws
@@ -69,49 +69,49 @@ class DataLink:
         self._refreshes = Refreshes(rng)
         self._asked_at = 0
 
-    def begin(self, turn: Turn) -> None:
+    def begin(self, context: EventContext) -> None:
         """Ask for a connection for calls: the control connection is up."""
         self.reason = "waiting for a connection for calls"
         self._backoff.reset()
-        self.ask(turn)
+        self.ask(context)
 
-    def ask(self, turn: Turn) -> None:
+    def ask(self, context: EventContext) -> None:
         """Ask for a connection; the present one will do if it is still up."""
-        self._asked_at = turn.now
-        turn.effects.append(PrepareData(self._sub))
+        self._asked_at = context.now
+        context.effects.append(PrepareData(self._sub))
 
-    def end(self, turn: Turn) -> None:
+    def end(self, context: EventContext) -> None:
         """Stop: the control connection is gone."""
         self.is_ready = self.is_failed = False
-        turn.timers.cancel((self._sub, "data", 0))
+        context.timers.cancel((self._sub, "data", 0))
 
-    def ready(self, turn: Turn) -> None:
+    def ready(self, context: EventContext) -> None:
         """Take in that the connection is up."""
         self.is_ready, self.is_failed = True, False
-        turn.timers.cancel((self._sub, "data", 0))
+        context.timers.cancel((self._sub, "data", 0))
 
-    def failed(self, reason: str, turn: Turn) -> None:
+    def failed(self, reason: str, context: EventContext) -> None:
         """Take in that no connection could be made."""
-        self._retry(f"no connection for calls: {reason}", turn.now + self._backoff.next(), turn)
+        self._retry(f"no connection for calls: {reason}", context.now + self._backoff.next(), context)
 
-    def refused(self, handle: Subchannel, turn: Turn) -> None:
+    def refused(self, handle: Subchannel, context: EventContext) -> None:
         """Ask for another connection because calls found this one down; at once if it had served or lasted."""
         self.is_ready = False
         self.reason = "connection for calls lost"
         if not handle.load.last_success_at:
             due_at = self._asked_at + self._backoff.next()
-            if due_at > turn.now:
-                self._retry(NOTHING_SERVED, due_at, turn)
+            if due_at > context.now:
+                self._retry(NOTHING_SERVED, due_at, context)
                 return
         self._backoff.reset()
-        self.ask(turn)
+        self.ask(context)
 
-    def _retry(self, reason: str, at: int, turn: Turn) -> None:
+    def _retry(self, reason: str, at: int, context: EventContext) -> None:
         self.is_failed = True
         self.reason = reason
-        turn.timers.set((self._sub, "data", 0), at)
+        context.timers.set((self._sub, "data", 0), at)
 
-    def suspected(self, handle: Subchannel, turn: Turn) -> None:
+    def suspected(self, handle: Subchannel, context: EventContext) -> None:
         """Take in that calls got no answer in time. If none gets one for a while, a fresh connection is made."""
-        if self._refreshes.is_due(handle.load.last_success_at, turn.now):
-            turn.effects.append(RefreshData(self._sub))
+        if self._refreshes.is_due(handle.load.last_success_at, context.now):
+            context.effects.append(RefreshData(self._sub))

@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from healthlb.core.event_context import TimerKey, Turn
+from healthlb.core.event_context import EventContext, TimerKey
 from healthlb.core.messages import SECOND, ConnectivityState, Endpoint
 from healthlb.core.subchannel.watch_backoff import WatchStarts
 
@@ -119,9 +119,9 @@ class Entrance:
         self._count(len(queue))
         self.queue = queue
 
-    def take(self, turn: Turn) -> list[_Waiting]:
+    def take(self, context: EventContext) -> list[_Waiting]:
         """Return those that may enter now."""
-        room = self.budget.room(self._channel, turn.now, has_ready=turn.tally[ConnectivityState.READY] > 0)
+        room = self.budget.room(self._channel, context.now, has_ready=context.tally[ConnectivityState.READY] > 0)
         self._count(max(0, len(self.queue) - room))
         if room < len(self.queue):
             # From both ends in turn: lists are often sorted by age, and then the dead ones are together.
@@ -130,9 +130,9 @@ class Entrance:
             entering = [*self.queue]
             self.queue.clear()
         if self.queue:
-            turn.timers.set(_TIMER, turn.now + _LOOK)
+            context.timers.set(_TIMER, context.now + _LOOK)
         else:
-            turn.timers.cancel(_TIMER)
+            context.timers.cancel(_TIMER)
         return entering
 
     def _count(self, count: int) -> None:
@@ -149,14 +149,14 @@ class Entrance:
         if state is not ConnectivityState.CONNECTING:
             self.budget.give_back(self._channel, sub)
 
-    def forget(self, sub: int, turn: Turn) -> None:
+    def forget(self, sub: int, context: EventContext) -> None:
         """The address is gone."""
         self.budget.give_back(self._channel, sub)
 
-    def stop(self, turn: Turn) -> None:
+    def stop(self, context: EventContext) -> None:
         """Nothing enters any more."""
         self.wanted((), is_late=False)
-        turn.timers.cancel(_TIMER)
+        context.timers.cancel(_TIMER)
 
 
 class Pace:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from healthlb.core.event_context import Turn
+from healthlb.core.event_context import EventContext
 from healthlb.core.load import Load
 from healthlb.core.messages import SECOND, CloseConnection, EndCalls
 from healthlb.core.subchannel.machine import SubchannelMachine
@@ -30,7 +30,7 @@ class Draining:
     def __iter__(self) -> Iterator[SubchannelMachine]:
         return iter(tuple(self._machines.values()))
 
-    def add(self, machine: SubchannelMachine, turn: Turn) -> None:
+    def add(self, machine: SubchannelMachine, context: EventContext) -> None:
         """Add a subchannel that was removed."""
         address = machine.endpoint.address
         if machine.draining:
@@ -39,37 +39,39 @@ class Draining:
         if self._limit is not None:
             # Those as well that were left alone since it was back.
             for sub in self._by_address.get(address, ()):
-                turn.timers.set((sub, "drain", 0), turn.now + round(self._limit * SECOND))
+                context.timers.set((sub, "drain", 0), context.now + round(self._limit * SECOND))
 
-    def returned(self, address: str, turn: Turn) -> tuple[Load, ...]:
+    def returned(self, address: str, context: EventContext) -> tuple[Load, ...]:
         """Take in that an address is back: calls on it that are under way have no limit. Return their counters."""
         subs = self._by_address.get(address, ())
         for sub in subs:
-            turn.timers.cancel((sub, "drain", 0))
+            context.timers.cancel((sub, "drain", 0))
         return tuple(handle.load for sub in subs for handle in self._machines[sub].draining.values())
 
-    def drained(self, sub: int, generation: int, present: Mapping[int, SubchannelMachine], turn: Turn) -> None:
+    def drained(
+        self, sub: int, generation: int, present: Mapping[int, SubchannelMachine], context: EventContext
+    ) -> None:
         """Close a connection whose last call has ended, whether its subchannel is in use or removed."""
         machine = present.get(sub) or self._machines.get(sub)
         if machine is None or generation not in machine.draining:
             return
-        machine.drained(generation, turn)
-        turn.effects.append(CloseConnection(sub, generation))
+        machine.drained(generation, context)
+        context.effects.append(CloseConnection(sub, generation))
         if not machine.draining and self._machines.pop(sub, None) is not None:
-            turn.timers.cancel((sub, "drain", 0))
+            context.timers.cancel((sub, "drain", 0))
             of_address = self._by_address[machine.endpoint.address]
             del of_address[sub]
             if not of_address:
                 del self._by_address[machine.endpoint.address]
 
-    def close_all(self, turn: Turn) -> None:
+    def close_all(self, context: EventContext) -> None:
         """Close all connections that are left, with or without calls."""
         for sub, generation in [(machine.id, generation) for machine in self for generation in machine.draining]:
-            self.drained(sub, generation, {}, turn)
+            self.drained(sub, generation, {}, context)
 
-    def due(self, sub: int, turn: Turn) -> None:
+    def due(self, sub: int, context: EventContext) -> None:
         """End the calls of a subchannel whose time is over."""
         machine = self._machines[sub]
         limit = f"{self._limit:g} s"
         details = f"{machine.endpoint.address} left the address list {limit} ago, and calls there have {limit} (drain)"
-        turn.effects += [EndCalls(handle, details) for handle in machine.draining.values()]
+        context.effects += [EndCalls(handle, details) for handle in machine.draining.values()]

@@ -8,7 +8,7 @@ lost by that: a Watch begins with the present status (`grpc.health.v1`).
 from __future__ import annotations
 
 from healthlb.core.backoff import jittered
-from healthlb.core.event_context import Turn
+from healthlb.core.event_context import EventContext
 from healthlb.core.messages import SECOND, Report, StatusFlood
 from healthlb.core.random_streams import Draws
 from healthlb.core.rate_limit import Rate
@@ -41,39 +41,39 @@ class StatusFlow:
         self._told = Rate(1, _TOLD_INTERVAL)
         self._passed_over = 0
 
-    def is_followed(self, status: int, turn: Turn) -> bool:
+    def is_followed(self, status: int, context: EventContext) -> bool:
         """Return whether to follow a status that has just arrived; if not, the timer "status" is set for it."""
-        if self.waiting is None and self._followed.take(turn.now):
+        if self.waiting is None and self._followed.take(context.now):
             return True
         if self.waiting is not None:
             self._passed_over += 1
         self.waiting = status
-        turn.timers.set((self._sub, "status", 0), self._followed.next_at)
+        context.timers.set((self._sub, "status", 0), self._followed.next_at)
         return False
 
     def is_too_much(self, now: int) -> bool:
         """Count a status that has arrived, and return whether the Watch must pause."""
         return not self._read.take(now)
 
-    def take(self, turn: Turn) -> int | None:
+    def take(self, context: EventContext) -> int | None:
         """Return the status that waits and forget it; None if there is none."""
         status, self.waiting = self.waiting, None
         if status is not None:
-            turn.timers.cancel((self._sub, "status", 0))
-            self._followed.take(turn.now)
+            context.timers.cancel((self._sub, "status", 0))
+            self._followed.take(context.now)
         return status
 
-    def forget(self, turn: Turn) -> None:
+    def forget(self, context: EventContext) -> None:
         """Forget what was said on a connection that is gone."""
         self.waiting = None
-        turn.timers.cancel((self._sub, "status", 0))
+        context.timers.cancel((self._sub, "status", 0))
 
     def resumes_at(self, now: int) -> int:
         """Return when the Watch that pauses starts again, in nanoseconds."""
         return now + jittered(_PAUSE, self._jitter, self._rng)
 
-    def tell(self, address: str, turn: Turn) -> None:
+    def tell(self, address: str, context: EventContext) -> None:
         """Report how many statuses were passed over: the first at once, later ones at most every ten seconds."""
-        if self._passed_over and self._told.take(turn.now):
-            turn.effects.append(Report(StatusFlood(turn.now, self._sub, address, self._passed_over)))
+        if self._passed_over and self._told.take(context.now):
+            context.effects.append(Report(StatusFlood(context.now, self._sub, address, self._passed_over)))
             self._passed_over = 0

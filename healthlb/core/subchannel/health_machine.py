@@ -6,7 +6,7 @@ The one rule: the table says where to go; what there is to be done about it is h
 from __future__ import annotations
 
 from healthlb.config import HealthCheck
-from healthlb.core.event_context import HealthTimer, Turn
+from healthlb.core.event_context import EventContext, HealthTimer
 from healthlb.core.messages import SECOND, CheckEnded, Code, ServingStatus, StartWatch, StopWatch
 from healthlb.core.random_streams import Draws
 from healthlb.core.remedies import of_health, of_serving
@@ -147,75 +147,75 @@ class HealthMachine:
         """The reason, and that the server is busy where it is."""
         return f"{self.reason}, busy" if self.is_busy else self.reason
 
-    def connected(self, turn: Turn, *, doubts: int = 0) -> None:
+    def connected(self, context: EventContext, *, doubts: int = 0) -> None:
         """The connection is READY: begin, a moment later where so many in a row have served nothing."""
         if doubts:
             # No more doublings than reach the longest: thousands would make a huge number.
-            turn.timers.set((self._sub, "doubt", 0), turn.now + min(_DOUBT << min(doubts - 1, 5), _LONGEST_DOUBT))
+            context.timers.set((self._sub, "doubt", 0), context.now + min(_DOUBT << min(doubts - 1, 5), _LONGEST_DOUBT))
         else:
-            self._connected(turn)
+            self._connected(context)
 
-    def _connected(self, turn: Turn) -> None:
+    def _connected(self, context: EventContext) -> None:
         self.reason = "connected" if self._service is None else "waiting for the first health status"
         self.remedy = ""
         self._backoff.connected()
         if self._service is None:
-            self._signal(Signal.CONNECTED_UNCHECKED, turn)
+            self._signal(Signal.CONNECTED_UNCHECKED, context)
         elif self._policy.watch:
-            self._start_in_turn(turn)
+            self._start_in_turn(context)
         else:
-            self._poll(Signal.POLLED, turn)
+            self._poll(Signal.POLLED, context)
 
-    def disconnected(self, turn: Turn) -> None:
+    def disconnected(self, context: EventContext) -> None:
         """The connection is gone, and what was said on it (gRFC A17)."""
-        self._signal(Signal.LOST, turn)
+        self._signal(Signal.LOST, context)
         self.is_polling = self.is_busy = False
         self._row.forget()
-        self.flow.forget(turn)
+        self.flow.forget(context)
         self.serving = None
         for kind in ("doubt", "response", "retry", "renewal", "start"):
-            turn.timers.cancel((self._sub, kind, 0))
+            context.timers.cancel((self._sub, kind, 0))
 
     def is_present(self, watch: int) -> bool:
         """Whether this is the number of the Watch that is open."""
         return watch == self._watch and self.phase in health.STREAMING and not self.is_polling
 
-    def reported(self, status: int, turn: Turn) -> None:
+    def reported(self, status: int, context: EventContext) -> None:
         """A status arrived."""
-        turn.timers.cancel((self._sub, "response", 0))
-        turn.timers.cancel((self._sub, "renewal", 0))
+        context.timers.cancel((self._sub, "response", 0))
+        context.timers.cancel((self._sub, "renewal", 0))
         if not self._has_answered:
             self._has_answered = True
-            self.took = turn.now - self._started_at
+            self.took = context.now - self._started_at
             self._backoff.answered()
-        is_too_much = self.flow.is_too_much(turn.now)
-        if self.flow.is_followed(status, turn):
-            self._follow(status, turn)
+        is_too_much = self.flow.is_too_much(context.now)
+        if self.flow.is_followed(status, context):
+            self._follow(status, context)
         if is_too_much:
-            self._pause(turn)
+            self._pause(context)
 
-    def _follow(self, status: int, turn: Turn) -> None:
+    def _follow(self, status: int, context: EventContext) -> None:
         self.serving = status
-        self._said(status, turn)
+        self._said(status, context)
 
-    def _catch_up(self, turn: Turn) -> None:
+    def _catch_up(self, context: EventContext) -> None:
         """Follow the status that waits, if there is one."""
-        status = self.flow.take(turn)
+        status = self.flow.take(context)
         if status is not None:
-            self._follow(status, turn)
+            self._follow(status, context)
 
-    def _pause(self, turn: Turn) -> None:
+    def _pause(self, context: EventContext) -> None:
         """End the Watch for a while, since it says too much; its newest status stands meanwhile."""
-        self._catch_up(turn)
+        self._catch_up(context)
         self._end = "too many statuses"
-        self._signal(Signal.FLOODED, turn)
+        self._signal(Signal.FLOODED, context)
         self._row.interrupt()
         if self.phase is Phase.RENEWING:
-            self._stand_until(turn.now + self._renewal, turn)
+            self._stand_until(context.now + self._renewal, context)
         self.reason += f", and watched again: {self._end}"
 
-    def _said(self, status: int, turn: Turn, reason: str = "") -> None:
-        self._signal(self._row.said(status == ServingStatus.SERVING, self.is_healthy), turn)
+    def _said(self, status: int, context: EventContext, reason: str = "") -> None:
+        self._signal(self._row.said(status == ServingStatus.SERVING, self.is_healthy), context)
         self.reason = reason or serving_name(status)
         self.remedy = of_serving(status, self._service or "")
         if self.phase in health.PENDING:
@@ -223,41 +223,41 @@ class HealthMachine:
             if self.is_polling:
                 self.next_check = self._policy.confirm_interval_ns
                 return
-            turn.timers.set((self._sub, "confirm", 0), turn.now + self._policy.confirm_interval_ns)
+            context.timers.set((self._sub, "confirm", 0), context.now + self._policy.confirm_interval_ns)
 
-    def closed(self, code: Code, details: str, turn: Turn) -> None:
+    def closed(self, code: Code, details: str, context: EventContext) -> None:
         """The Watch ended."""
-        self._catch_up(turn)
-        turn.timers.cancel((self._sub, "response", 0))
+        self._catch_up(context)
+        context.timers.cancel((self._sub, "response", 0))
         self._row.interrupt()
         if self.phase in health.RENEWABLE and code not in _WORDS:
-            self._interrupted(_ended("watch", code, details), turn)
+            self._interrupted(_ended("watch", code, details), context)
             return
-        turn.timers.cancel((self._sub, "renewal", 0))
+        context.timers.cancel((self._sub, "renewal", 0))
         if code is not Code.UNIMPLEMENTED:
-            self._signal(Signal.ENDED, turn)
+            self._signal(Signal.ENDED, context)
             self.reason = _ended("watch", code, details)
             self.remedy = of_health(code, details, self._service or "", is_polling=False)
         elif self._policy.on_unimplemented == "check":
             self.serving = None
             self.reason, self.remedy = "waiting for the first health status", ""
             self._row.forget()
-            self._poll(Signal.WATCHLESS, turn)
+            self._poll(Signal.WATCHLESS, context)
         else:
-            self._give_up(details, turn)
+            self._give_up(details, context)
 
-    def _interrupted(self, end: str, turn: Turn) -> None:
+    def _interrupted(self, end: str, context: EventContext) -> None:
         """The Watch ended, which says nothing of the server: the last status stands while the next one begins."""
-        if not turn.timers.is_set((self._sub, "renewal", 0)):
-            self._stand_until(turn.now + self._renewal, turn)
-        self._signal(Signal.INTERRUPTED, turn)
+        if not context.timers.is_set((self._sub, "renewal", 0)):
+            self._stand_until(context.now + self._renewal, context)
+        self._signal(Signal.INTERRUPTED, context)
         self._end = end
         self.reason = f"SERVING, and watched again: {end}"
 
-    def _stand_until(self, until: int, turn: Turn) -> None:
+    def _stand_until(self, until: int, context: EventContext) -> None:
         """Have the last status stand so long at most while there is no Watch that says more."""
         self._stands_until = until
-        turn.timers.set((self._sub, "renewal", 0), until)
+        context.timers.set((self._sub, "renewal", 0), until)
 
     @property
     def _renewal(self) -> int:
@@ -274,38 +274,38 @@ class HealthMachine:
         most = max(self._renewal // 2, self._policy.min_restart_interval_ns)
         return now + min(self._backoff.delay(lasted) + round(spread), most)
 
-    def _give_up(self, details: str, turn: Turn) -> None:
+    def _give_up(self, details: str, context: EventContext) -> None:
         """The server has no health service; the next connection is asked again."""
         is_healthy = self._policy.on_unimplemented != "unhealthy"
-        self._signal(Signal.UNIMPLEMENTED if is_healthy else Signal.UNSUPPORTED, turn)
+        self._signal(Signal.UNIMPLEMENTED if is_healthy else Signal.UNSUPPORTED, context)
         self.is_polling = False
         self.serving = None
         self.reason = "no health service"
         self.remedy = of_health(Code.UNIMPLEMENTED, details, self._service or "", is_polling=False)
 
-    def _poll(self, signal: Signal, turn: Turn) -> None:
+    def _poll(self, signal: Signal, context: EventContext) -> None:
         """Ask Check from now on: at once, and then at the heartbeat's pace."""
-        self._signal(signal, turn)
+        self._signal(signal, context)
         self.is_polling = True
         self.next_check = None
-        turn.timers.set((self._sub, "heartbeat", 0), turn.now)
+        context.timers.set((self._sub, "heartbeat", 0), context.now)
 
-    def checked(self, event: CheckEnded, turn: Turn) -> None:
+    def checked(self, event: CheckEnded, context: EventContext) -> None:
         """A Check ended that was asked for the health; see `_check_failed` for errors."""
         self.next_check = None
         match event.code:
             case Code.UNIMPLEMENTED:
-                self._give_up(event.details, turn)
+                self._give_up(event.details, context)
             case Code.OK | Code.NOT_FOUND:
                 self._backoff.answered()
                 # Check says NOT_FOUND where Watch says SERVICE_UNKNOWN.
                 is_known = event.code is Code.OK
                 self.serving = event.status or 0 if is_known else ServingStatus.SERVICE_UNKNOWN
-                self._said(self.serving, turn)
+                self._said(self.serving, context)
             case _:
-                self._check_failed(event, turn)
+                self._check_failed(event, context)
 
-    def _check_failed(self, event: CheckEnded, turn: Turn) -> None:
+    def _check_failed(self, event: CheckEnded, context: EventContext) -> None:
         """An error is an answer that is not SERVING, and the next Check comes after the backoff.
 
         But a server that is full (RESOURCE_EXHAUSTED) is not ill for that: to take it out would only shift its load to
@@ -315,71 +315,71 @@ class HealthMachine:
         is_full = event.code is Code.RESOURCE_EXHAUSTED and self.serving == ServingStatus.SERVING
         if not is_full and not (event.is_unsent and self.serving is not None):
             self.serving = None
-            self._said(ServingStatus.UNKNOWN, turn, _ended("check", event.code, event.details))
+            self._said(ServingStatus.UNKNOWN, context, _ended("check", event.code, event.details))
             self.remedy = of_health(event.code, event.details, self._service or "", is_polling=True)
         self.next_check = min(self.next_check or retry_after, retry_after)
 
-    def due(self, kind: HealthTimer, turn: Turn) -> None:
+    def due(self, kind: HealthTimer, context: EventContext) -> None:
         """A timer is due: "doubt", "response", "renewal", "retry", "start", "status" or "confirm"."""
         match kind:
             case "doubt":
-                self._connected(turn)
+                self._connected(context)
             case "response" | "renewal":  # the Watch has said nothing for too long
                 is_open = self.phase is not Phase.RENEWING
                 for other in ("response", "renewal"):
-                    turn.timers.cancel((self._sub, other, 0))
-                self._signal(Signal.NO_RESPONSE, turn)
+                    context.timers.cancel((self._sub, other, 0))
+                self._signal(Signal.NO_RESPONSE, context)
                 self.reason, self.remedy = "no health response" if is_open else self._end, ""
             case "retry":
-                self._start_in_turn(turn)
+                self._start_in_turn(context)
             case "start":
-                self._begin(turn)
+                self._begin(context)
             case "status":
-                self._catch_up(turn)
+                self._catch_up(context)
             case _:  # the status still stands, which is as good as said again
                 assert self.serving is not None
-                self._said(self.serving, turn)
+                self._said(self.serving, context)
 
-    def _signal(self, signal: Signal, turn: Turn) -> None:
+    def _signal(self, signal: Signal, context: EventContext) -> None:
         entry = health.TABLE.get((self.phase, signal))
         if entry is None:
             return
         self.phase, action = entry
         if self.phase not in health.PENDING:
-            turn.timers.cancel((self._sub, "confirm", 0))
+            context.timers.cancel((self._sub, "confirm", 0))
         if action in health.STOPPING and not self.is_polling:
-            turn.effects.append(StopWatch(self._sub, self._watch))
+            context.effects.append(StopWatch(self._sub, self._watch))
         if action in (Action.RETRY_LATER, Action.STOP_AND_RETRY_LATER):
-            lasted = turn.now - self._started_at if self._has_answered else None
-            turn.timers.set((self._sub, "retry", 0), turn.now + self._backoff.delay(lasted))
+            lasted = context.now - self._started_at if self._has_answered else None
+            context.timers.set((self._sub, "retry", 0), context.now + self._backoff.delay(lasted))
         elif action is Action.RETRY_SOON:
-            turn.timers.set((self._sub, "retry", 0), self._soon(turn.now))
+            context.timers.set((self._sub, "retry", 0), self._soon(context.now))
         elif action is Action.STOP_AND_PAUSE:
-            turn.timers.set((self._sub, "retry", 0), self.flow.resumes_at(turn.now))
+            context.timers.set((self._sub, "retry", 0), self.flow.resumes_at(context.now))
         elif action is Action.START_WATCH:
-            self._start(turn)
+            self._start(context)
 
-    def _start_in_turn(self, turn: Turn) -> None:
+    def _start_in_turn(self, context: EventContext) -> None:
         """Begin the Watch now, or as soon as those are begun that were there before."""
-        at = self._starts.reserve(turn.now)
-        if at <= turn.now:
-            self._begin(turn)
+        at = self._starts.reserve(context.now)
+        if at <= context.now:
+            self._begin(context)
             return
-        turn.timers.set((self._sub, "start", 0), at)
+        context.timers.set((self._sub, "start", 0), at)
         # The wait is the client's own: the last status stands for as much longer.
-        if turn.timers.is_set((self._sub, "renewal", 0)):
-            self._stand_until(self._stands_until + at - turn.now, turn)
+        if context.timers.is_set((self._sub, "renewal", 0)):
+            self._stand_until(self._stands_until + at - context.now, context)
 
-    def _begin(self, turn: Turn) -> None:
-        self._signal(Signal.CONNECTED if self.phase is Phase.DISCONNECTED else Signal.DUE, turn)
+    def _begin(self, context: EventContext) -> None:
+        self._signal(Signal.CONNECTED if self.phase is Phase.DISCONNECTED else Signal.DUE, context)
 
-    def _start(self, turn: Turn) -> None:
+    def _start(self, context: EventContext) -> None:
         assert self._service is not None
         self._watch += 1
-        self._started_at = turn.now
+        self._started_at = context.now
         self._has_answered = False
-        turn.effects.append(StartWatch(self._sub, self._watch, self._service))
-        turn.timers.set((self._sub, "response", 0), turn.now + self._policy.first_response_timeout_ns)
+        context.effects.append(StartWatch(self._sub, self._watch, self._service))
+        context.timers.set((self._sub, "response", 0), context.now + self._policy.first_response_timeout_ns)
 
 
 def _ended(what: str, code: Code, details: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from healthlb.config import Heartbeat
-from healthlb.core.event_context import HeartbeatTimer, Turn
+from healthlb.core.event_context import EventContext, HeartbeatTimer
 from healthlb.core.messages import (
     BusyBackend,
     CheckEnded,
@@ -45,137 +45,139 @@ class Heartbeats:
         self._shares = CallShares()
         self._machines: dict[int, HeartbeatMachine] = {}
 
-    def add(self, sub: int, turn: Turn) -> None:
+    def add(self, sub: int, context: EventContext) -> None:
         """A subchannel was added."""
-        self._suspicion.start(turn)
+        self._suspicion.start(context)
         rng = self._streams.late("heartbeat", sub)
         self._machines[sub] = HeartbeatMachine(sub, self._policy, self._pace, rng=rng)
         if self._is_on:
             self._machines[sub].count()
 
-    def remove(self, sub: int, turn: Turn) -> None:
+    def remove(self, sub: int, context: EventContext) -> None:
         """A subchannel was removed."""
-        self.stop(sub, turn)
+        self.stop(sub, context)
         self._machines.pop(sub).forget()
         self._suspicion.forget(sub)
         if not self._machines:
-            self._suspicion.stop(turn)
+            self._suspicion.stop(context)
 
-    def look(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> list[int]:
+    def look(self, machines: Mapping[int, SubchannelMachine], context: EventContext) -> list[int]:
         """It is time to see whose calls are silent: ask those, and return their ids."""
-        self._shares.look(machines, turn.now)
-        suspects = self._suspicion.due(machines, turn)
+        self._shares.look(machines, context.now)
+        suspects = self._suspicion.due(machines, context)
         for sub in suspects:
-            self.suspect(sub, turn)
+            self.suspect(sub, context)
         return suspects
 
-    def start(self, sub: int, turn: Turn) -> None:
+    def start(self, sub: int, context: EventContext) -> None:
         """A subchannel's connection is READY."""
         # Where Checks tell the health, its timer is set already: the first one is due at once.
-        if self._is_on and not turn.timers.is_set((sub, "heartbeat", 0)):
-            self._machines[sub].start(turn)
+        if self._is_on and not context.timers.is_set((sub, "heartbeat", 0)):
+            self._machines[sub].start(context)
 
-    def stop(self, sub: int, turn: Turn) -> None:
+    def stop(self, sub: int, context: EventContext) -> None:
         """A subchannel's connection is gone."""
-        self._machines[sub].stop(turn)
+        self._machines[sub].stop(context)
 
-    def health_reported(self, machine: SubchannelMachine, event: HealthReported, turn: Turn) -> None:
+    def health_reported(self, machine: SubchannelMachine, event: HealthReported, context: EventContext) -> None:
         """A Watch has said something; its first word tells how long an answer takes."""
         if machine.health.is_present(event.watch):
             machine.kept_at = 0
-        machine.health_reported(event.watch, event.status, turn)
+        machine.health_reported(event.watch, event.status, context)
         took, machine.health.took = machine.health.took, None
         if took is not None:
             self._machines[machine.id].learn(took)
             if machine.holds.silence:
-                self.suspect(machine.id, turn)
+                self.suspect(machine.id, context)
 
-    def suspect(self, sub: int, turn: Turn) -> None:
+    def suspect(self, sub: int, context: EventContext) -> None:
         """A call on a subchannel got no answer in time."""
         if self._is_on:
-            self._machines[sub].suspect(turn)
+            self._machines[sub].suspect(context)
 
-    def check_ended(self, machine: SubchannelMachine, event: CheckEnded, turn: Turn) -> bool:
+    def check_ended(self, machine: SubchannelMachine, event: CheckEnded, context: EventContext) -> bool:
         """Take in how a Check ended; True where nothing answered."""
         heartbeat = self._machines[machine.id]
         machine.dials.answered(event.code)
         if not heartbeat.is_present(event.check):
             return False
         if is_answer(event):
-            self._heard(machine, heartbeat.trust, turn, is_news=heartbeat.check_answered(turn))
-        if heartbeat.ended(event.check, event.code, turn) and self._is_on:
-            return not self._is_busy(machine, turn)
+            self._heard(machine, heartbeat.trust, context, is_news=heartbeat.check_answered(context))
+        if heartbeat.ended(event.check, event.code, context) and self._is_on:
+            return not self._is_busy(machine, context)
         if not heartbeat.is_present(event.check):
-            self._answered(machine, event, turn)
+            self._answered(machine, event, context)
         return False
 
-    def ping_ended(self, machine: SubchannelMachine, event: PingEnded, turn: Turn) -> bool:
+    def ping_ended(self, machine: SubchannelMachine, event: PingEnded, context: EventContext) -> bool:
         """Take in how a ping ended; True where nothing answered."""
         heartbeat = self._machines[machine.id]
         machine.dials.answered(event.code)
         if not heartbeat.is_ping_present(event.ping):
             return False
         if is_answer(event):
-            self._heard(machine, heartbeat.trust, turn, is_news=heartbeat.ping_answered(turn))
-        return heartbeat.ping_ended(event.code, turn) and not self._is_busy(machine, turn)
+            self._heard(machine, heartbeat.trust, context, is_news=heartbeat.ping_answered(context))
+        return heartbeat.ping_ended(event.code, context) and not self._is_busy(machine, context)
 
-    def _heard(self, machine: SubchannelMachine, trust: Trust, turn: Turn, *, is_news: bool) -> None:
+    def _heard(self, machine: SubchannelMachine, trust: Trust, context: EventContext, *, is_news: bool) -> None:
         """A Check or a ping was answered; that may be news, after a silence."""
         machine.kept_at = 0
         machine.health.revivals += is_news
         # A subchannel whose Watch was not believed is back with its first answer to something else.
         if trust.answered() and machine.holds.silence:
             machine.is_silent = False
-            machine.hold(machine.holds.silenced(""), turn)
+            machine.hold(machine.holds.silenced(""), context)
 
-    def _is_busy(self, machine: SubchannelMachine, turn: Turn) -> bool:
+    def _is_busy(self, machine: SubchannelMachine, context: EventContext) -> bool:
         # A server whose health nobody knows, since it has no Watch and answers no Check, is not to be waited for.
         is_known = machine.health.is_healthy or not machine.health.is_polling
-        if not (is_known and self._machines[machine.id].is_alive(machine.last_success_at, turn)):
+        if not (is_known and self._machines[machine.id].is_alive(machine.last_success_at, context)):
             return False
-        self._set_busy(machine, True, turn)
+        self._set_busy(machine, True, context)
         return True
 
-    def _set_busy(self, machine: SubchannelMachine, is_busy: bool, turn: Turn) -> None:
+    def _set_busy(self, machine: SubchannelMachine, is_busy: bool, context: EventContext) -> None:
         if is_busy or machine.health.is_busy:
-            machine.set_busy(is_busy, turn)
-            fact = BusyBackend(turn.now, machine.id, machine.endpoint.address, is_over=not is_busy)
-            turn.effects.append(Report(fact))
+            machine.set_busy(is_busy, context)
+            fact = BusyBackend(context.now, machine.id, machine.endpoint.address, is_over=not is_busy)
+            context.effects.append(Report(fact))
 
-    def _answered(self, machine: SubchannelMachine, event: CheckEnded, turn: Turn) -> None:
+    def _answered(self, machine: SubchannelMachine, event: CheckEnded, context: EventContext) -> None:
         if machine.health.is_busy:
-            self._set_busy(machine, False, turn)
+            self._set_busy(machine, False, context)
         if machine.health.is_polling:
-            machine.checked(event, turn)
+            machine.checked(event, context)
             if machine.health.next_check is not None:
-                self._machines[machine.id].ask_again(machine.health.next_check, turn)
+                self._machines[machine.id].ask_again(machine.health.next_check, context)
         if not (self._is_on or machine.health.is_polling):
-            self.stop(machine.id, turn)
+            self.stop(machine.id, context)
 
-    def due(self, machine: SubchannelMachine, kind: HeartbeatTimer, number: int, turn: Turn) -> bool:
+    def due(self, machine: SubchannelMachine, kind: HeartbeatTimer, number: int, context: EventContext) -> bool:
         """A timer of a subchannel's heartbeat is due; True where nothing answered."""
         heartbeat = self._machines[machine.id]
         if kind == "check":
-            return self._check_due(machine, heartbeat, turn)
+            return self._check_due(machine, heartbeat, context)
         if kind == "ping" and number:
-            return heartbeat.ping_timed_out(turn) and not self._is_busy(machine, turn)
+            return heartbeat.ping_timed_out(context) and not self._is_busy(machine, context)
         if kind == "ping":
-            heartbeat.ping_due(turn)
+            heartbeat.ping_due(context)
         elif number:
-            heartbeat.suspicion_due(turn)
-        elif heartbeat.due(machine.last_success_at, turn, is_polling=machine.health.is_polling):
+            heartbeat.suspicion_due(context)
+        elif heartbeat.due(machine.last_success_at, context, is_polling=machine.health.is_polling):
             machine.kept_at = 0
-            self._set_busy(machine, False, turn)
+            self._set_busy(machine, False, context)
         return False
 
-    def _check_due(self, machine: SubchannelMachine, heartbeat: HeartbeatMachine, turn: Turn) -> bool:
-        if heartbeat.timed_out(turn) and self._is_on:
-            return not self._is_busy(machine, turn)
+    def _check_due(self, machine: SubchannelMachine, heartbeat: HeartbeatMachine, context: EventContext) -> bool:
+        if heartbeat.timed_out(context) and self._is_on:
+            return not self._is_busy(machine, context)
         if not self._is_on:
-            self._answered(machine, CheckEnded(machine.id, 0, Code.DEADLINE_EXCEEDED), turn)
+            self._answered(machine, CheckEnded(machine.id, 0, Code.DEADLINE_EXCEEDED), context)
         return False
 
-    def silence(self, machine: SubchannelMachine, machines: Collection[SubchannelMachine], turn: Turn) -> bool:
+    def silence(
+        self, machine: SubchannelMachine, machines: Collection[SubchannelMachine], context: EventContext
+    ) -> bool:
         """Take a subchannel out that answers nothing, and say so; False where the cap keeps it in.
 
         One that is out for that already, though its Watch is answered, keeps its connection and is asked again later.
@@ -184,14 +186,16 @@ class Heartbeats:
             return False
         is_excluded = may_exclude(machine, machines)
         if is_excluded or not is_told(machine):
-            turn.effects.append(Report(HeartbeatLoss(turn.now, machine.id, machine.endpoint.address, is_excluded)))
-        machine.kept_at = 0 if is_excluded else turn.now
+            context.effects.append(
+                Report(HeartbeatLoss(context.now, machine.id, machine.endpoint.address, is_excluded))
+            )
+        machine.kept_at = 0 if is_excluded else context.now
         if is_excluded:
             if not machine.is_silent:
                 machine.call_share = self._shares.part(machine, machines)
-            self.stop(machine.id, turn)
+            self.stop(machine.id, context)
             trust = self._machines[machine.id].trust
-            trust.fell_silent(machine.last_success_at, turn.now)
-            machine.hold(machine.holds.silenced(NO_HEARTBEAT if trust.is_lost else ""), turn)
-            machine.fall_silent(turn)
+            trust.fell_silent(machine.last_success_at, context.now)
+            machine.hold(machine.holds.silenced(NO_HEARTBEAT if trust.is_lost else ""), context)
+            machine.fall_silent(context)
         return is_excluded

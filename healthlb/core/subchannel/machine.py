@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from healthlb.config import HealthCheck
-from healthlb.core.event_context import DialTimer, HealthTimer, Turn
+from healthlb.core.event_context import DialTimer, EventContext, HealthTimer
 from healthlb.core.load import Load, Subchannel, reweigh
 from healthlb.core.messages import (
     CheckEnded,
@@ -134,25 +134,25 @@ class SubchannelMachine:
 
     # --- the transport -------------------------------------------------------------------
 
-    def connectivity_changed(self, state: ConnectivityState, reason: str, turn: Turn) -> None:
+    def connectivity_changed(self, state: ConnectivityState, reason: str, context: EventContext) -> None:
         """Take in the state of the control connection."""
         if self.dials.is_waiting:
             return  # the last words of a connection that is given up
         was_ready = self.raw_state is _READY
-        self.dials.follow(self.raw_state, state, turn.now)
+        self.dials.follow(self.raw_state, state, context.now)
         if state is _READY:
             if not was_ready:
-                self._connected(turn)
+                self._connected(context)
             return
         if was_ready:
-            self._disconnected(turn)
-        if state is _IDLE and self.dials.lost(turn, has_succeeded=self.last_success_at >= max(1, self.connected_at)):
+            self._disconnected(context)
+        if state is _IDLE and self.dials.lost(context, has_succeeded=self.last_success_at >= max(1, self.connected_at)):
             state, reason = _FAILURE, NOTHING_SERVED
         self.raw_state = state
-        self.dials.went_on(turn, is_failed=state is _FAILURE, is_known=self.connections > 0)
+        self.dials.went_on(context, is_failed=state is _FAILURE, is_known=self.connections > 0)
         silent = "cannot connect" if state is _FAILURE else "connecting"
         self._link_reason = reason or ("connection lost" if was_ready else silent)
-        self._conclude(turn)
+        self._conclude(context)
 
     @property
     def last_success_at(self) -> int:
@@ -163,146 +163,146 @@ class SubchannelMachine:
                 last = load.last_success_at
         return last
 
-    def _connected(self, turn: Turn) -> None:
+    def _connected(self, context: EventContext) -> None:
         self.raw_state = _READY
         self.connections += 1
-        self.connected_at = turn.now
-        self.dials.alive(turn)
-        self._data.begin(turn)
-        self.health.connected(turn, doubts=self.dials.doubts)
-        self._conclude(turn)
+        self.connected_at = context.now
+        self.dials.alive(context)
+        self._data.begin(context)
+        self.health.connected(context, doubts=self.dials.doubts)
+        self._conclude(context)
 
-    def _disconnected(self, turn: Turn) -> None:
-        self.health.disconnected(turn)
-        self._data.end(turn)
-        self._changed(turn)
+    def _disconnected(self, context: EventContext) -> None:
+        self.health.disconnected(context)
+        self._data.end(context)
+        self._changed(context)
 
-    def dial_due(self, kind: DialTimer, turn: Turn) -> None:
+    def dial_due(self, kind: DialTimer, context: EventContext) -> None:
         """A timer of its dials is due: "challenge", or "reconnect" where the connection was given up."""
         if kind == "challenge":
-            self.dials.challenge_due(turn, is_known=self.connections > 0)
+            self.dials.challenge_due(context, is_known=self.connections > 0)
         else:
             self.raw_state = _CONNECTING
-            self.dials.due(turn)
+            self.dials.due(context)
 
-    def fall_silent(self, turn: Turn) -> None:
+    def fall_silent(self, context: EventContext) -> None:
         """Leave connections that answer nothing; calls in flight on them go on."""
         self.is_silent = True
-        self._disconnected(turn)
+        self._disconnected(context)
         self.raw_state = _CONNECTING
-        self._retire_handle(turn)
-        self.dials.replace(turn)
-        self._note(turn)
-        self._become(_FAILURE, NO_HEARTBEAT, turn)
+        self._retire_handle(context)
+        self.dials.replace(context)
+        self._note(context)
+        self._become(_FAILURE, NO_HEARTBEAT, context)
 
     # --- the connection for calls ------------------------------------------------------------
 
-    def data_ready(self, generation: int, turn: Turn) -> None:
+    def data_ready(self, generation: int, context: EventContext) -> None:
         """A connection for calls is up; each one ends with a CloseConnection."""
         if self.handle is None or self.handle.generation != generation:
-            self._retire_handle(turn)
+            self._retire_handle(context)
             self.handle = Subchannel(self.id, generation, self.endpoint, load=self._make_load(), share=self._share)
-            self._changed(turn)
+            self._changed(context)
         if self.raw_state is not _READY:
             return
-        self._data.ready(turn)
-        self._changed(turn)  # Panic mode needs a connection only, not health.
-        self._conclude(turn)
+        self._data.ready(context)
+        self._changed(context)  # Panic mode needs a connection only, not health.
+        self._conclude(context)
 
-    def data_failed(self, reason: str, turn: Turn) -> None:
+    def data_failed(self, reason: str, context: EventContext) -> None:
         """The control connection stands, but none for calls could be made."""
         if self.raw_state is _READY and not self._data.is_ready:
-            self._data.failed(reason, turn)
-            self._conclude(turn)
+            self._data.failed(reason, context)
+            self._conclude(context)
 
-    def data_due(self, turn: Turn) -> None:
+    def data_due(self, context: EventContext) -> None:
         """Try for a connection for calls again."""
-        self._data.ask(turn)
+        self._data.ask(context)
 
-    def data_refused(self, generation: int, turn: Turn) -> None:
+    def data_refused(self, generation: int, context: EventContext) -> None:
         """Calls found their connection down: no picks until there is a fresh one."""
         if self._data.is_ready and self.handle is not None and self.handle.generation == generation:
-            self._data.refused(self.handle, turn)
-            self._changed(turn)
-            self._conclude(turn)
+            self._data.refused(self.handle, context)
+            self._changed(context)
+            self._conclude(context)
 
-    def data_suspected(self, turn: Turn) -> None:
+    def data_suspected(self, context: EventContext) -> None:
         """Calls got no answer in time; where none does for a while, they get a fresh connection."""
         assert self.handle is not None
-        self._data.suspected(self.handle, turn)
+        self._data.suspected(self.handle, context)
 
-    def _retire_handle(self, turn: Turn) -> None:
+    def _retire_handle(self, context: EventContext) -> None:
         if self.handle is not None:
             self.draining[self.handle.generation] = self.handle
-            turn.effects.append(Drain(self.handle))
+            context.effects.append(Drain(self.handle))
             self.handle = None
-            self._changed(turn)
+            self._changed(context)
 
-    def retire(self, turn: Turn) -> None:
+    def retire(self, context: EventContext) -> None:
         """Stop everything but the calls in flight: the address is gone."""
-        self._disconnected(turn)
-        self.dials.stop(turn)
+        self._disconnected(context)
+        self.dials.stop(context)
         for kind in ("heartbeat", "check", "changes"):
-            turn.timers.cancel((self.id, kind, 0))
-        self._retire_handle(turn)
+            context.timers.cancel((self.id, kind, 0))
+        self._retire_handle(context)
 
-    def drained(self, generation: int, turn: Turn) -> None:
+    def drained(self, generation: int, context: EventContext) -> None:
         """Forget a retired connection, but for its counts."""
         self._past.add(self.draining.pop(generation).load)
-        self._changed(turn)
+        self._changed(context)
 
-    def update_endpoint(self, endpoint: Endpoint, turn: Turn) -> bool:
+    def update_endpoint(self, endpoint: Endpoint, context: EventContext) -> bool:
         """Take over what the resolver now says of this address; True where that is news."""
         if endpoint == self.endpoint:
             return False
         self.endpoint = endpoint
         if self.handle is not None:
             reweigh(self.handle, endpoint, self._share)
-        self._changed(turn)
+        self._changed(context)
         return True
 
     # --- health ----------------------------------------------------------------------------
 
-    def health_reported(self, watch: int, status: int, turn: Turn) -> None:
+    def health_reported(self, watch: int, status: int, context: EventContext) -> None:
         """A status arrived on Watch number `watch`."""
         if self.health.is_present(watch):
             self.is_silent = bool(self.holds.silence)
             self.dials.answered()
-            self.health.reported(status, turn)
-            self.health.flow.tell(self.endpoint.address, turn)
-            self._conclude(turn)
+            self.health.reported(status, context)
+            self.health.flow.tell(self.endpoint.address, context)
+            self._conclude(context)
 
-    def watch_closed(self, watch: int, code: Code, details: str, turn: Turn) -> None:
+    def watch_closed(self, watch: int, code: Code, details: str, context: EventContext) -> None:
         """Watch number `watch` ended."""
         if not self.health.is_present(watch):
             return
         # A connection alone is no sign of life: a hung backend's kernel accepts it.
         self.is_silent = bool(self.holds.silence)
         self.dials.answered(code)
-        self.health.closed(code, details, turn)
-        self._health_changed(code, details, turn)
+        self.health.closed(code, details, context)
+        self._health_changed(code, details, context)
 
-    def checked(self, event: CheckEnded, turn: Turn) -> None:
+    def checked(self, event: CheckEnded, context: EventContext) -> None:
         """A Check ended that was asked for the health."""
         self.is_silent = False
-        self.health.checked(event, turn)
-        self._health_changed(event.code, event.details, turn)
+        self.health.checked(event, context)
+        self._health_changed(event.code, event.details, context)
 
-    def _health_changed(self, code: Code, details: str, turn: Turn) -> None:
+    def _health_changed(self, code: Code, details: str, context: EventContext) -> None:
         if code is Code.UNIMPLEMENTED:
             fact = WatchUnavailable if self.health.is_polling else HealthCheckingUnavailable
-            turn.effects.append(Report(fact(turn.now, self.id, self.endpoint.address, details)))
-        self._conclude(turn)
+            context.effects.append(Report(fact(context.now, self.id, self.endpoint.address, details)))
+        self._conclude(context)
 
-    def health_due(self, kind: HealthTimer, turn: Turn) -> None:
+    def health_due(self, kind: HealthTimer, context: EventContext) -> None:
         """A timer of its health is due: "doubt", "response", "renewal", "retry", "start", "status" or "confirm"."""
-        self.health.due(kind, turn)
-        self._conclude(turn)
+        self.health.due(kind, context)
+        self._conclude(context)
 
-    def set_busy(self, is_busy: bool, turn: Turn) -> None:
+    def set_busy(self, is_busy: bool, context: EventContext) -> None:
         """Say that the server is too busy to answer a Check, or no longer."""
         self.health.is_busy = is_busy
-        self._conclude(turn)
+        self._conclude(context)
 
     # --- the conclusion ----------------------------------------------------------------------
 
@@ -316,43 +316,43 @@ class SubchannelMachine:
         """Whether calls could reach it, whatever its health."""
         return self._data.is_ready and self.handle is not None
 
-    def hold(self, holds: Holds, turn: Turn) -> None:
+    def hold(self, holds: Holds, context: EventContext) -> None:
         """Keep it out for other reasons than its health, or no longer."""
         if holds == self.holds:
             return
         self.holds = holds
-        self._changed(turn)
+        self._changed(context)
         new = self._conclusion()
         # Without health, what it lacks beside that is the reason again.
-        self._become(self.concluded_state if new is _CONNECTING else new, self._present_reason(), turn)
+        self._become(self.concluded_state if new is _CONNECTING else new, self._present_reason(), context)
 
-    def weigh(self, share: float, turn: Turn) -> None:
+    def weigh(self, share: float, context: EventContext) -> None:
         """Give it this part of its weight."""
         if share != self._share:
             self._share = share
-            turn.is_reweighted = True
-            self._changed(turn)
+            context.is_reweighted = True
+            self._changed(context)
             if self.handle is not None:
                 reweigh(self.handle, self.endpoint, share)
 
-    def _conclude(self, turn: Turn) -> None:
-        self._note(turn)
+    def _conclude(self, context: EventContext) -> None:
+        self._note(context)
         new = self._conclusion()
         if self.concluded_state is _FAILURE and new is _CONNECTING:
             return
-        self._become(new, self._present_reason(), turn)
+        self._become(new, self._present_reason(), context)
 
-    def _note(self, turn: Turn) -> None:
+    def _note(self, context: EventContext) -> None:
         known = (self.health.serving, self.health.is_healthy, self.health.is_unhealthy)
         if known != self._known:
             # Snapshots tell of the status, and of who is healthy among those that are on probe.
             if known[0] != self._known[0] or self.holds.is_on_probe:
-                self._changed(turn)
-            turn.changed.append(self.id)
+                self._changed(context)
+            context.changed.append(self.id)
             self._known = known
         was_healthy, self._was_healthy = self._was_healthy, self.is_healthy
         if was_healthy and not self._was_healthy:
-            turn.flaps.append(self.id)
+            context.flaps.append(self.id)
 
     def _conclusion(self) -> ConnectivityState:
         if self._data.is_failed or self.health.is_unhealthy:
@@ -385,32 +385,32 @@ class SubchannelMachine:
             return False
         return self.remedy == self.health.remedy if self.raw_state is _READY else not self.connections
 
-    def _become(self, new: ConnectivityState, reason: str, turn: Turn) -> None:
+    def _become(self, new: ConnectivityState, reason: str, context: EventContext) -> None:
         old = self.concluded_state
         if new is old and reason == self.reason:
             return
         self.reason = reason
         self.remedy = self._present_remedy(reason)
-        self._changed(turn)
+        self._changed(context)
         if new is not old:
             if new is _READY:
                 if old is _FAILURE or self._is_late:  # who has merely reconnected is as warm as it was
-                    turn.late.append(self.id)
+                    context.late.append(self.id)
                 self._is_late = False
-            turn.tally[old] -= 1
-            turn.tally[new] += 1
+            context.tally[old] -= 1
+            context.tally[new] += 1
             self.concluded_state = new
-            self.since = turn.now
-            self._reports.changed(self.endpoint.address, new, reason, turn)
+            self.since = context.now
+            self._reports.changed(self.endpoint.address, new, reason, context)
 
-    def changes_due(self, turn: Turn) -> None:
+    def changes_due(self, context: EventContext) -> None:
         """Report the changes of state that were not told of one by one."""
-        self._reports.due(self.endpoint.address, self.concluded_state, self.reason, turn)
+        self._reports.due(self.endpoint.address, self.concluded_state, self.reason, context)
 
-    def _changed(self, turn: Turn) -> None:
+    def _changed(self, context: EventContext) -> None:
         self.made_view = None
-        turn.is_changed = True
-        turn.changed.append(self.id)
+        context.is_changed = True
+        context.changed.append(self.id)
 
     @property
     def picks(self) -> int:

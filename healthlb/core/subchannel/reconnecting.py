@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from healthlb.config import Backoff
 from healthlb.core.backoff import BackoffDelays, jittered
-from healthlb.core.event_context import Turn
+from healthlb.core.event_context import EventContext
 from healthlb.core.messages import SECOND, Challenge, Code, Connect, Disconnect, Replace
 from healthlb.core.random_streams import Draws
 from healthlb.core.rate_limit import Rate
@@ -77,29 +77,29 @@ class Reconnecting:
         if code not in _NO_ANSWER:
             self._has_served, self.doubts = True, 0
 
-    def alive(self, turn: Turn) -> None:
+    def alive(self, context: EventContext) -> None:
         """It is up, and has yet to serve."""
         self._has_served = False
         self._dialled_at = max(self._dialled_at, self._retried_at)
-        self.settled(turn)
+        self.settled(context)
         self._count(None)
 
-    def went_on(self, turn: Turn, *, is_failed: bool, is_known: bool) -> None:
+    def went_on(self, context: EventContext, *, is_failed: bool, is_known: bool) -> None:
         """It connects, or the attempt has failed; the transport makes the next one, unless too many are dead for that.
 
         Args:
-            turn: the present one.
+            context: of the present event.
             is_failed: whether the attempt has failed.
             is_known: whether the address was connected before.
         """
         if self.is_waiting:
             return
         if not is_failed:
-            self._pending(turn)
+            self._pending(context)
             return
-        self.settled(turn)
+        self.settled(context)
         if (interval := self._stretched(is_known=is_known)) > self._policy.maximum_ns:
-            self._give_up(turn, turn.now + jittered(interval, self._policy.jitter, self._rng))
+            self._give_up(context, context.now + jittered(interval, self._policy.jitter, self._rng))
 
     def _stretched(self, *, is_known: bool) -> int:
         """Count the address as dead; return the least time between two attempts at it."""
@@ -113,74 +113,74 @@ class Reconnecting:
             self._budget.dead[kind] += 1
         self._dead_as = kind
 
-    def _give_up(self, turn: Turn, until: int) -> None:
-        self.settled(turn)
+    def _give_up(self, context: EventContext, until: int) -> None:
+        self.settled(context)
         self.is_waiting = True
-        turn.effects.append(Disconnect(self._sub))
-        turn.timers.set((self._sub, "reconnect", 0), until)
+        context.effects.append(Disconnect(self._sub))
+        context.timers.set((self._sub, "reconnect", 0), until)
 
-    def lost(self, turn: Turn, *, has_succeeded: bool) -> bool:
+    def lost(self, context: EventContext, *, has_succeeded: bool) -> bool:
         """Dial again, now or later; True where the connection counts as a failed attempt.
 
         Args:
-            turn: the present one.
+            context: of the present event.
             has_succeeded: whether a call has succeeded while the connection was up.
         """
-        due_at = turn.now
+        due_at = context.now
         has_served = self._has_served or has_succeeded
         if not has_served:
             due_at = self._dialled_at + self._backoff.next()
-        is_failed = due_at > turn.now
+        is_failed = due_at > context.now
         self.doubts = self.doubts + 1 if not has_served and (is_failed or self.doubts) else 0
         if is_failed:
             due_at = max(due_at, self._dialled_at + self._stretched(is_known=True))
         else:
             self._backoff.reset()
         due_at = max(due_at, self._rate.next_at)
-        if due_at <= turn.now:
-            self._rate.take(turn.now)
-            turn.effects.append(Connect(self._sub))
-            self.dialled(turn.now)
+        if due_at <= context.now:
+            self._rate.take(context.now)
+            context.effects.append(Connect(self._sub))
+            self.dialled(context.now)
         else:
-            self._give_up(turn, due_at)
+            self._give_up(context, due_at)
         return is_failed
 
-    def due(self, turn: Turn) -> None:
+    def due(self, context: EventContext) -> None:
         """The wait is over."""
         self.is_waiting = False
-        self._rate.take(turn.now)
-        self.replace(turn)
+        self._rate.take(context.now)
+        self.replace(context)
 
-    def replace(self, turn: Turn) -> None:
+    def replace(self, context: EventContext) -> None:
         """Dial anew, on a fresh connection."""
-        turn.effects.append(Replace(self._sub))
-        self.dialled(turn.now)
-        self._arm(turn)
+        context.effects.append(Replace(self._sub))
+        self.dialled(context.now)
+        self._arm(context)
 
     # --- a race ------------------------------------------------------------------------------
 
-    def _pending(self, turn: Turn) -> None:
+    def _pending(self, context: EventContext) -> None:
         """It is connecting: have a fresh connection race it where that takes long."""
-        if not turn.timers.is_set((self._sub, "challenge", 0)):
-            self._arm(turn)
+        if not context.timers.is_set((self._sub, "challenge", 0)):
+            self._arm(context)
 
-    def challenge_due(self, turn: Turn, *, is_known: bool) -> None:
+    def challenge_due(self, context: EventContext, *, is_known: bool) -> None:
         """Race a fresh connection against one whose handshake may be lost (TCP's own retries back off)."""
         interval = self._stretched(is_known=is_known)
         if interval <= self._policy.maximum_ns:
-            turn.effects.append(Challenge(self._sub))
-            self.dialled(turn.now)
-        self._arm(turn, interval)
+            context.effects.append(Challenge(self._sub))
+            self.dialled(context.now)
+        self._arm(context, interval)
 
-    def _arm(self, turn: Turn, least: int = 0) -> None:
+    def _arm(self, context: EventContext, least: int = 0) -> None:
         delay = jittered(max(least, self._policy.maximum_ns), self._policy.jitter, self._rng)
-        turn.timers.set((self._sub, "challenge", 0), turn.now + delay)
+        context.timers.set((self._sub, "challenge", 0), context.now + delay)
 
-    def settled(self, turn: Turn) -> None:
+    def settled(self, context: EventContext) -> None:
         """It is up, or has failed: no race."""
-        turn.timers.cancel((self._sub, "challenge", 0))
+        context.timers.cancel((self._sub, "challenge", 0))
 
-    def stop(self, turn: Turn) -> None:
+    def stop(self, context: EventContext) -> None:
         """Dial no more."""
-        self.alive(turn)
-        turn.timers.cancel((self._sub, "reconnect", 0))
+        self.alive(context)
+        context.timers.cancel((self._sub, "reconnect", 0))

@@ -5,7 +5,7 @@ Changes are reported one by one up to a burst, then at a bounded rate: one repor
 
 from __future__ import annotations
 
-from healthlb.core.event_context import Turn
+from healthlb.core.event_context import EventContext
 from healthlb.core.messages import SECOND, ConnectivityState, Report, StateChange
 from healthlb.core.rate_limit import Rate
 
@@ -26,20 +26,20 @@ class StateReports:
         self._changes = 0
         self._rate = Rate(TOLD_AT_ONCE, TOLD_INTERVAL)
 
-    def changed(self, address: str, new: ConnectivityState, reason: str, turn: Turn) -> None:
+    def changed(self, address: str, new: ConnectivityState, reason: str, context: EventContext) -> None:
         """Report a change; if too many were reported of late, leave it to the timer "changes"."""
         self._changes += 1
-        if self._changes == 1 and self._rate.take(turn.now):
-            self._tell(address, new, reason, turn)
+        if self._changes == 1 and self._rate.take(context.now):
+            self._tell(address, new, reason, context)
         else:
-            turn.timers.set((self._sub, "changes", 0), self._rate.next_at)
+            context.timers.set((self._sub, "changes", 0), self._rate.next_at)
 
-    def due(self, address: str, state: ConnectivityState, reason: str, turn: Turn) -> None:
+    def due(self, address: str, state: ConnectivityState, reason: str, context: EventContext) -> None:
         """Report the changes that wait, as one."""
-        self._rate.take(turn.now)
-        self._tell(address, state, reason, turn)
+        self._rate.take(context.now)
+        self._tell(address, state, reason, context)
 
-    def _tell(self, address: str, new: ConnectivityState, reason: str, turn: Turn) -> None:
+    def _tell(self, address: str, new: ConnectivityState, reason: str, context: EventContext) -> None:
         old, changes = self._told, self._changes
         self._told, self._changes = new, 0
-        turn.effects.append(Report(StateChange(turn.now, self._sub, address, old, new, reason, changes)))
+        context.effects.append(Report(StateChange(context.now, self._sub, address, old, new, reason, changes)))

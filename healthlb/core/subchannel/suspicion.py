@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from healthlb.core.event_context import TimerKey, Turn
+from healthlb.core.event_context import EventContext, TimerKey
 from healthlb.core.load import Load
 from healthlb.core.messages import SECOND, ConnectivityState
 from healthlb.core.subchannel.machine import SubchannelMachine
@@ -61,25 +61,25 @@ class Suspicion:
         self._looked_at = 0
         self._answered_at = -_MOST
 
-    def start(self, turn: Turn) -> None:
+    def start(self, context: EventContext) -> None:
         """Begin to look: the channel has subchannels."""
-        if self._is_on and not turn.timers.is_set(_TIMER):
-            self._looked_at = turn.now
-            turn.timers.set(_TIMER, turn.now + self._every)
+        if self._is_on and not context.timers.is_set(_TIMER):
+            self._looked_at = context.now
+            context.timers.set(_TIMER, context.now + self._every)
 
-    def stop(self, turn: Turn) -> None:
+    def stop(self, context: EventContext) -> None:
         """Look no more: the channel has no subchannels."""
-        turn.timers.cancel(_TIMER)
+        context.timers.cancel(_TIMER)
 
     def forget(self, sub: int) -> None:
         """A subchannel was removed."""
         self._silences.pop(sub, None)
 
-    def due(self, machines: Mapping[int, SubchannelMachine], turn: Turn) -> list[int]:
+    def due(self, machines: Mapping[int, SubchannelMachine], context: EventContext) -> list[int]:
         """Look at the counters, and return the ids of the subchannels that are suspected."""
         # A look that comes late tells of the client's own standstill: the silence begins anew.
-        is_late = turn.now - self._looked_at > self._every + _LOOK
-        self._looked_at = turn.now
+        is_late = context.now - self._looked_at > self._every + _LOOK
+        self._looked_at = context.now
         active = silent = 0
         suspects: list[tuple[int, _Silence]] = []
         silences = self._silences
@@ -95,13 +95,13 @@ class Suspicion:
                 silence = silences[sub] = _Silence(load, answers)
             if silence.since is None and load.in_flight == 0 and answers == silence.answers:
                 continue
-            active += self._look(silence, answers, turn.now, is_late=is_late)
-            for_long = 0 if silence.since is None else (turn.now - silence.since) // self._usual.timeout
+            active += self._look(silence, answers, context.now, is_late=is_late)
+            for_long = 0 if silence.since is None else (context.now - silence.since) // self._usual.timeout
             silent += for_long >= 1
             if for_long >= silence.patience and machine.raw_state is ConnectivityState.READY:
                 suspects.append((sub, silence))
-        self._again(active, len(machines), turn)
-        if not suspects or 2 * silent > active or turn.now - self._answered_at >= self._usual.timeout:
+        self._again(active, len(machines), context)
+        if not suspects or 2 * silent > active or context.now - self._answered_at >= self._usual.timeout:
             return []
         for _, silence in suspects:
             silence.patience = min(2 * silence.patience, _MOST_PATIENCE)
@@ -123,6 +123,6 @@ class Suspicion:
             silence.since = now
         return has_answered or has_calls
 
-    def _again(self, active: int, count: int, turn: Turn) -> None:
+    def _again(self, active: int, count: int, context: EventContext) -> None:
         self._every = max(_LOOK, count * _PER_SUBCHANNEL) if active else min(2 * self._every, _IDLE_LOOK)
-        turn.timers.set(_TIMER, turn.now + self._every)
+        context.timers.set(_TIMER, context.now + self._every)

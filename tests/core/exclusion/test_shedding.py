@@ -6,7 +6,7 @@ import random
 from types import SimpleNamespace
 from typing import Any
 
-from healthlb.core.event_context import Turn
+from healthlb.core.event_context import EventContext
 from healthlb.core.exclusion.shedding import Shedder, silent_share
 from healthlb.core.load import Crowd
 from healthlb.core.messages import SECOND, LoadShedding, Report
@@ -25,10 +25,10 @@ def test_load_shedding_is_told_when_it_begins_when_it_changes_and_when_it_ends()
     crowd, told = Crowd(None, None, None), []
     shedder = Shedder(crowd, random.Random(1))
     for hung, share, calls in ((1, 0.2, 5), (1, 0.2, 2), (2, 0.3, 1), (0, 0.0, 0), (1, 0.2, 0)):
-        turn = Turn(SECOND, Timers())
-        shedder.refuse(share, machines(hung), turn)
-        told += [effect.fact for effect in turn.effects if isinstance(effect, Report)]
-        assert turn.is_changed is bool(turn.effects)
+        context = EventContext(SECOND, Timers())
+        shedder.refuse(share, machines(hung), context)
+        told += [effect.fact for effect in context.effects if isinstance(effect, Report)]
+        assert context.is_changed is bool(context.effects)
         assert shedder.is_on is (share > 0)
         for _ in range(calls):
             crowd.refuse()
@@ -42,8 +42,8 @@ def test_load_shedding_is_told_when_it_begins_when_it_changes_and_when_it_ends()
 
 
 def test_all_that_hang_are_counted_but_only_those_that_are_out_have_left_calls_to_the_others() -> None:
-    crowd, turn = Crowd(None, None, None), Turn(SECOND, Timers())
-    Shedder(crowd, random.Random(1)).refuse(0.2, machines(2, 2), turn)
+    crowd, context = Crowd(None, None, None), EventContext(SECOND, Timers())
+    Shedder(crowd, random.Random(1)).refuse(0.2, machines(2, 2), context)
 
     assert crowd.shedding is not None
     assert (crowd.shedding.hung, crowd.shedding.total) == (4, 4)
@@ -53,23 +53,23 @@ def test_all_that_hang_are_counted_but_only_those_that_are_out_have_left_calls_t
 def test_a_change_of_the_share_alone_is_published_and_not_told() -> None:
     crowd = Crowd(None, None, None)
     shedder = Shedder(crowd, random.Random(1))
-    shedder.refuse(0.2, machines(1), Turn(SECOND, Timers()))
-    turn = Turn(SECOND, Timers())
-    shedder.refuse(0.1, machines(1), turn)
+    shedder.refuse(0.2, machines(1), EventContext(SECOND, Timers()))
+    context = EventContext(SECOND, Timers())
+    shedder.refuse(0.1, machines(1), context)
 
     assert crowd.shedding is not None
     assert crowd.shedding.share == 0.1
-    assert turn.is_changed
-    assert turn.effects == []
+    assert context.is_changed
+    assert context.effects == []
 
 
 def test_what_was_refused_earlier_is_not_told_again() -> None:
-    crowd, turn = Crowd(None, None, None), Turn(SECOND, Timers())
+    crowd, context = Crowd(None, None, None), EventContext(SECOND, Timers())
     shedder = Shedder(crowd, random.Random(1))
     for _ in range(2):
-        shedder.refuse(0.2, machines(1), turn)
+        shedder.refuse(0.2, machines(1), context)
         crowd.refuse()
-        shedder.refuse(0.0, machines(0), turn)
+        shedder.refuse(0.0, machines(0), context)
 
     assert crowd.shed == 2
-    assert [effect.fact.calls for effect in turn.effects if isinstance(effect, Report)] == [0, 1, 0, 1]
+    assert [effect.fact.calls for effect in context.effects if isinstance(effect, Report)] == [0, 1, 0, 1]
