@@ -23,7 +23,7 @@ VOCABULARY = (
     "healthlb.core.endpoint", "healthlb.core.messages", "healthlb.core.effects", "healthlb.core.facts", "healthlb.core.states",
     "healthlb.core.load", "healthlb.core.timers", "healthlb.core.random_streams", "healthlb.core.event_context",
     "healthlb.core.backoff", "healthlb.core.rate_limit", "healthlb.core.user_code", "healthlb.core.wire",
-    "healthlb.core.remedies", "healthlb.core.shedding", "healthlb.core.wordings",
+    "healthlb.core.remedies", "healthlb.core.shedding", "healthlb.core.wordings", "healthlb.core.values",
 )  # fmt: skip
 BASE = ("healthlb.errors", "healthlb.text", "healthlb.files", "healthlb.config")
 CORE = (

@@ -5,8 +5,9 @@ Effects are immutable values, named in the imperative.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from healthlb.core.values import value
 
 if TYPE_CHECKING:
     from healthlb.core.endpoint import Endpoint
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from healthlb.core.load import Subchannel
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OpenSubchannel:
     """Open a control connection and keep it connected."""
 
@@ -22,70 +23,70 @@ class OpenSubchannel:
     endpoint: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PrepareData:
     """Have a connection for calls ready, fresh unless the present one is READY."""
 
     sub: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RefreshData:
     """Have a fresh connection for calls ready, though the present one is READY; that one serves on until then."""
 
     sub: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Challenge:
     """Race a fresh control connection against the one that is still connecting."""
 
     sub: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Connect:
     """Connect a control connection that was lost; until then it stays IDLE."""
 
     sub: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Disconnect:
     """Give up the control connection; there is none until `Replace`."""
 
     sub: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Replace:
     """Leave this subchannel's connections (calls in flight go on) and open fresh ones."""
 
     sub: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Probe:
     """Let one call go to this subchannel, and say `ProbeEnded` at each end of a call there."""
 
     subchannel: Subchannel
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Drain:
     """Say `Drained` once no call is in flight on this retired connection."""
 
     subchannel: Subchannel
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RescueCalls:
     """Send the calls elsewhere that are in flight on this retired connection and may be; say `CallsRescued`."""
 
     subchannel: Subchannel
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EndCalls:
     """End what is in flight on this retired connection, with UNAVAILABLE and this text."""
 
@@ -93,7 +94,7 @@ class EndCalls:
     details: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CloseConnection:
     """Close one retired connection for calls."""
 
@@ -101,14 +102,14 @@ class CloseConnection:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CloseSubchannel:
     """Close the control connection; retired connections for calls stay until drained."""
 
     sub: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StartWatch:
     """Open `Health/Watch` for this service on the control connection."""
 
@@ -117,7 +118,7 @@ class StartWatch:
     service: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StopWatch:
     """Cancel a Watch; what it still says is ignored."""
 
@@ -125,7 +126,7 @@ class StopWatch:
     watch: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendCheck:
     """Send a `Health/Check` over the control connection.
 
@@ -138,7 +139,7 @@ class SendCheck:
     timeout: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendPing:
     """Call a method that nobody has registered, over the control connection: a server that runs says UNIMPLEMENTED.
 
@@ -151,12 +152,12 @@ class SendPing:
     timeout: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ResolveNow:
     """Ask the resolver to look again soon."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Report:
     """Tell the listeners."""
 

@@ -6,8 +6,6 @@ are imperative, facts are nouns. Times are integers of nanoseconds on one monoto
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from healthlb.core.effects import Challenge as Challenge
 from healthlb.core.effects import CloseConnection as CloseConnection
 from healthlb.core.effects import CloseSubchannel as CloseSubchannel
@@ -54,11 +52,12 @@ from healthlb.core.facts import WatchUnavailable as WatchUnavailable
 from healthlb.core.states import Code as Code
 from healthlb.core.states import ConnectivityState as ConnectivityState
 from healthlb.core.states import ServingStatus as ServingStatus
+from healthlb.core.values import value
 
 SECOND = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Fail:
     """How a call ends that no subchannel can take: a status as a value."""
 
@@ -69,21 +68,21 @@ class Fail:
 # --- Events: what the world says ---------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Resolved:
     """The resolver's current list, whole."""
 
     endpoints: tuple[Endpoint, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ResolveFailed:
     """The resolver could not say; the last good list stands."""
 
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ConnectivityChanged:
     """The control connection of a subchannel is in a new state."""
 
@@ -92,7 +91,7 @@ class ConnectivityChanged:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HealthReported:
     """A Watch stream delivered a status."""
 
@@ -101,7 +100,7 @@ class HealthReported:
     status: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WatchClosed:
     """A Watch stream ended, with this status."""
 
@@ -111,7 +110,7 @@ class WatchClosed:
     details: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CheckEnded:
     """A Check ended; DEADLINE_EXCEEDED means that nothing answered.
 
@@ -130,7 +129,7 @@ class CheckEnded:
     is_unsent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PingEnded:
     """A call of a method that nobody has registered ended; DEADLINE_EXCEEDED means that nothing answered."""
 
@@ -139,7 +138,7 @@ class PingEnded:
     code: Code
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CallFailed:
     """Calls on a subchannel failed with `code` (coalesced).
 
@@ -154,7 +153,7 @@ class CallFailed:
     is_refused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DataReady:
     """A connection for calls is up and warm."""
 
@@ -162,7 +161,7 @@ class DataReady:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DataFailed:
     """The connection for calls could not be made, though the control connection stands."""
 
@@ -170,7 +169,7 @@ class DataFailed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Drained:
     """The last call on a retired connection ended."""
 
@@ -178,7 +177,7 @@ class Drained:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ProbeEnded:
     """A call has ended on a subchannel that is on probe; its counters say how."""
 
@@ -186,7 +185,7 @@ class ProbeEnded:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CallsRefused:
     """A cap has kept calls out (coalesced).
 
@@ -199,7 +198,7 @@ class CallsRefused:
     calls: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CallsRescued:
     """Calls that were in flight on a hung backend have been sent elsewhere."""
 
@@ -207,12 +206,12 @@ class CallsRescued:
     calls: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Tick:
     """Time has passed; the driver sends it when `deadline` is due."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Closing:
     """The channel is being closed."""
 

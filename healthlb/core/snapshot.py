@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from healthlb.core.load import Load, Subchannel
 from healthlb.core.messages import SECOND, Code, ConnectivityState, Endpoint, Fail
 from healthlb.core.pickers import Picker
 from healthlb.core.remedies import explained, of_connection
 from healthlb.core.shedding import Shedding
+from healthlb.core.values import value
 
 _MOST_REASONS = 5
 
@@ -24,7 +25,7 @@ class NothingToPick:
 NOTHING = NothingToPick()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SubchannelView:
     """One subchannel as the balancer sees it.
 
@@ -59,7 +60,7 @@ class SubchannelView:
     earlier: tuple[Load, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Snapshot:
     """One generation of a channel's picture.
 
