@@ -102,10 +102,10 @@ class Balancer:
         self._warmup = WarmUp(config.slow_start)
         self._adviser = Adviser()
         self._admission = admission = admission or Admission(None)
-        self._outliers = OutlierDetector(outliers, self._streams, self._admission.crowd)
+        self._outliers = OutlierDetector(outliers, self._streams, self._admission.limiter)
         self._overflows = Overflows(self._admission.policy)
         self._make = partial(SubchannelMachine, policy=policy, service=service, streams=self._streams,
-                             make_load=admission.crowd.make_load, is_secure=is_secure, budget=pace.dials)  # fmt: skip
+                             make_load=admission.limiter.make_load, is_secure=is_secure, budget=pace.dials)  # fmt: skip
         self._timers: Timers[TimerKey] = Timers()
         self._machines: dict[int, SubchannelMachine] = {}
         self._draining = Draining(config.drain)
@@ -115,7 +115,7 @@ class Balancer:
         self._resolution = Resolution(self._streams, config.subset, longest_wait)
         self._keeping = KeptAddresses(keep)
         self._is_closed = False
-        self._picture = Picture(service, self._admission.crowd)
+        self._picture = Picture(service, self._admission.limiter)
         self._state = self._aggregate()
         self._stages = (self._presence, self._damping, self._outliers, self._panic, self._warmup, self._adviser)
 

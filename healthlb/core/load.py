@@ -236,23 +236,23 @@ class Load(_PerCall):
 
 
 class WaitingSlot:
-    """The place of one call among those that wait; given back by `leave`, or when the call is garbage-collected."""
+    """What a waiting call takes of the limit on those; given back by `leave`, or when the call is garbage-collected."""
 
-    __slots__ = ("_places",)
+    __slots__ = ("_slots",)
 
-    def __init__(self, places: dict[int, None]) -> None:
-        self._places = places
-        places[id(self)] = None
+    def __init__(self, slots: dict[int, None]) -> None:
+        self._slots = slots
+        slots[id(self)] = None
 
     def leave(self) -> None:
         """Give it back; a second time does nothing."""
         # No lock: the garbage collector may come by here at any moment, in a thread that holds one.
-        self._places.pop(id(self), None)
+        self._slots.pop(id(self), None)
 
     __del__ = leave
 
 
-class Crowd:
+class CallLimiter:
     """The calls of one channel together, counted against the channel's caps (`Overload`).
 
     Args:
@@ -268,7 +268,7 @@ class Crowd:
     """
 
     __slots__ = (
-        "_most_waiting", "_next_lock", "_places", "in_flight", "is_strained", "locks", "most", "most_each", "shed",
+        "_most_waiting", "_next_lock", "_slots", "in_flight", "is_strained", "locks", "most", "most_each", "shed",
         "shedding",
     )  # fmt: skip
 
@@ -284,7 +284,7 @@ class Crowd:
         self.most: int | None = most
         self.most_each: int | None = most_each
         self._most_waiting = most_waiting
-        self._places: dict[int, None] = {}
+        self._slots: dict[int, None] = {}
 
     @property
     def is_full(self) -> bool:
@@ -294,14 +294,14 @@ class Crowd:
     @property
     def waiting(self) -> int:
         """How many calls wait."""
-        return len(self._places)
+        return len(self._slots)
 
     def wait(self) -> WaitingSlot | None:
-        """Return a place among those that wait, None where there is none."""
+        """Return a slot for a call that waits, None where all are taken."""
         with self.locks[0]:
-            if self._most_waiting is not None and len(self._places) >= self._most_waiting:
+            if self._most_waiting is not None and len(self._slots) >= self._most_waiting:
                 return None
-            return WaitingSlot(self._places)
+            return WaitingSlot(self._slots)
 
     def refuse(self) -> None:
         """Count a call that is refused since some backends hang."""
@@ -317,20 +317,20 @@ class CappedLoad(Load):
     """`Load` for channels that cap the calls in flight. All share one lock, so that no cap is ever exceeded.
 
     Args:
-        crowd: all calls of the channel.
+        limiter: of all calls of the channel.
     """
 
-    __slots__ = ("_crowd",)
+    __slots__ = ("_limiter",)
 
-    def __init__(self, crowd: Crowd) -> None:
-        super().__init__(crowd.locks[0])
-        self._crowd = crowd
+    def __init__(self, limiter: CallLimiter) -> None:
+        super().__init__(limiter.locks[0])
+        self._limiter = limiter
 
     @property
     def is_full(self) -> bool:
         """Whether as many calls are in flight as may be, here or on all subchannels together."""
-        most = self._crowd.most_each
-        return self._crowd.is_full or (most is not None and self.in_flight >= most)
+        most = self._limiter.most_each
+        return self._limiter.is_full or (most is not None and self.in_flight >= most)
 
     def start(self) -> bool:
         """Count a call in; False where a cap is reached, or the connection is gone."""
@@ -338,7 +338,7 @@ class CappedLoad(Load):
             if self.is_retired or self.is_full:
                 return False
             self.in_flight += 1
-            self._crowd.in_flight += 1
+            self._limiter.in_flight += 1
         return True
 
     def succeed(self, now: int) -> None:
@@ -358,7 +358,7 @@ class CappedLoad(Load):
 
     def _count_out(self) -> None:
         with self._lock:
-            self._crowd.in_flight -= 1
+            self._limiter.in_flight -= 1
 
     def take_probe(self, is_repeatable: bool) -> bool:
         """Return True if this call is to be the probe; never while a cap is reached. See `Load.take_probe`."""

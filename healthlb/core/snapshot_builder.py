@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 
 from healthlb.core.event_context import EventContext
-from healthlb.core.load import Crowd, Subchannel
+from healthlb.core.load import CallLimiter, Subchannel
 from healthlb.core.messages import ConnectivityState
 from healthlb.core.resolution import Resolution
 from healthlb.core.snapshot import Snapshot, SubchannelView
@@ -28,7 +28,7 @@ class Picture:
 
     Args:
         service: the service name asked for, None for no health checking.
-        crowd: knows which part of the calls is refused.
+        limiter: knows which part of the calls is refused.
 
     Attributes:
         is_stale: whether something has changed since the last one.
@@ -36,8 +36,8 @@ class Picture:
         snapshot: the last one, without a picker: the driver builds that.
     """
 
-    def __init__(self, service: str | None, crowd: Crowd) -> None:
-        self._crowd = crowd
+    def __init__(self, service: str | None, limiter: CallLimiter) -> None:
+        self._limiter = limiter
         self.is_stale = False
         self.is_reweighted = False
         self._machines: dict[int, SubchannelMachine] = {}
@@ -86,7 +86,7 @@ class Picture:
             list_age=resolution.list_age,
             probes=on_probe(machines.values()) if self._probing else (),
             is_panicking=is_panicking,
-            shedding=self._crowd.shedding,
+            shedding=self._limiter.shedding,
         )
 
     def _is_relisted(self, machines: dict[int, SubchannelMachine]) -> bool:

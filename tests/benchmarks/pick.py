@@ -156,7 +156,7 @@ def open_offline(
     """Return a sync channel that believes in `size` READY subchannels; nothing is connected."""
     channel = healthlb.HealthAwareChannel(["127.0.0.1:1"], picker=picker)
     pool = channel._subchannels
-    make_load = pool.admission.crowd.make_load
+    make_load = pool.admission.limiter.make_load
     ready = tuple(
         Subchannel(number, 1, Endpoint(f"127.0.0.1:{number}", weight(number)), load=make_load())
         for number in range(1, size + 1)

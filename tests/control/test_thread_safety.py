@@ -131,15 +131,15 @@ def test_the_balancer_reads_what_calls_count() -> None:
 
     def call(rng: random.Random) -> None:
         snapshot = balancer._picture.snapshot
-        place = admission.crowd.wait()
-        if place is not None:
-            place.leave()
+        slot = admission.limiter.wait()
+        if slot is not None:
+            slot.leave()
         if snapshot.ready and (sub := rng.choice(snapshot.ready)).load.start():
             sub.load.succeed(next(clock)) if rng.random() < 0.5 else sub.load.fail(Verdict.LATE)
 
     stress(control, call)
     assert any(load.picks for view in balancer.snapshot.views for load in view.loads)
-    assert admission.crowd.waiting == admission.crowd.in_flight == 0
+    assert admission.limiter.waiting == admission.limiter.in_flight == 0
 
 
 def test_the_budget_is_read_while_calls_pay() -> None:

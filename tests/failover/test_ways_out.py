@@ -314,10 +314,10 @@ class WaysOut(RuleBasedStateMachine):
         """Return what is in flight on subchannels, on all, what waits, who waits for a snapshot, and grpcio's own count."""
         pool = self.channel._subchannels
         snapshot = pool.holder.snapshot
-        crowd = pool.admission.crowd
+        limiter = pool.admission.limiter
         loads = [load.in_flight for view in snapshot.views for load in view.loads if load.in_flight]
         managed = sum(channel._call_state.managed_calls for channel in tuple(pool.channels._channels.values()))
-        return loads, crowd.in_flight, crowd.waiting, len(pool.holder._watchers), managed
+        return loads, limiter.in_flight, limiter.waiting, len(pool.holder._watchers), managed
 
     def teardown(self) -> None:
         signal.signal(signal.SIGALRM, self.handler)

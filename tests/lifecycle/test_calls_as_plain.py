@@ -277,7 +277,7 @@ def test_timeouts_of_every_kind(server: Local, timeout: Any) -> None:
             assert scenario(channel) == wanted
         # Three calls that raised before they began would have used up the cap.
         assert channel.unary_unary(UNARY)(b"x", PATIENCE) == b"x"
-        assert channel._subchannels.admission.crowd.in_flight == 0
+        assert channel._subchannels.admission.limiter.in_flight == 0
 
 
 @pytest.mark.parametrize("timeout", [float("inf"), 1e18])

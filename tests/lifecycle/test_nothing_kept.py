@@ -157,7 +157,7 @@ def test_a_call_that_waits(backends: list[Backend], silent: str) -> None:
         unary: Any = channel.unary_unary("/test.Echo/Unary")
         leaves_nothing(lambda: unary.future(REQUEST, PATIENCE).cancel(), channel)
         leaves_nothing(lambda: unary(REQUEST, 0.001), channel)
-        assert channel._subchannels.admission.crowd.waiting == 0
+        assert channel._subchannels.admission.limiter.waiting == 0
 
 
 def test_a_kept_future_keeps_no_request(channel: healthlb.HealthAwareChannel) -> None:

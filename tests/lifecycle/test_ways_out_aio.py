@@ -141,11 +141,11 @@ FORMS = {
 
 def counters(channel: Channel) -> dict[str, int]:
     """What is under way, by all that count it."""
-    crowd = channel._subchannels.admission.crowd
+    limiter = channel._subchannels.admission.limiter
     return {
         "in flight": sum(status.in_flight for status in channel.subchannels()),
-        "under the caps": crowd.in_flight,
-        "waiting": crowd.waiting,
+        "under the caps": limiter.in_flight,
+        "waiting": limiter.waiting,
         "kept": len(channel._subchannels.calls),
         "looking for a snapshot": len(channel._subchannels.holder._watchers),
     }

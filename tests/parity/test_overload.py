@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from healthlb import Failover, Overload
-from healthlb.core.load import Crowd
+from healthlb.core.load import CallLimiter
 from healthlb.core.messages import Overflow
 from tests.backends import Backend
 from tests.backends.clients import eventually, failure
@@ -23,9 +23,9 @@ SLOW = {"sleep": 60, "timeout": None}
 WAITING = {"wait_for_ready": True, "timeout": None}
 
 
-def crowd(client: Client) -> Crowd:
+def limiter(client: Client) -> CallLimiter:
     """What counts against the caps."""
-    counted: Crowd = client.channel._subchannels.admission.crowd
+    counted: CallLimiter = client.channel._subchannels.admission.limiter
     return counted
 
 
@@ -47,7 +47,7 @@ def run_dry(client: Client, calls: list[Ongoing]) -> None:
     """End calls that hang."""
     for call in calls:
         call.cancel()
-    eventually(lambda: crowd(client).in_flight == 0)
+    eventually(lambda: limiter(client).in_flight == 0)
 
 
 # --- waiting ---------------------------------------------------------------------------------------
@@ -63,24 +63,24 @@ def test_p25_calls_without_deadline_that_wait_are_bounded(face: Face, fleet: Fle
 
     assert text.startswith("too many calls wait (max_waiting=2): 1 subchannel for service 'svc': 1 CONNECTING; ")
     assert [call.is_over() for call in waiting] == [False, False]
-    assert crowd(client).waiting == 2
+    assert limiter(client).waiting == 2
     backend.set("SERVING")
     assert [call.end() for call in waiting] == [grpc.StatusCode.OK] * 2
-    assert crowd(client).waiting == 0
+    assert limiter(client).waiting == 0
 
 
 def test_p25_by_default_10000_may_wait(face: Face, fleet: Fleet) -> None:
     (backend,) = fleet.lend(kind="scripted_watch")
     client = face.open([backend.address])
-    places = [crowd(client).wait() for _ in range(9_999)]
+    slots = [limiter(client).wait() for _ in range(9_999)]
     last = client.start(**WAITING)
 
     assert "(max_waiting=10000)" in refused(client.start(**WAITING))
-    assert len(places) == 9_999
+    assert len(slots) == 9_999
     last.cancel()
-    places.clear()
+    slots.clear()
     gc.collect()
-    assert crowd(client).waiting == 0
+    assert limiter(client).waiting == 0
 
 
 def test_p25_calls_that_block_are_bounded_too(face: Face, fleet: Fleet) -> None:
@@ -89,7 +89,7 @@ def test_p25_calls_that_block_are_bounded_too(face: Face, fleet: Fleet) -> None:
     answers: list[str] = []
     caller = threading.Thread(target=lambda: answers.append(client.call(wait_for_ready=True)))
     caller.start()
-    eventually(lambda: crowd(client).waiting == backend.stats().watches_open == 1)
+    eventually(lambda: limiter(client).waiting == backend.stats().watches_open == 1)
     error = failure(lambda: client.call(wait_for_ready=True))
     backend.set("SERVING")
     caller.join()
@@ -97,7 +97,7 @@ def test_p25_calls_that_block_are_bounded_too(face: Face, fleet: Fleet) -> None:
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert error.details().startswith("too many calls wait (max_waiting=1): ")
     assert answers == ["b0"]
-    assert crowd(client).waiting == 0
+    assert limiter(client).waiting == 0
 
 
 @EACH_ARITY
@@ -110,7 +110,7 @@ def test_p25_a_wait_may_have_an_end_of_its_own(face: Face, fleet: Fleet, arity: 
     assert text.startswith("no subchannel for too long (max_wait=0.2 s): 1 subchannel for service 'svc': ")
     error = failure(lambda: client.call(timeout=None, wait_for_ready=True))
     assert (error.code(), error.details()[:48]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, text[:48])
-    assert crowd(client).waiting == 0
+    assert limiter(client).waiting == 0
 
 
 def test_whichever_comes_first_ends_a_wait(face: Face, fleet: Fleet) -> None:
@@ -128,7 +128,7 @@ def test_a_wait_that_is_over_ends_no_call(face: Face, fleet: Fleet) -> None:
     (backend,) = fleet.lend(kind="scripted_watch")
     client = face.open([backend.address], overload=Overload(max_wait=3.0))
     call = client.start(**WAITING, sleep=3.5)
-    eventually(lambda: crowd(client).waiting == backend.stats().watches_open == 1)
+    eventually(lambda: limiter(client).waiting == backend.stats().watches_open == 1)
     backend.set("SERVING")
 
     # The time of the wait is up while the server works.
@@ -145,7 +145,7 @@ def test_p18_a_place_is_given_back_however_the_wait_ends(face: Face, fleet: Flee
     is_kept = end == "drop" and face.name == "aio"
     call = client.start(arity, wait_for_ready=True, timeout=0.3 if end == "deadline" or is_kept else None)
     client.wait_for_states("T")
-    assert crowd(client).waiting == (0 if call.is_over() else 1)
+    assert limiter(client).waiting == (0 if call.is_over() else 1)
     match end:
         case "deadline":
             assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -156,7 +156,7 @@ def test_p18_a_place_is_given_back_however_the_wait_ends(face: Face, fleet: Flee
         case "close":
             client.close()
 
-    eventually(lambda: crowd(client).waiting == 0)
+    eventually(lambda: limiter(client).waiting == 0)
 
 
 # --- in flight -------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_calls_in_flight_are_bounded(face: Face, fleet: Fleet, arity: str) -> No
     assert (error.code(), error.attempts) == (grpc.StatusCode.RESOURCE_EXHAUSTED, ())
     assert sum(status.in_flight for status in client.subchannels()) == 3
     calls.pop().cancel()
-    eventually(lambda: crowd(client).in_flight == 2)
+    eventually(lambda: limiter(client).in_flight == 2)
     assert client.call()[0] == "b"
     run_dry(client, calls)
 
@@ -227,7 +227,7 @@ def test_attempts_after_the_first_count(face: Face, fleet: Fleet) -> None:
     call = client.start()
 
     assert call.code() is grpc.StatusCode.UNAVAILABLE
-    assert crowd(client).in_flight == 1
+    assert limiter(client).in_flight == 1
     run_dry(client, [hanging])
     backends[1].behave()
     assert client.call() == "b1"
@@ -240,7 +240,7 @@ def test_a_hedge_that_finds_no_room_is_not_sent(face: Face, fleet: Fleet) -> Non
     call = client.start(sleep=0.3)
 
     assert call.code() is grpc.StatusCode.OK
-    eventually(lambda: crowd(client).in_flight == 0)
+    eventually(lambda: limiter(client).in_flight == 0)
     assert sum(status.picks for status in client.subchannels()) == 1
 
 
@@ -266,7 +266,7 @@ def _end(client: Client, backend: Backend, arity: str, how: str, timeout: float 
         case _:
             call = client.start(arity, **slow)
             eventually(lambda: backend.stats().in_flight == 1)
-            assert crowd(client).in_flight == 1
+            assert limiter(client).in_flight == 1
             match how:
                 case "cancel":
                     call.cancel()
@@ -295,7 +295,7 @@ def test_p18_every_end_of_a_call_makes_room(
     client = face.ready([backend.address], overload=caps)
     _end(client, backend, arity, how, 1.0 if is_carried_on else None)
 
-    eventually(lambda: crowd(client).in_flight == 0)
+    eventually(lambda: limiter(client).in_flight == 0)
     if how not in ("death", "close"):
         assert client.call() == "b0"
 
@@ -333,4 +333,4 @@ def test_no_caps_at_all(face: Face, fleet: Fleet) -> None:
     client = face.ready([backend.address], overload=None)
 
     assert client.call() == "b0"
-    assert crowd(client).in_flight == 0
+    assert limiter(client).in_flight == 0

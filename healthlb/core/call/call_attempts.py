@@ -294,7 +294,7 @@ class CallAttempts:
         self._fault = found.reason if isinstance(found, Fault) else ""
         if isinstance(found, Refusal):
             self.refusal = found
-            self.method.subchannels.admission.crowd.refuse()
+            self.method.subchannels.admission.limiter.refuse()
 
     def _pick_below_caps(self, start: Start, snapshot: Snapshot) -> Subchannel | None:
         found = self.method.subchannels.admission.pick(snapshot, self._call_info(start))
@@ -368,7 +368,7 @@ class CallAttempts:
             snapshot = method.subchannels.holder.snapshot
             self.refused_in = snapshot.generation if sub in snapshot.ready else -1
         is_unsent = is_refused and not method.policy.is_strict
-        may_repeat = is_lost or sub.load.only_fails or not method.subchannels.admission.crowd.is_strained
+        may_repeat = is_lost or sub.load.only_fails or not method.subchannels.admission.limiter.is_strained
         ended = AttemptEnded(start.attempt, sub.id, code, is_unsent, is_cut_off, pushback, is_rescued, may_repeat)
         return self.make_plan().step(ended, now)
 
@@ -381,7 +381,7 @@ class CallAttempts:
         if self.is_committed or self.is_cancelled or not method.policy.call.is_rescued or method.subchannels.is_closed:
             return False
         others = any(other.id != sub.id for other in method.subchannels.holder.snapshot.ready)
-        if method.subchannels.admission.crowd.is_strained or not others:
+        if method.subchannels.admission.limiter.is_strained or not others:
             return False
         return self.make_plan().rescue(start.attempt, now)
 
@@ -407,4 +407,4 @@ class CallAttempts:
         if late is None:
             return plan.step(Woke(), now)
         may_hedge = gate is None or gate.allows(late, subchannels.holder.snapshot.ready, now)
-        return plan.step(Woke(may_hedge=may_hedge and not subchannels.admission.crowd.is_strained), now)
+        return plan.step(Woke(may_hedge=may_hedge and not subchannels.admission.limiter.is_strained), now)

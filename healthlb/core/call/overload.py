@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from healthlb.config.overload import NO_CAPS, Overload
 from healthlb.core.event_context import EventContext, TimerKey
-from healthlb.core.load import Crowd, Subchannel
+from healthlb.core.load import CallLimiter, Subchannel
 from healthlb.core.messages import SECOND, CallsRefused, Code, Fail, Overflow, Report
 from healthlb.core.pickers import CallInfo
 from healthlb.core.pickers.checked import Fault
@@ -45,12 +45,14 @@ class Admission:
 
     Attributes:
         policy: the caps.
-        crowd: the counts.
+        limiter: the counts.
     """
 
     def __init__(self, policy: Overload | None) -> None:
         self.policy = policy or NO_CAPS
-        self.crowd = Crowd(self.policy.max_waiting, self.policy.max_in_flight, self.policy.max_in_flight_per_subchannel)
+        self.limiter = CallLimiter(
+            self.policy.max_waiting, self.policy.max_in_flight, self.policy.max_in_flight_per_subchannel
+        )
 
     def refusal(self, cap: str, snapshot: Snapshot) -> Fail:
         """Return how a call ends that this cap keeps out."""
@@ -66,7 +68,7 @@ class Admission:
             choice was not full but gone, and the next snapshot has to say more.
         """
         for _ in range(_TRIES):
-            if self.crowd.is_full:
+            if self.limiter.is_full:
                 return MAX_IN_FLIGHT
             full = frozenset(sub.id for sub in snapshot.ready if sub.load.is_full)
             sub = snapshot.picker.pick(call._replace(exclude=full | call.exclude))

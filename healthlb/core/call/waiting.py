@@ -1,6 +1,6 @@
 """One call's wait for a subchannel. Pure; faces and simulator share it.
 
-The one rule: whoever waits has a place, and gives it back however the wait ends.
+The one rule: a call that waits has a slot, and gives it back however the wait ends.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Wait:
 
     Args:
         subchannels: the channel's subchannels.
-        place: the call's place among those that wait.
+        slot: the one that the call has while it waits.
         now: nanoseconds on the monotonic clock.
         deadline: the call's deadline, likewise; None for none.
 
@@ -58,12 +58,12 @@ class Wait:
         ends_at: when it ends at the latest, likewise; None for never.
     """
 
-    __slots__ = ("_is_capped", "_place", "_subchannels", "ends_at")
+    __slots__ = ("_is_capped", "_slot", "_subchannels", "ends_at")
 
-    def __init__(self, subchannels: CallSubchannels, place: WaitingSlot, now: int, *, deadline: int | None) -> None:
+    def __init__(self, subchannels: CallSubchannels, slot: WaitingSlot, now: int, *, deadline: int | None) -> None:
         longest = subchannels.admission.policy.max_wait_ns
         self._subchannels = subchannels
-        self._place = place
+        self._slot = slot
         self._is_capped = longest is not None and (deadline is None or now + longest < deadline)
         self.ends_at = now + longest if longest is not None and self._is_capped else deadline
 
@@ -74,8 +74,8 @@ class Wait:
         return Fail(Code.DEADLINE_EXCEEDED, f"Deadline Exceeded: {snapshot.describe(has_waited=True)}")
 
     def end(self) -> None:
-        """Give the place back."""
-        self._place.leave()
+        """Give the slot back."""
+        self._slot.leave()
 
 
 def begin_wait(subchannels: CallSubchannels, now: int, deadline: int | None, snapshot: Snapshot) -> Wait | Fail:
@@ -90,7 +90,7 @@ def begin_wait(subchannels: CallSubchannels, now: int, deadline: int | None, sna
     Returns:
         The wait, or the status with which the call ends if too many wait already.
     """
-    place = subchannels.admission.crowd.wait()
-    if place is None:
+    slot = subchannels.admission.limiter.wait()
+    if slot is None:
         return subchannels.refuse(MAX_WAITING, snapshot)
-    return Wait(subchannels, place, now, deadline=deadline)
+    return Wait(subchannels, slot, now, deadline=deadline)

@@ -20,7 +20,7 @@ from healthlb.core.exclusion.ejection import Ejections
 from healthlb.core.exclusion.outlier_rules import Others, Tally
 from healthlb.core.exclusion.shedding import Shedder, silent_share
 from healthlb.core.exclusion.strain import Strain
-from healthlb.core.load import Crowd, Load
+from healthlb.core.load import CallLimiter, Load
 from healthlb.core.messages import SECOND, ConnectivityState, Ejection, Report
 from healthlb.core.random_streams import Streams
 from healthlb.core.subchannel.eligibility import eligible
@@ -55,10 +55,10 @@ class OutlierDetector:
     Args:
         policy: which, None for none.
         streams: where jitter and enforcement come from.
-        crowd: shared with the calls, which are told of strain.
+        limiter: shared with the calls, which are told of strain.
     """
 
-    def __init__(self, policy: Outliers | None, streams: Streams, crowd: Crowd) -> None:
+    def __init__(self, policy: Outliers | None, streams: Streams, limiter: CallLimiter) -> None:
         self._policy = policy or DEFAULT
         self._is_on = policy is not None
         self._dice = streams.stream("enforcement")
@@ -73,8 +73,8 @@ class OutlierDetector:
         self._useless: dict[int, int] = {}
         self._told: dict[int, None] = {}
         self._all: tuple[int, Others] | None = None
-        self._strain = Strain(self._policy.latency_floor_ns, crowd)
-        self._shedder = Shedder(crowd, streams.stream("shedding"))
+        self._strain = Strain(self._policy.latency_floor_ns, limiter)
+        self._shedder = Shedder(limiter, streams.stream("shedding"))
 
     # --- at once -----------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import random
 from collections.abc import Collection
 
 from healthlb.core.event_context import EventContext
-from healthlb.core.load import Crowd
+from healthlb.core.load import CallLimiter
 from healthlb.core.messages import LoadShedding, Report
 from healthlb.core.shedding import Shedding
 from healthlb.core.subchannel.eligibility import is_hung
@@ -25,26 +25,26 @@ class Shedder:
     """Says which part of the calls is refused from now on.
 
     Args:
-        crowd: the channel's calls, which are told.
+        limiter: shared with the calls, which are told.
         dice: decides which calls these are.
     """
 
-    def __init__(self, crowd: Crowd, dice: random.Random) -> None:
-        self._crowd = crowd
+    def __init__(self, limiter: CallLimiter, dice: random.Random) -> None:
+        self._limiter = limiter
         self._draw = dice.random
         self._before = 0
 
     @property
     def is_on(self) -> bool:
         """Whether calls are refused."""
-        return self._crowd.shedding is not None
+        return self._limiter.shedding is not None
 
     def refuse(self, share: float, machines: Collection[SubchannelMachine], context: EventContext) -> None:
         """Refuse this part of the calls from now on, 0 for none.
 
         It is told when this begins or ends, and when other subchannels hang; the part itself changes each second.
         """
-        crowd, old = self._crowd, self._crowd.shedding
+        limiter, old = self._limiter, self._limiter.shedding
         if not share and old is None:
             return
         hung = sum(is_hung(machine) for machine in machines)
@@ -52,9 +52,9 @@ class Shedder:
         if now == old:
             return
         if old is None:
-            self._before = crowd.shed
-        crowd.shedding = now
+            self._before = limiter.shed
+        limiter.shedding = now
         context.is_changed = True
         if old is None or now is None or (now.hung, now.total) != (old.hung, old.total):
-            calls = crowd.shed - self._before
+            calls = limiter.shed - self._before
             context.effects.append(Report(LoadShedding(context.now, now is None, hung, len(machines), share, calls)))

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from healthlb.core.exclusion.outlier_rules import is_in_time
 from healthlb.core.exclusion.refused_share import RefusedShare, Window
-from healthlb.core.load import Crowd, Load, Subchannel
+from healthlb.core.load import CallLimiter, Load, Subchannel
 from healthlb.core.messages import SECOND
 
 _LOOK = SECOND // 10
@@ -81,12 +81,12 @@ class Strain:
 
     Args:
         floor: nanoseconds that are fast enough in any case.
-        crowd: shared with the calls, which are told.
+        limiter: shared with the calls, which are told.
     """
 
-    def __init__(self, floor: int, crowd: Crowd) -> None:
+    def __init__(self, floor: int, limiter: CallLimiter) -> None:
         self._floor = floor
-        self._crowd = crowd
+        self._limiter = limiter
         self._parts: dict[int, _Part] = {}
         self._began_at = self._looked_at = self._due_at = 0
         self._every = _LOOK
@@ -99,7 +99,7 @@ class Strain:
     @property
     def is_on(self) -> bool:
         """Whether protection is to give way."""
-        return self._crowd.is_strained
+        return self._limiter.is_strained
 
     @property
     def refused(self) -> float:
@@ -121,7 +121,7 @@ class Strain:
         self._times = self._until = 0
         self._refused.at_most(0.0)
         self._parts = {}
-        self._crowd.is_strained = False
+        self._limiter.is_strained = False
 
     def look(self, ready: Collection[Subchannel], now: int, share: float = 0.0) -> int | None:
         """Take in how many calls are in flight, and judge at the end of a window.
@@ -145,7 +145,7 @@ class Strain:
         if self._is_over(now):
             self._judge(now, share)
             self._open(ready, now)
-        self._crowd.is_strained = now < self._until or self.refused > 0
+        self._limiter.is_strained = now < self._until or self.refused > 0
         if is_idle and self._every == _IDLE_LOOK and not self.is_on:
             return None
         return self._next(now, is_idle=is_idle and not self._has_more)
@@ -194,7 +194,7 @@ class Strain:
 
     def _open(self, ready: Collection[Subchannel], now: int) -> None:
         self._began_at = self._looked_at = now
-        self._shed = self._crowd.shed
+        self._shed = self._limiter.shed
         self._parts = {sub.id: _part(sub.load) for sub in ready}
 
     def _next(self, now: int, *, is_idle: bool = False) -> int:
@@ -220,7 +220,7 @@ class Strain:
 
     def _window(self, now: int, *, is_clear: bool) -> Window:
         begun = sum(part.load.picks - part.picks for part in self._parts.values())
-        offered = begun + self._crowd.shed - self._shed
+        offered = begun + self._limiter.shed - self._shed
         return Window(now - self._began_at, offered, self._ended, self._late, is_clear)
 
     def _took(self) -> float:

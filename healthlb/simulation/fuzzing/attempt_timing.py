@@ -70,7 +70,7 @@ class AttemptOracle:
 
     def _note(self, client: Client) -> None:
         """While its backends have too much to do, a client sends no call twice."""
-        if client.subchannels.admission.crowd.is_strained:
+        if client.subchannels.admission.limiter.is_strained:
             self._strained_at[client.id] = self._context.world.engine.now
 
     def over(self, client: Client, number: int, code: Code) -> None:

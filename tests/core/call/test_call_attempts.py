@@ -154,7 +154,7 @@ def test_a_picker_that_has_failed_ends_the_call_even_with_wait_for_ready(is_full
     first = sub(1)
     pool = Pool(first, overload=Overload(max_in_flight_per_subchannel=1))
     if is_full:
-        first = Subchannel(1, 1, first.endpoint, load=pool.admission.crowd.make_load())
+        first = Subchannel(1, 1, first.endpoint, load=pool.admission.limiter.make_load())
         assert first.load.start()
     picks = iter([*([first] if is_full else []), Fault("it broke"), None])
 
@@ -228,7 +228,7 @@ def test_a_full_subchannel_is_passed_over_and_a_full_channel_says_so() -> None:
     overload = Overload(max_in_flight_per_subchannel=1)
     pool = Pool(overload=overload)
     subs = [
-        Subchannel(number, 1, Endpoint(f"10.0.0.{number}:1"), load=pool.admission.crowd.make_load())
+        Subchannel(number, 1, Endpoint(f"10.0.0.{number}:1"), load=pool.admission.limiter.make_load())
         for number in (1, 2)
     ]
     pool.picker.subs = subs
@@ -244,7 +244,7 @@ def test_a_full_subchannel_is_passed_over_and_a_full_channel_says_so() -> None:
 def test_a_full_one_that_closes_meanwhile_is_no_cap() -> None:
     overload = Overload(max_in_flight_per_subchannel=1)
     pool = Pool(overload=overload)
-    full, gone = (Subchannel(n, 1, Endpoint(f"10.0.0.{n}:1"), load=pool.admission.crowd.make_load()) for n in (1, 2))
+    full, gone = (Subchannel(n, 1, Endpoint(f"10.0.0.{n}:1"), load=pool.admission.limiter.make_load()) for n in (1, 2))
     full.load.start()
     gone.load.retire(lambda: None)
     pool.picker.subs = (full, gone)
@@ -309,7 +309,7 @@ def test_no_call_is_sent_twice_while_the_fleet_is_strained(pool: Pool) -> None:
     attempts = Attempts(pool, hedging_delay=0.01)
     attempts.begin(0)
     first = pick(attempts)
-    pool.admission.crowd.is_strained = True
+    pool.admission.limiter.is_strained = True
 
     assert attempts.woke(10_000_000) == [WakeAt(110_000_000)]
     assert not attempts.rescue(FIRST, first, 20_000_000)
@@ -320,14 +320,14 @@ def test_what_was_on_a_lost_connection_is_sent_again_while_the_fleet_is_strained
     """Its backend does that work no more, so another attempt is no more work than the fleet had."""
     attempts = Attempts(pool)
     first = pick(attempts)
-    pool.admission.crowd.is_strained = True
+    pool.admission.limiter.is_strained = True
 
     assert attempts.attempt_failed(FIRST, first, Code.UNAVAILABLE, 0, is_lost=True) == [Start(2, frozenset({1}), 1)]
 
 
 def test_what_a_backend_refuses_that_does_no_work_is_sent_again_while_the_fleet_is_strained(pool: Pool) -> None:
     """Who is ejected comes back under strain; a call that it fails at once is no more work than the fleet had."""
-    pool.admission.crowd.is_strained = True
+    pool.admission.limiter.is_strained = True
     starts = []
     for _ in range(11):
         attempts = Attempts(pool)
@@ -359,7 +359,7 @@ def test_who_does_some_work_or_is_late_does_not_only_fail() -> None:
 def test_what_never_left_is_sent_while_the_fleet_is_strained(pool: Pool) -> None:
     attempts = Attempts(pool)
     first = pick(attempts)
-    pool.admission.crowd.is_strained = True
+    pool.admission.limiter.is_strained = True
 
     assert attempts.attempt_failed(FIRST, first, Code.UNAVAILABLE, 0, is_refused=True) == [Start(2, frozenset({1}), 0)]
 

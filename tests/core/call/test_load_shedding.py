@@ -92,7 +92,7 @@ def test_a_refused_call_ends_at_once_and_is_drawn_once(wait_for_ready: bool) -> 
         "or pass outliers=Outliers(load_shedding=False) to have these calls made by the others, as far as they can"
     )
     assert [call.failure(pool.holder.snapshot) for call in refused] == [Fail(Code.UNAVAILABLE, words)] * 3
-    assert pool.admission.crowd.shed == 3
+    assert pool.admission.limiter.shed == 3
 
 
 def test_a_call_that_found_no_room_at_first_may_be_refused() -> None:
@@ -118,4 +118,4 @@ def test_a_call_that_found_no_room_at_first_may_be_refused() -> None:
 
     assert call.try_pick(FIRST) is None
     assert call.failure(pool.holder.snapshot) == Fail(Code.UNAVAILABLE, "they hang")
-    assert (call.refusal, pool.admission.crowd.shed) == (refusal, 1)
+    assert (call.refusal, pool.admission.limiter.shed) == (refusal, 1)

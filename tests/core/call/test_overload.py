@@ -47,7 +47,7 @@ class Channel:
 
     def __init__(self, picker: Any = "round_robin", count: int = 3, **caps: Any) -> None:
         self.admission = Admission(Overload(**caps))
-        make_load = self.admission.crowd.make_load
+        make_load = self.admission.limiter.make_load
         self.subs = [Subchannel(n, 1, Endpoint(f"10.0.0.{n}:1"), load=make_load()) for n in range(1, count + 1)]
         picker = open_factory(picker, self.subs).build(self.subs)
         self.snapshot = Snapshot(1, READY, tuple(self.subs), picker)
@@ -98,8 +98,8 @@ def test_by_default_only_the_queue_is_bounded() -> None:
 
 
 def test_without_caps_on_calls_in_flight_the_counters_are_the_plain_ones() -> None:
-    assert type(Admission(Overload()).crowd.make_load()) is Load
-    assert type(Admission(None).crowd.make_load()) is Load
+    assert type(Admission(Overload()).limiter.make_load()) is Load
+    assert type(Admission(None).limiter.make_load()) is Load
     assert not Load().is_full
 
 
@@ -129,7 +129,7 @@ def test_p18_every_end_makes_room_again(end: str) -> None:
         case _:
             load.abandon()
 
-    assert (load.in_flight, channel.admission.crowd.in_flight) == (0, 1)
+    assert (load.in_flight, channel.admission.limiter.in_flight) == (0, 1)
     assert channel.pick() == 1
 
 
@@ -143,7 +143,7 @@ def test_the_channels_cap_counts_retired_connections_too() -> None:
     channel.subs[0].load.abandon()
 
     assert drained == [True]
-    assert (channel.admission.crowd.in_flight, channel.subs[0].load.start(), channel.subs[1].load.start()) == (
+    assert (channel.admission.limiter.in_flight, channel.subs[0].load.start(), channel.subs[1].load.start()) == (
         0, False, True,
     )  # fmt: skip
 
@@ -170,13 +170,13 @@ def _frequent_switches() -> Iterator[None]:
 @pytest.mark.usefixtures("_frequent_switches")
 def test_no_cap_is_ever_exceeded_by_many_threads() -> None:
     channel = Channel(max_in_flight=5, max_in_flight_per_subchannel=3, count=2)
-    crowd, seen = channel.admission.crowd, []
+    limiter, seen = channel.admission.limiter, []
 
     def work() -> None:
         for turn in range(2_000):
             load = channel.subs[turn % 2].load
             if load.start():
-                seen.append((crowd.in_flight, load.in_flight))
+                seen.append((limiter.in_flight, load.in_flight))
                 load.abandon()
 
     threads = [threading.Thread(target=work) for _ in range(8)]
@@ -187,43 +187,43 @@ def test_no_cap_is_ever_exceeded_by_many_threads() -> None:
 
     assert max(most for most, _ in seen) <= 5
     assert max(most for _, most in seen) <= 3
-    assert (crowd.in_flight, *(sub.load.in_flight for sub in channel.subs)) == (0, 0, 0)
+    assert (limiter.in_flight, *(sub.load.in_flight for sub in channel.subs)) == (0, 0, 0)
 
 
 # --- waiting ---------------------------------------------------------------------------------------
 
 
 def test_p25_so_many_may_wait_and_no_more() -> None:
-    crowd = Admission(Overload(max_waiting=2)).crowd
-    places = [crowd.wait() for _ in range(3)]
-    assert [place is not None for place in places] == [True, True, False]
-    assert places[0] is not None
-    places[0].leave()
-    places[0].leave()
+    limiter = Admission(Overload(max_waiting=2)).limiter
+    slots = [limiter.wait() for _ in range(3)]
+    assert [slot is not None for slot in slots] == [True, True, False]
+    assert slots[0] is not None
+    slots[0].leave()
+    slots[0].leave()
 
-    assert crowd.waiting == 1
-    assert crowd.wait() is not None
+    assert limiter.waiting == 1
+    assert limiter.wait() is not None
 
 
 def test_a_place_is_given_back_with_a_call_that_nobody_wants_any_more() -> None:
-    crowd = Admission(Overload(max_waiting=1)).crowd
-    place = crowd.wait()
-    assert crowd.wait() is None
-    del place
+    limiter = Admission(Overload(max_waiting=1)).limiter
+    slot = limiter.wait()
+    assert limiter.wait() is None
+    del slot
     gc.collect()
 
-    assert crowd.waiting == 0
+    assert limiter.waiting == 0
 
 
 def test_any_number_may_wait_where_there_is_no_cap() -> None:
-    crowd = Admission(None).crowd
-    places = [crowd.wait() for _ in range(100)]
+    limiter = Admission(None).limiter
+    slots = [limiter.wait() for _ in range(100)]
 
-    assert None not in places
+    assert None not in slots
 
 
 def test_nobody_may_wait_where_the_cap_is_0() -> None:
-    assert Admission(Overload(max_waiting=0)).crowd.wait() is None
+    assert Admission(Overload(max_waiting=0)).limiter.wait() is None
 
 
 # --- picking ---------------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ def test_a_call_is_refused_only_where_no_subchannel_has_room(
             sub.id for sub in running
         )
         if isinstance(channel.subs[0].load, CappedLoad):
-            assert channel.admission.crowd.in_flight == len(running)
+            assert channel.admission.limiter.in_flight == len(running)
 
 
 # --- what is told ----------------------------------------------------------------------------------
@@ -406,4 +406,4 @@ def test_a_balancers_connections_know_of_the_caps() -> None:
     first, second = balancer.snapshot.ready
 
     assert (first.load.start(), second.load.start()) == (True, False)
-    assert admission.crowd.in_flight == 1
+    assert admission.limiter.in_flight == 1

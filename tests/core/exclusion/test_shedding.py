@@ -8,7 +8,7 @@ from typing import Any
 
 from healthlb.core.event_context import EventContext
 from healthlb.core.exclusion.shedding import Shedder, silent_share
-from healthlb.core.load import Crowd
+from healthlb.core.load import CallLimiter
 from healthlb.core.messages import SECOND, LoadShedding, Report
 from healthlb.core.timers import Timers
 
@@ -22,8 +22,8 @@ def machines(hung: int, kept: int = 0, share: float = 0.1) -> list[Any]:
 
 
 def test_load_shedding_is_told_when_it_begins_when_it_changes_and_when_it_ends() -> None:
-    crowd, told = Crowd(None, None, None), []
-    shedder = Shedder(crowd, random.Random(1))
+    limiter, told = CallLimiter(None, None, None), []
+    shedder = Shedder(limiter, random.Random(1))
     for hung, share, calls in ((1, 0.2, 5), (1, 0.2, 2), (2, 0.3, 1), (0, 0.0, 0), (1, 0.2, 0)):
         context = EventContext(SECOND, Timers())
         shedder.refuse(share, machines(hung), context)
@@ -31,7 +31,7 @@ def test_load_shedding_is_told_when_it_begins_when_it_changes_and_when_it_ends()
         assert context.is_changed is bool(context.effects)
         assert shedder.is_on is (share > 0)
         for _ in range(calls):
-            crowd.refuse()
+            limiter.refuse()
 
     assert told == [
         LoadShedding(SECOND, False, 1, 4, 0.2, 0),
@@ -42,34 +42,34 @@ def test_load_shedding_is_told_when_it_begins_when_it_changes_and_when_it_ends()
 
 
 def test_all_that_hang_are_counted_but_only_those_that_are_out_have_left_calls_to_the_others() -> None:
-    crowd, context = Crowd(None, None, None), EventContext(SECOND, Timers())
-    Shedder(crowd, random.Random(1)).refuse(0.2, machines(2, 2), context)
+    limiter, context = CallLimiter(None, None, None), EventContext(SECOND, Timers())
+    Shedder(limiter, random.Random(1)).refuse(0.2, machines(2, 2), context)
 
-    assert crowd.shedding is not None
-    assert (crowd.shedding.hung, crowd.shedding.total) == (4, 4)
+    assert limiter.shedding is not None
+    assert (limiter.shedding.hung, limiter.shedding.total) == (4, 4)
     assert silent_share(machines(2, 2)) == 0.2
 
 
 def test_a_change_of_the_share_alone_is_published_and_not_told() -> None:
-    crowd = Crowd(None, None, None)
-    shedder = Shedder(crowd, random.Random(1))
+    limiter = CallLimiter(None, None, None)
+    shedder = Shedder(limiter, random.Random(1))
     shedder.refuse(0.2, machines(1), EventContext(SECOND, Timers()))
     context = EventContext(SECOND, Timers())
     shedder.refuse(0.1, machines(1), context)
 
-    assert crowd.shedding is not None
-    assert crowd.shedding.share == 0.1
+    assert limiter.shedding is not None
+    assert limiter.shedding.share == 0.1
     assert context.is_changed
     assert context.effects == []
 
 
 def test_what_was_refused_earlier_is_not_told_again() -> None:
-    crowd, context = Crowd(None, None, None), EventContext(SECOND, Timers())
-    shedder = Shedder(crowd, random.Random(1))
+    limiter, context = CallLimiter(None, None, None), EventContext(SECOND, Timers())
+    shedder = Shedder(limiter, random.Random(1))
     for _ in range(2):
         shedder.refuse(0.2, machines(1), context)
-        crowd.refuse()
+        limiter.refuse()
         shedder.refuse(0.0, machines(0), context)
 
-    assert crowd.shed == 2
+    assert limiter.shed == 2
     assert [effect.fact.calls for effect in context.effects if isinstance(effect, Report)] == [0, 1, 0, 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from healthlb.core.exclusion.strain import Strain
-from healthlb.core.load import Crowd, Subchannel, Verdict
+from healthlb.core.load import CallLimiter, Subchannel, Verdict
 from healthlb.core.messages import SECOND, Endpoint
 
 LOOK = SECOND // 10
@@ -18,11 +18,11 @@ class Fleet:
     size: int
     now: int = 1_000 * SECOND
     share: float = 0.0
-    crowd: Crowd = field(default_factory=lambda: Crowd(None, None, None))
+    limiter: CallLimiter = field(default_factory=lambda: CallLimiter(None, None, None))
 
     def __post_init__(self) -> None:
         self.subs = [Subchannel(number, 1, Endpoint(f"{number}:1")) for number in range(1, self.size + 1)]
-        self.strain = Strain(SECOND // 10, self.crowd)
+        self.strain = Strain(SECOND // 10, self.limiter)
         self.strain.begin(self.subs, self.now)
 
     def second(self, calls: int, lates: int = 0, in_flight: int = 1, of: int | None = None, hung: int = 0) -> bool:
@@ -140,7 +140,7 @@ def test_once_all_is_well_the_next_strain_is_a_first_one() -> None:
     fleet = Fleet(3)
     fleet.second(20, 20)
     fleet.strain.end()
-    assert not fleet.crowd.is_strained
+    assert not fleet.limiter.is_strained
 
     fleet.strain.begin(fleet.subs, fleet.now)
     assert fleet.second(20, 20)
