@@ -103,7 +103,7 @@ class Picture:
         # Of thousands few have changed: the others cost no call.
         self._views = [machine.made_view or machine.view for machine in machines.values()]
         self._pickable = [pickable(machine, is_panicking=is_panicking) for machine in machines.values()]
-        self._probing = {sub: None for sub, machine in machines.items() if machine.holds.is_on_probe}
+        self._probing = {sub: None for sub, machine in machines.items() if machine.exclusion.is_on_probe}
 
     def _follow(self, machines: dict[int, SubchannelMachine], *, is_panicking: bool) -> bool:
         """Look at the subchannels that have changed; return whether others may be picked now."""
@@ -118,7 +118,7 @@ class Picture:
             if handle is not self._pickable[place]:
                 self._pickable[place] = handle
                 has_others = True
-            if machine.holds.is_on_probe:
+            if machine.exclusion.is_on_probe:
                 self._probing[sub] = None
             else:
                 self._probing.pop(sub, None)

@@ -251,7 +251,7 @@ _send = HeartbeatMachine._send
 
 def _nobody_asks_twice(self: Any, machine: Any, context: Any) -> None:
     """The ejected come back with their full share at once, as gRFC A50 has it."""
-    machine.hold(machine.holds.readmitted(), context)
+    machine.set_exclusion(machine.exclusion.readmitted(), context)
 
 
 def _unknown_is_serving(self: Any, status: int, context: Any) -> None:

@@ -89,11 +89,13 @@ class Damping:
         record.flaps = record.flaps + 1 if figure >= policy.reuse / 2 else 1
         record.figure = min(figure + policy.penalty, policy.ceiling)
         record.at = context.now
-        if sub not in self._suppressed and (record.figure <= policy.suppress or machine.holds.ejection):
+        if sub not in self._suppressed and (record.figure <= policy.suppress or machine.exclusion.ejection):
             return
         duration = math.floor(policy.half_life_ns * math.log2(record.figure / policy.reuse)) + 1
         context.timers.set((sub, "damping", 0), context.now + duration)
-        machine.hold(machine.holds.damped(f"damped for {duration / SECOND:.1f} s: {record.flaps} flaps"), context)
+        machine.set_exclusion(
+            machine.exclusion.damped(f"damped for {duration / SECOND:.1f} s: {record.flaps} flaps"), context
+        )
         if sub not in self._suppressed:
             self._suppressed[sub] = None
             fact = Suppression(context.now, sub, machine.endpoint.address, record.flaps, record.figure, duration)
@@ -103,7 +105,7 @@ class Damping:
         del self._suppressed[machine.id]
         self._held_out.pop(machine.id, None)
         context.timers.cancel((machine.id, "damping", 0))
-        machine.hold(machine.holds.damped(""), context)
+        machine.set_exclusion(machine.exclusion.damped(""), context)
         context.effects.append(Report(Release(context.now, machine.id, machine.endpoint.address, cause)))
 
 

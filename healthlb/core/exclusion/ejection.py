@@ -47,7 +47,7 @@ class _Out:
         until: when its time is over, in nanoseconds.
         connections: how many it had had when it was ejected.
         generation: its connection for calls then.
-        holds: whether a fresh connection changes nothing: its connections are what is wrong.
+        survives_reconnect: whether a fresh connection does not end it: lost connections are its cause.
         is_silence: whether its calls had no answer, rather than failed.
         revivals: how often it had answered after a silence then; None where no such answer is believed.
         patience: nanoseconds until a probe that does not end makes room for another.
@@ -58,7 +58,7 @@ class _Out:
     until: int
     connections: int
     generation: int
-    holds: bool
+    survives_reconnect: bool
     is_silence: bool
     revivals: int | None
     patience: int
@@ -110,7 +110,7 @@ class Ejections:
         cause: str,
         context: EventContext,
         *,
-        holds: bool = False,
+        survives_reconnect: bool = False,
         is_silence: bool = False,
     ) -> None:
         """Eject a subchannel. The caller has checked `has_room`."""
@@ -119,12 +119,14 @@ class Ejections:
         duration = round(_duration(self._policy, times) * (1 + self._policy.jitter * self._jitter.random()))
         until, handle = context.now + duration, machine.handle
         revivals = None if machine.id in self._believed else machine.health.revivals
-        out = _Out(until, machine.connections, handle.generation, holds, is_silence, revivals, patience=duration)
+        out = _Out(
+            until, machine.connections, handle.generation, survives_reconnect, is_silence, revivals, patience=duration
+        )
         self._out[machine.id] = out
         context.timers.cancel((machine.id, "probe", 0))
         context.timers.set((machine.id, "ejection", 0), until)
         handle.load.end_probe()
-        machine.hold(machine.holds.ejected(duration, cause), context)
+        machine.set_exclusion(machine.exclusion.ejected(duration, cause), context)
         fact = Ejection(context.now, machine.id, machine.endpoint.address, cause, duration, times, is_enforced=True)
         context.effects.append(Report(fact))
 
@@ -142,7 +144,7 @@ class Ejections:
 
     def expire(self, machine: SubchannelMachine, context: EventContext) -> None:
         """The time of an ejection is over; `settle` offers the probe."""
-        machine.hold(machine.holds.on_probe(), context)
+        machine.set_exclusion(machine.exclusion.on_probe(), context)
 
     def renew(self, machine: SubchannelMachine, context: EventContext) -> None:
         """Have `settle` offer another probe: no call took the last one, or it has not ended for long."""
@@ -172,7 +174,9 @@ class Ejections:
             return  # one that was begun before the ejection
         if load.strikes > strikes:
             is_silence = out.is_silence and load.lates - lates == load.strikes - strikes
-            self.eject(machine, "the probe failed", context, holds=out.holds, is_silence=is_silence)
+            self.eject(
+                machine, "the probe failed", context, survives_reconnect=out.survives_reconnect, is_silence=is_silence
+            )
         elif load.judged - load.strikes > answers:
             self._release(machine, "the probe was answered", context)
         else:
@@ -188,8 +192,8 @@ class Ejections:
                 self._release(machine, "it answers again", context)
                 continue
             if self._is_replaced(machine, out):
-                machine.hold(machine.holds.on_probe(), context)
-            if machine.holds.is_on_probe and out.offered != machine.handle.generation:
+                machine.set_exclusion(machine.exclusion.on_probe(), context)
+            if machine.exclusion.is_on_probe and out.offered != machine.handle.generation:
                 self._offer(machine, out, context)
         while (one := self._superfluous(machines, context)) is not None:
             self._release(machines[one], "too few are left", context)
@@ -211,7 +215,7 @@ class Ejections:
         assert machine.handle is not None
         if out.is_silence:
             return machine.handle.generation != out.generation
-        return machine.connections != out.connections and not out.holds
+        return machine.connections != out.connections and not out.survives_reconnect
 
     def end_all(self, machines: Mapping[int, SubchannelMachine], context: EventContext) -> None:
         """Let all healthy ones back in, because the others cannot do their work."""
@@ -240,7 +244,7 @@ class Ejections:
         assert machine.handle is not None
         self._drop(machine.id, context)
         machine.handle.load.end_probe()
-        machine.hold(machine.holds.readmitted(), context)
+        machine.set_exclusion(machine.exclusion.readmitted(), context)
         context.effects.append(Report(Return(context.now, machine.id, machine.endpoint.address, cause)))
 
     def _drop(self, sub: int, context: EventContext) -> None:

@@ -155,7 +155,7 @@ class OutlierDetector:
         for sub, count in list(self._useless.items()) if self._useless else ():
             if limit is not None and count >= limit and machines[sub].concluded_state is _READY:
                 del self._useless[sub]
-                self._eject(machines[sub], f"{count} connections were lost in a row", context, holds=True)
+                self._eject(machines[sub], f"{count} connections were lost in a row", context, survives_reconnect=True)
         if self._ejections:
             self._ejections.settle(machines, context)
         if (context.changed or context.is_changed) and self._shedder.is_on:
@@ -180,11 +180,11 @@ class OutlierDetector:
         cause: str,
         context: EventContext,
         *,
-        holds: bool = False,
+        survives_reconnect: bool = False,
         is_silence: bool = False,
     ) -> None:
         if self._ejections.has_room(context) and not self._strain.is_on:
-            self._ejections.eject(machine, cause, context, holds=holds, is_silence=is_silence)
+            self._ejections.eject(machine, cause, context, survives_reconnect=survives_reconnect, is_silence=is_silence)
         else:
             self._tell(machine, cause, context)
 

@@ -29,7 +29,7 @@ def eligible(machines: Iterable[SubchannelMachine]) -> tuple[Subchannel, ...]:
 
 def on_probe(machines: Iterable[SubchannelMachine]) -> tuple[Subchannel, ...]:
     """Return the healthy subchannels whose ejection is over except for one call that decides."""
-    return tuple([m.handle for m in machines if m.holds.is_on_probe and m.is_healthy and m.handle is not None])
+    return tuple([m.handle for m in machines if m.exclusion.is_on_probe and m.is_healthy and m.handle is not None])
 
 
 def excess(tally: Mapping[ConnectivityState, int], percent: int) -> int:

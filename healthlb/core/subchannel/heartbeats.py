@@ -87,7 +87,7 @@ class Heartbeats:
         took, machine.health.took = machine.health.took, None
         if took is not None:
             self._machines[machine.id].learn(took)
-            if machine.holds.silence:
+            if machine.exclusion.silence:
                 self.suspect(machine.id, context)
 
     def suspect(self, sub: int, context: EventContext) -> None:
@@ -124,9 +124,9 @@ class Heartbeats:
         machine.kept_at = 0
         machine.health.revivals += is_news
         # A subchannel whose Watch was not believed is back with its first answer to something else.
-        if trust.answered() and machine.holds.silence:
+        if trust.answered() and machine.exclusion.silence:
             machine.is_silent = False
-            machine.hold(machine.holds.silenced(""), context)
+            machine.set_exclusion(machine.exclusion.silenced(""), context)
 
     def _is_busy(self, machine: SubchannelMachine, context: EventContext) -> bool:
         # A server whose health nobody knows, since it has no Watch and answers no Check, is not to be waited for.
@@ -182,7 +182,7 @@ class Heartbeats:
 
         One that is out for that already, though its Watch is answered, keeps its connection and is asked again later.
         """
-        if machine.holds.silence and machine.health.is_healthy:
+        if machine.exclusion.silence and machine.health.is_healthy:
             return False
         is_excluded = may_exclude(machine, machines)
         if is_excluded or not is_told(machine):
@@ -196,6 +196,6 @@ class Heartbeats:
             self.stop(machine.id, context)
             trust = self._machines[machine.id].trust
             trust.fell_silent(machine.last_success_at, context.now)
-            machine.hold(machine.holds.silenced(NO_HEARTBEAT if trust.is_lost else ""), context)
+            machine.set_exclusion(machine.exclusion.silenced(NO_HEARTBEAT if trust.is_lost else ""), context)
             machine.fall_silent(context)
         return is_excluded

@@ -28,9 +28,9 @@ from healthlb.core.remedies import of_connection
 from healthlb.core.snapshot import SubchannelView
 from healthlb.core.subchannel.data_link import DataLink
 from healthlb.core.subchannel.dialling import DialBudget
+from healthlb.core.subchannel.exclusion import Exclusion
 from healthlb.core.subchannel.health import Phase
 from healthlb.core.subchannel.health_machine import HealthMachine
-from healthlb.core.subchannel.holds import Holds
 from healthlb.core.subchannel.reconnecting import NOTHING_SERVED, Reconnecting
 from healthlb.core.subchannel.silence import NO_HEARTBEAT
 from healthlb.core.subchannel.state_reports import StateReports
@@ -111,7 +111,7 @@ class SubchannelMachine:
         self.kept_at = 0
         self.connections = 0
         self.connected_at = 0
-        self.holds = Holds()
+        self.exclusion = Exclusion()
         self.call_share = 0.0
         self._share = 1.0
         self._was_healthy = False
@@ -266,7 +266,7 @@ class SubchannelMachine:
     def health_reported(self, watch: int, status: int, context: EventContext) -> None:
         """A status arrived on Watch number `watch`."""
         if self.health.is_present(watch):
-            self.is_silent = bool(self.holds.silence)
+            self.is_silent = bool(self.exclusion.silence)
             self.dials.answered()
             self.health.reported(status, context)
             self.health.flow.tell(self.endpoint.address, context)
@@ -277,7 +277,7 @@ class SubchannelMachine:
         if not self.health.is_present(watch):
             return
         # A connection alone is no sign of life: a hung backend's kernel accepts it.
-        self.is_silent = bool(self.holds.silence)
+        self.is_silent = bool(self.exclusion.silence)
         self.dials.answered(code)
         self.health.closed(code, details, context)
         self._health_changed(code, details, context)
@@ -308,7 +308,7 @@ class SubchannelMachine:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether it could take calls, but for what holds it out."""
+        """Whether it could take calls, were it not excluded."""
         return self.health.is_healthy and self._data.is_ready and not self._data.is_failed
 
     @property
@@ -316,11 +316,11 @@ class SubchannelMachine:
         """Whether calls could reach it, whatever its health."""
         return self._data.is_ready and self.handle is not None
 
-    def hold(self, holds: Holds, context: EventContext) -> None:
-        """Keep it out for other reasons than its health, or no longer."""
-        if holds == self.holds:
+    def set_exclusion(self, exclusion: Exclusion, context: EventContext) -> None:
+        """Set what keeps it out for other reasons than its health."""
+        if exclusion == self.exclusion:
             return
-        self.holds = holds
+        self.exclusion = exclusion
         self._changed(context)
         new = self._conclusion()
         # Without health, what it lacks beside that is the reason again.
@@ -346,7 +346,7 @@ class SubchannelMachine:
         known = (self.health.serving, self.health.is_healthy, self.health.is_unhealthy)
         if known != self._known:
             # Snapshots tell of the status, and of who is healthy among those that are on probe.
-            if known[0] != self._known[0] or self.holds.is_on_probe:
+            if known[0] != self._known[0] or self.exclusion.is_on_probe:
                 self._changed(context)
             context.changed.append(self.id)
             self._known = known
@@ -359,12 +359,12 @@ class SubchannelMachine:
             return _FAILURE
         if self.is_healthy:
             # A50: an ejected subchannel is in TRANSIENT_FAILURE, whatever its health.
-            return _FAILURE if self.holds.reason else _READY
+            return _FAILURE if self.exclusion.reason else _READY
         return _FAILURE if self.raw_state is _FAILURE else _CONNECTING
 
     def _present_reason(self) -> str:
-        if self.is_healthy and self.holds.reason:
-            return self.holds.reason
+        if self.is_healthy and self.exclusion.reason:
+            return self.exclusion.reason
         phase = self.health.phase
         if phase is Phase.DISCONNECTED and self.raw_state is not _READY:
             return self._link_reason
@@ -431,8 +431,8 @@ class SubchannelMachine:
                 self.since,
                 loads,
                 self._past.counts,
-                is_ejected=bool(self.holds.ejection),
-                is_damped=bool(self.holds.damping),
+                is_ejected=bool(self.exclusion.ejection),
+                is_damped=bool(self.exclusion.damping),
                 weight=self.endpoint.weight * self._share,
                 remedy=self.remedy,
                 earlier=self.earlier,

@@ -240,12 +240,12 @@ class World:
         views = self.balancer.snapshot.views
         machines = [self.balancer._machines[view.id] for view in views]
         healthy = [machine for machine in machines if machine.is_healthy]
-        held_out = [machine for machine in healthy if machine.holds.ejection]
+        held_out = [machine for machine in healthy if machine.exclusion.ejection]
         out = sum(view.state is not READY for view in views)
         most = -(-len(views) * self.outliers.max_ejection_percent // 100)
         assert not held_out or out <= most
         assert not healthy or self.balancer.snapshot.ready
-        assert [view.is_ejected for view in views] == [bool(machine.holds.ejection) for machine in machines]
+        assert [view.is_ejected for view in views] == [bool(machine.exclusion.ejection) for machine in machines]
 
 
 codes = st.sampled_from([Code.OK, Code.UNKNOWN, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, None])

@@ -1,6 +1,6 @@
 """What keeps a subchannel out though it is healthy: silence, passive health, and damping.
 
-The one rule: an immutable value. Who holds a subchannel out gives it another one.
+The one rule: an immutable value. Whatever excludes a subchannel, or ceases to, sets another one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from healthlb.core.messages import SECOND
 
 
 @dataclass(frozen=True, slots=True)
-class Holds:
+class Exclusion:
     """Why a healthy subchannel is not READY.
 
     Attributes:
@@ -29,7 +29,7 @@ class Holds:
 
     @property
     def reason(self) -> str:
-        """In words, "" where nothing holds it out."""
+        """In words, "" where nothing excludes it."""
         if self.silence:
             return self.silence
         if self.ejection:
@@ -37,21 +37,21 @@ class Holds:
         return self.damping
 
     def ejected(self, duration: int, cause: str) -> Self:
-        """Return what holds it out once it is ejected for `duration`, in nanoseconds."""
+        """Return what excludes it once it is ejected for `duration`, in nanoseconds."""
         return replace(self, ejection=f"{duration / SECOND:.1f} s: {cause}", is_on_probe=False)
 
     def on_probe(self) -> Self:
-        """Return what holds it out but for one call."""
+        """Return the same, but that one call may go there."""
         return replace(self, is_on_probe=True)
 
     def readmitted(self) -> Self:
-        """Return what holds it out once the ejection is over."""
+        """Return what excludes it once the ejection is over."""
         return replace(self, ejection="", is_on_probe=False)
 
     def damped(self, reason: str) -> Self:
-        """Return what holds it out for its flaps, "" for no longer."""
+        """Return the same with damping for this reason, "" for none."""
         return replace(self, damping=reason)
 
     def silenced(self, reason: str) -> Self:
-        """Return what holds it out where its Watch alone is not believed, "" where it is again."""
+        """Return the same with this reason not to believe its Watch alone, "" for none."""
         return replace(self, silence=reason)
