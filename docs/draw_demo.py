@@ -14,8 +14,8 @@ from pathlib import Path
 from rich.console import Console
 
 from healthlb.demo.demo import Settings, run_demo
+from healthlb.demo.frame import Frame, Note
 from healthlb.demo.live import drawn
-from healthlb.demo.picture import Note, Picture
 
 IMAGE = Path(__file__).parent / "images" / "demo.svg"
 WIDTH, HEIGHT = 126, 24
@@ -25,20 +25,20 @@ _TEXT = re.compile(r'x="([\d.]+)" (y="[\d.]+") textLength="[\d.]+"([^>]*)>((?:&#
 
 
 class Keeper:
-    """Keeps the last picture that shows a backend out after calls have gone elsewhere for a while."""
+    """Keeps the last frame that shows a backend out after calls have gone elsewhere for a while."""
 
     def __init__(self) -> None:
-        self.picture: Picture | None = None
+        self.frame: Frame | None = None
 
     def note(self, note: Note) -> None:
-        """The picture has it."""
+        """The frame has it."""
 
-    def refresh(self, picture: Picture) -> None:
+    def refresh(self, frame: Frame) -> None:
         """Keep it if it tells the story."""
-        last = picture.marks[-1] if picture.marks else None
-        is_out = last is not None and not last.is_repair and picture.lanes[last.lane].rate == 0
-        if picture.elapsed > SINCE and is_out:
-            self.picture = picture
+        last = frame.marks[-1] if frame.marks else None
+        is_out = last is not None and not last.is_repair and frame.lanes[last.lane].rate == 0
+        if frame.elapsed > SINCE and is_out:
+            self.frame = frame
 
     def close(self) -> None:
         """Nothing to close."""
@@ -56,9 +56,9 @@ def main() -> None:
     """Run the demo and write the picture."""
     keeper = Keeper()
     run_demo(Settings(), keeper, threading.Event())
-    assert keeper.picture is not None, "no backend was out long enough"
+    assert keeper.frame is not None, "no backend was out long enough"
     console = Console(record=True, file=StringIO(), width=WIDTH, height=HEIGHT, force_terminal=True, highlight=False)
-    console.print(drawn(keeper.picture, WIDTH, HEIGHT))
+    console.print(drawn(keeper.frame, WIDTH, HEIGHT))
     svg = console.export_svg(title="healthlb demo", unique_id="demo")
     # The fonts would be fetched from elsewhere; the reader's own monospaced one does.
     svg = re.sub(r"\s*@font-face \{.*?\}\n", "", svg, flags=re.DOTALL)

@@ -55,7 +55,7 @@ from healthlb.core.messages import (
 from healthlb.core.random_streams import Streams
 from healthlb.core.resolution import LONGEST_WAIT, KeptAddresses, Resolution
 from healthlb.core.snapshot import Snapshot
-from healthlb.core.snapshot_builder import Picture, aggregate
+from healthlb.core.snapshot_builder import SnapshotBuilder, aggregate
 from healthlb.core.subchannel.dialling import Entrance, Pace
 from healthlb.core.subchannel.draining import Draining
 from healthlb.core.subchannel.heartbeats import Heartbeats
@@ -115,7 +115,7 @@ class Balancer:
         self._resolution = Resolution(self._streams, config.subset, longest_wait)
         self._keeping = KeptAddresses(keep)
         self._is_closed = False
-        self._picture = Picture(service, self._admission.limiter)
+        self._builder = SnapshotBuilder(service, self._admission.limiter)
         self._state = self._aggregate()
         self._stages = (self._presence, self._damping, self._outliers, self._panic, self._warmup, self._adviser)
 
@@ -126,10 +126,10 @@ class Balancer:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The present picture, without a picker: the driver builds that."""
-        if self._picture.is_stale:
-            self._picture.renew(self._machines, self._state, self._resolution, is_panicking=self._panic.is_on)
-        return self._picture.snapshot
+        """The present snapshot, without a picker: the driver builds that."""
+        if self._builder.is_stale:
+            self._builder.renew(self._machines, self._state, self._resolution, is_panicking=self._panic.is_on)
+        return self._builder.snapshot
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         """Take in what happened at `now` and return what is to be done, in order."""
@@ -159,7 +159,7 @@ class Balancer:
             old, self._state = self._state, self._aggregate()
             if self._state is not old:
                 context.effects.append(Report(ChannelStateChange(context.now, old, self._state)))
-            self._picture.note(context)
+            self._builder.note(context)
 
     def _dispatch(self, event: Event, context: EventContext) -> None:
         match event:
@@ -218,7 +218,7 @@ class Balancer:
             self._remove(address, context)
         self._machines = {self._ids[one]: self._machines[self._ids[one]] for one in wanted if one in self._ids}
         for machine in self._machines.values():
-            self._picture.is_reweighted |= machine.update_endpoint(wanted[machine.endpoint.address], context)
+            self._builder.is_reweighted |= machine.update_endpoint(wanted[machine.endpoint.address], context)
         self._outliers.started(self._machines, context)
         context.is_changed = True
 
@@ -345,7 +345,7 @@ class Balancer:
         self._is_closed = True
         context.is_changed = True
 
-    # --- the picture -----------------------------------------------------------------------------
+    # --- the state -------------------------------------------------------------------------------
 
     def _aggregate(self) -> ConnectivityState:
         if self._is_closed:

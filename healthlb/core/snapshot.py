@@ -62,7 +62,7 @@ class SubchannelView:
 
 @value
 class Snapshot:
-    """One generation of a channel's picture.
+    """What calls read of a channel, in one generation.
 
     Attributes:
         generation: grows with each publication.

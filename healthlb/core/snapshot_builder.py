@@ -3,7 +3,7 @@
 What an event costs here does not grow with the number of subchannels, but for the copies of two tuples: only those that
 have changed are looked at, unless the list is another one.
 
-The one rule: three stages decide independently. `eligibility` says which subchannels may be picked, `warmup` with
+The one rule: three stages decide independently. `eligibility` says which subchannels may be picked, `slow_start` with
 which weight, and the driver's picker factory builds the picker that chooses among them.
 """
 
@@ -23,7 +23,7 @@ _READY = ConnectivityState.READY
 _CONNECTING = ConnectivityState.CONNECTING
 
 
-class Picture:
+class SnapshotBuilder:
     """Makes snapshots, each only where something is new.
 
     Args:

@@ -17,7 +17,7 @@ from healthlb.cli.checked import SEED, Number, plain_option
 from healthlb.demo import live, report
 from healthlb.demo.demo import Settings, run_demo
 from healthlb.demo.fleet import BackendError
-from healthlb.demo.picture import View
+from healthlb.demo.frame import View
 from healthlb.demo.plain import PlainView, SilentView
 
 _MOST_CALLS = 1_000_000

@@ -21,9 +21,9 @@ from healthlb.demo.activity import Activity
 from healthlb.demo.allowance import blamed
 from healthlb.demo.backend import SERVICE
 from healthlb.demo.fleet import Fleet
+from healthlb.demo.frame import FAULT_NAMES, REPAIR_NAMES, Frame, Lane, Mark, Note, Source, View, spelled
 from healthlb.demo.injector import Injector
 from healthlb.demo.ledger import Run, Summary, summarize
-from healthlb.demo.picture import FAULT_NAMES, REPAIR_NAMES, Lane, Mark, Note, Picture, Source, View, spelled
 from healthlb.demo.schedule import plan
 from healthlb.demo.traffic import METHOD, Say, Traffic
 
@@ -194,7 +194,7 @@ class Demo:
         for call in records[self._seen : end]:
             self._activity.add(blamed(call, injections))
         self._seen = end
-        self._view.refresh(self._picture(time.monotonic_ns()))
+        self._view.refresh(self._frame(time.monotonic_ns()))
 
     def _told(self, change: StateChange) -> str:
         text = f"{change.address} {change.old.name} -> {change.new.name}{self._reaction(change)}"
@@ -212,10 +212,10 @@ class Demo:
             return f" {spelled(max(0, change.at - last.began_at) / SECOND)} after the fault"
         return ""
 
-    def _picture(self, now: int) -> Picture:
+    def _frame(self, now: int) -> Frame:
         step = self._injector.upcoming
         upcoming = f"{step.text} in {max(0.0, (step.at - now) / SECOND):.1f} s" if step else "nothing more"
-        return Picture(
+        return Frame(
             elapsed=self._elapsed(now),
             duration=self._settings.duration,
             asked_rate=self._settings.rate,

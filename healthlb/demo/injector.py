@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from healthlb.core.messages import SECOND
 from healthlb.demo.fleet import BackendError, BackendProcess, Fleet
-from healthlb.demo.picture import FAULT_NAMES, REPAIR_NAMES
+from healthlb.demo.frame import FAULT_NAMES, REPAIR_NAMES
 from healthlb.demo.records import Injection
 from healthlb.demo.schedule import Fault, FaultKind
 

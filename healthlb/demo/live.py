@@ -14,7 +14,7 @@ from rich.text import Text
 
 from healthlb.core.messages import SECOND
 from healthlb.demo.activity import CELL, CELLS
-from healthlb.demo.picture import Lane, Note, Picture, Source, spelled
+from healthlb.demo.frame import Frame, Lane, Note, Source, spelled
 from healthlb.demo.strip import FAULT_STYLE, Strip
 
 _SIGNS = {
@@ -27,7 +27,7 @@ _SIGNS = {
 _STATE_WIDTH = len("✖ TRANSIENT_FAILURE")
 _RATE_WIDTH = len(" 2000/s")
 _ERRORS_WIDTH = len(" 999 errors")
-_FRAME_WIDTH = 4
+_BORDER_WIDTH = 4
 # The terminal writes this after the last line, and must not need a new one.
 _ECHO_WIDTH = len("^C")
 _VOICES = {Source.DEMO: "bright_black", Source.FAULT: FAULT_STYLE, Source.HEALTHLB: "cyan"}
@@ -42,7 +42,7 @@ def is_possible(console: Console) -> bool:
 
 
 class LiveView:
-    """Draws each picture over the last one, and takes it away at the end."""
+    """Draws each frame over the last one, and takes it away at the end."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -50,31 +50,31 @@ class LiveView:
         self._live.start()
 
     def note(self, note: Note) -> None:
-        """Wait for the picture that contains it."""
+        """Wait for the frame that contains it."""
 
-    def refresh(self, picture: Picture) -> None:
+    def refresh(self, frame: Frame) -> None:
         """Draw."""
         width, height = self._console.size
-        self._live.update(drawn(picture, width - _ECHO_WIDTH, height), refresh=True)
+        self._live.update(drawn(frame, width - _ECHO_WIDTH, height), refresh=True)
 
     def close(self) -> None:
-        """Take the picture away."""
+        """Take the last frame away."""
         self._live.stop()
 
 
-def drawn(picture: Picture, width: int, height: int) -> RenderableType:
-    """Lay the picture out for a terminal of this size.
+def drawn(frame: Frame, width: int, height: int) -> RenderableType:
+    """Lay a frame out for a terminal of this size.
 
     Where the height allows it, each lane has a second line, with the reason why it is out and the
     names of its faults.
     """
-    is_tall = 2 * len(picture.lanes) + _MOST_NOTES + _FIXED_LINES <= height
-    lanes = [line for index in range(len(picture.lanes)) for line in _lane(picture, index, width, is_tall)]
+    is_tall = 2 * len(frame.lanes) + _MOST_NOTES + _FIXED_LINES <= height
+    lanes = [line for index in range(len(frame.lanes)) for line in _lane(frame, index, width, is_tall)]
     room = max(0, min(_MOST_NOTES, height - len(lanes) - _FIXED_LINES))
-    notes = [_note(note) for note in picture.notes[len(picture.notes) - room :]] if room else []
+    notes = [_note(note) for note in frame.notes[len(frame.notes) - room :]] if room else []
     blanks = [Text()] * (room - len(notes))
     return Panel(
-        Group(_clock(picture), Text(), *lanes, Text(), _totals(picture), Text(), *notes, *blanks),
+        Group(_clock(frame), Text(), *lanes, Text(), _totals(frame), Text(), *notes, *blanks),
         title="[bold]healthlb demo[/]",
         subtitle="[bright_black]Ctrl-C ends it[/]",
         border_style="bright_black",
@@ -82,25 +82,25 @@ def drawn(picture: Picture, width: int, height: int) -> RenderableType:
     )
 
 
-def _clock(picture: Picture) -> Table:
+def _clock(frame: Frame) -> Table:
     grid = Table.grid(padding=(0, 2), expand=True)
     grid.add_column(no_wrap=True)
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
-    shown = min(picture.elapsed, picture.duration)
-    upcoming = Text.assemble(("next ", "bright_black"), (picture.upcoming, FAULT_STYLE))
+    shown = min(frame.elapsed, frame.duration)
+    upcoming = Text.assemble(("next ", "bright_black"), (frame.upcoming, FAULT_STYLE))
     grid.add_row(
-        f"{shown:.1f} of {picture.duration:g} s",
-        ProgressBar(picture.duration, shown, complete_style="cyan", finished_style="green"),
+        f"{shown:.1f} of {frame.duration:g} s",
+        ProgressBar(frame.duration, shown, complete_style="cyan", finished_style="green"),
         upcoming,
     )
     return grid
 
 
-def _lane(picture: Picture, index: int, width: int, is_tall: bool) -> list[Text]:
-    lane = picture.lanes[index]
-    head_width = max(len(other.address) for other in picture.lanes) + 2 + _STATE_WIDTH
-    strip = _strip(picture, index, width - _FRAME_WIDTH - head_width - 2 - _RATE_WIDTH - _ERRORS_WIDTH)
+def _lane(frame: Frame, index: int, width: int, is_tall: bool) -> list[Text]:
+    lane = frame.lanes[index]
+    head_width = max(len(other.address) for other in frame.lanes) + 2 + _STATE_WIDTH
+    strip = _strip(frame, index, width - _BORDER_WIDTH - head_width - 2 - _RATE_WIDTH - _ERRORS_WIDTH)
     line = _head(lane, head_width)
     line.append("  ").append_text(strip.bars())
     line.append(f"{lane.rate}/s".rjust(_RATE_WIDTH)).append_text(_errors(lane))
@@ -118,15 +118,15 @@ def _head(lane: Lane, width: int) -> Text:
     return head
 
 
-def _strip(picture: Picture, index: int, room: int) -> Strip:
+def _strip(frame: Frame, index: int, room: int) -> Strip:
     # A whole second per column where the half minute does not fit otherwise.
     merged = 1 if room >= CELLS else 2
     # The share of each while one other is out, so that the bars rise visibly then.
-    full = picture.asked_rate / (len(picture.lanes) - 1) * merged * CELL / SECOND
+    full = frame.asked_rate / (len(frame.lanes) - 1) * merged * CELL / SECOND
     return Strip(
-        cells=picture.lanes[index].strip,
-        current_cell=picture.current_cell,
-        marks=[mark for mark in picture.marks if mark.lane == index],
+        cells=frame.lanes[index].strip,
+        current_cell=frame.current_cell,
+        marks=[mark for mark in frame.marks if mark.lane == index],
         merged=merged,
         width=max(1, min(room, CELLS // merged)),
         full=full,
@@ -139,18 +139,18 @@ def _errors(lane: Lane) -> Text:
     return Text(f"{lane.errors} error{'s' * (lane.errors > 1)}".rjust(_ERRORS_WIDTH), style="bold red")
 
 
-def _totals(picture: Picture) -> Text:
+def _totals(frame: Frame) -> Text:
     return Text.assemble(
         "calls ",
-        (f"{picture.calls:,}", "bold"),
+        (f"{frame.calls:,}", "bold"),
         "   errors ",
-        (f"{picture.errors:,}", "bold red" if picture.errors else "bold"),
+        (f"{frame.errors:,}", "bold red" if frame.errors else "bold"),
         "   calls/s ",
-        (f"{picture.rate}", "bold"),
+        (f"{frame.rate}", "bold"),
         "   p50 ",
-        (spelled(picture.p50), "bold"),
+        (spelled(frame.p50), "bold"),
         "   READY ",
-        (f"{picture.ready} of {len(picture.lanes)}", "bold"),
+        (f"{frame.ready} of {len(frame.lanes)}", "bold"),
     )
 
 

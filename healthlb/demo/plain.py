@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from healthlb.demo.picture import Note, Picture, spelled
+from healthlb.demo.frame import Frame, Note, spelled
 
 
 class PlainView:
@@ -21,12 +21,12 @@ class PlainView:
         """Write the note."""
         self._write(note_line(note))
 
-    def refresh(self, picture: Picture) -> None:
+    def refresh(self, frame: Frame) -> None:
         """Write the totals if a second has passed since the last time."""
-        if picture.elapsed < self._next_second:
+        if frame.elapsed < self._next_second:
             return
-        self._next_second = int(picture.elapsed) + 1
-        self._write(totals_line(picture))
+        self._next_second = int(frame.elapsed) + 1
+        self._write(totals_line(frame))
 
     def close(self) -> None:
         """There is nothing to clean up."""
@@ -38,7 +38,7 @@ class SilentView:
     def note(self, note: Note) -> None:
         """Pass over it."""
 
-    def refresh(self, picture: Picture) -> None:
+    def refresh(self, frame: Frame) -> None:
         """Pass over it."""
 
     def close(self) -> None:
@@ -50,10 +50,10 @@ def note_line(note: Note) -> str:
     return f"{note.at:6.1f} s  {note.source.value + ':':<9} {note.text}"
 
 
-def totals_line(picture: Picture) -> str:
+def totals_line(frame: Frame) -> str:
     """The second as one line; the rates per backend are in the order of the first line."""
-    rates = " ".join(str(lane.rate) for lane in picture.lanes)
+    rates = " ".join(str(lane.rate) for lane in frame.lanes)
     return (
-        f"{picture.elapsed:6.1f} s  calls {picture.calls}  errors {picture.errors}  {picture.rate}/s [{rates}]"
-        f"  p50 {spelled(picture.p50)}  READY {picture.ready}/{len(picture.lanes)}"
+        f"{frame.elapsed:6.1f} s  calls {frame.calls}  errors {frame.errors}  {frame.rate}/s [{rates}]"
+        f"  p50 {spelled(frame.p50)}  READY {frame.ready}/{len(frame.lanes)}"
     )

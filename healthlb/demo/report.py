@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from healthlb.demo.demo import Settings
+from healthlb.demo.frame import FAULT_NAMES, spelled
 from healthlb.demo.ledger import BackendFigures, FaultFigures, Summary
-from healthlb.demo.picture import FAULT_NAMES, spelled
 
 
 def show(summary: Summary, console: Console, is_plain: bool) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from healthlb.demo.activity import Cell
-from healthlb.demo.picture import Mark
+from healthlb.demo.frame import Mark
 
 _BARS = "▁▂▃▄▅▆▇█"
 FAULT_STYLE = "magenta"

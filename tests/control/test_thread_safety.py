@@ -130,7 +130,7 @@ def test_the_balancer_reads_what_calls_count() -> None:
         assert all(sum(load.picks for load in view.loads) >= 0 for view in snapshot.views)
 
     def call(rng: random.Random) -> None:
-        snapshot = balancer._picture.snapshot
+        snapshot = balancer._builder.snapshot
         slot = admission.limiter.wait()
         if slot is not None:
             slot.leave()

@@ -30,7 +30,7 @@ def snapshot(
 
 
 @pytest.mark.parametrize(
-    ("picture", "text"),
+    ("current", "text"),
     [
         (snapshot(CONNECTING), "no addresses for service 'svc': not resolved yet"),
         (snapshot(CONNECTING, service=None), "no addresses: not resolved yet"),
@@ -64,8 +64,8 @@ def snapshot(
         ),
     ],
 )
-def test_describe_says_who_lacks_what(picture: Snapshot, text: str) -> None:
-    assert picture.describe() == text
+def test_describe_says_who_lacks_what(current: Snapshot, text: str) -> None:
+    assert current.describe() == text
 
 
 def advised(number: int, remedy: str) -> SubchannelView:
@@ -94,9 +94,9 @@ def test_a_remedy_says_for_whom_it_is_unless_it_is_for_all(views: list[Subchanne
 
 
 def test_a_remedy_that_stands_in_the_text_is_not_told_again() -> None:
-    picture = snapshot(FAILURE, replace(view(1, FAILURE, "refused: do this"), remedy="do this"), view(2, FAILURE, "x"))
+    current = snapshot(FAILURE, replace(view(1, FAILURE, "refused: do this"), remedy="do this"), view(2, FAILURE, "x"))
 
-    assert "What to do" not in picture.describe()
+    assert "What to do" not in current.describe()
 
 
 def test_a_picker_that_chose_none_of_those_that_are_ready_is_named() -> None:

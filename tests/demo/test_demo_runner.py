@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from healthlb.demo.demo import DemoChannel, Settings, run_demo
-from healthlb.demo.picture import Note, Picture, Source
+from healthlb.demo.frame import Frame, Note, Source
 from healthlb.demo.schedule import FaultKind
 from tests.demo.demo_stand_in import StandIn
 
@@ -16,13 +16,13 @@ SETTINGS = Settings(duration=5.0, backends=3, rate=100.0, seed=1)
 class Recorder:
     def __init__(self) -> None:
         self.notes: list[Note] = []
-        self.pictures: list[Picture] = []
+        self.frames: list[Frame] = []
 
     def note(self, note: Note) -> None:
         self.notes.append(note)
 
-    def refresh(self, picture: Picture) -> None:
-        self.pictures.append(picture)
+    def refresh(self, frame: Frame) -> None:
+        self.frames.append(frame)
 
     def close(self) -> None:
         raise AssertionError("closing is the command's business")
@@ -40,8 +40,8 @@ def test_a_channel_that_follows_health_loses_nothing() -> None:
     assert 400 <= summary.calls <= 1100
     assert [fault.kind for fault in summary.faults] == [FaultKind.KILL, FaultKind.NOT_SERVING]
     assert all(fault.back_after is not None for fault in summary.faults)
-    assert view.pictures[-1].calls == summary.calls
-    assert view.pictures[-1].ready == 3
+    assert view.frames[-1].calls == summary.calls
+    assert view.frames[-1].ready == 3
     assert [note.source for note in view.notes].count(Source.FAULT) == 4
     assert any("-> TRANSIENT_FAILURE" in note.text and "after the fault" in note.text for note in view.notes)
 

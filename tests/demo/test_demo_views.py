@@ -9,8 +9,8 @@ from rich.console import Console
 
 from healthlb.demo import live, report
 from healthlb.demo.activity import Cell
+from healthlb.demo.frame import Frame, Lane, Mark, Note, Source, spelled
 from healthlb.demo.ledger import BackendFigures, FaultFigures, Summary
-from healthlb.demo.picture import Lane, Mark, Note, Picture, Source, spelled
 from healthlb.demo.plain import PlainView
 from healthlb.demo.schedule import FaultKind
 from healthlb.demo.strip import Strip
@@ -20,7 +20,7 @@ LANES = (
     Lane("127.0.0.1:40001", "READY", "", (BUSY,) * 8, 100, 400, 0),
     Lane("127.0.0.1:40002", "TRANSIENT_FAILURE", "NOT_SERVING", (BUSY,) * 4 + (Cell(),) * 4, 0, 200, 1),
 )
-PICTURE = Picture(
+FRAME = Frame(
     elapsed=4.2,
     duration=20.0,
     asked_rate=100.0,
@@ -49,9 +49,9 @@ SUMMARY = Summary(
 )
 
 
-def printed(picture: Picture, width: int, height: int) -> list[str]:
+def printed(frame: Frame, width: int, height: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width, height=height, record=True, force_terminal=True)
-    console.print(live.drawn(picture, width, height))
+    console.print(live.drawn(frame, width, height))
     return console.export_text().splitlines()
 
 
@@ -107,7 +107,7 @@ def test_merged_columns_stand_for_the_same_time_as_the_strip_moves(current: int)
 
 
 def test_the_live_view_says_everything_in_words() -> None:
-    text = printed(PICTURE, 120, 30)
+    text = printed(FRAME, 120, 30)
 
     assert any("127.0.0.1:40001  ● READY" in line and "100/s" in line for line in text)
     assert any("127.0.0.1:40002  ✖ TRANSIENT_FAILURE" in line and "1 error" in line for line in text)
@@ -119,7 +119,7 @@ def test_the_live_view_says_everything_in_words() -> None:
 @pytest.mark.parametrize("lanes", [2, 7])
 def test_the_live_view_fits_its_terminal(width: int, height: int, lanes: int) -> None:
     notes = tuple(Note(at, Source.HEALTHLB, "a long story " * 20) for at in range(10))
-    text = printed(replace(PICTURE, lanes=(LANES * 10)[:lanes], notes=notes), width, height)
+    text = printed(replace(FRAME, lanes=(LANES * 10)[:lanes], notes=notes), width, height)
 
     assert len(text) <= height
     assert {len(line) for line in text} == {width}
@@ -129,8 +129,8 @@ def test_plain_lines_come_once_a_second_and_at_each_note() -> None:
     lines: list[str] = []
     view = PlainView(lines.append)
     for elapsed in (0.9, 1.0, 1.1, 1.9, 4.2):
-        view.refresh(replace(PICTURE, elapsed=elapsed))
-    view.note(PICTURE.notes[0])
+        view.refresh(replace(FRAME, elapsed=elapsed))
+    view.note(FRAME.notes[0])
     view.close()
 
     assert lines == [

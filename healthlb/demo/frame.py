@@ -1,6 +1,6 @@
 """What there is to see at one moment.
 
-The one rule: a picture is a value, complete in itself; the views only lay it out.
+The one rule: a frame is a value, complete in itself; the views only lay it out.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Frame:
     """The whole demo at one moment; times in seconds.
 
     Attributes:
@@ -126,9 +126,9 @@ class View(Protocol):
     """Where a running demo is shown."""
 
     def note(self, note: Note) -> None:
-        """Something was said; called before the picture that contains it."""
+        """Something was said; called before the frame that contains it."""
 
-    def refresh(self, picture: Picture) -> None:
+    def refresh(self, frame: Frame) -> None:
         """Show this; called about ten times a second."""
 
     def close(self) -> None:
