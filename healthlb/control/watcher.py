@@ -61,8 +61,8 @@ class SubchannelWatcher(ConnectionWatcher):
     def _follow(self) -> None:
         self._spawn(self._follow_connection(self.connection))
 
-    def _race(self, challenger: Connection) -> None:
-        self._racing = start_task(self._loop, self._run_race(challenger))
+    def _race(self, rival: Connection) -> None:
+        self._racing = start_task(self._loop, self._run_race(rival))
 
     def _stop_race(self) -> None:
         assert self._racing is not None
@@ -105,7 +105,7 @@ class SubchannelWatcher(ConnectionWatcher):
                 self._post(ConnectivityChanged(self.sub, _IDLE))
                 last = _IDLE
             if state is _READY:
-                self._drop_challenger()
+                self._drop_rival()
                 reason = ""
             elif state is _FAILURE and not reason:
                 # Before it is told of: calls that wait end with the first word, and are to hear why.
@@ -138,15 +138,15 @@ class SubchannelWatcher(ConnectionWatcher):
         # What is not UNAVAILABLE is why C-core cannot make a channel at all.
         return answer.details if answer.code in (Code.UNAVAILABLE, Code.INTERNAL, Code.INVALID_ARGUMENT) else ""
 
-    async def _run_race(self, challenger: Connection) -> None:
-        challenger.connect()
-        last = challenger.state()
+    async def _run_race(self, rival: Connection) -> None:
+        rival.connect()
+        last = rival.state()
         while last is not _READY:
-            await challenger.left(last)
-            last = challenger.state()
+            await rival.left(last)
+            last = rival.state()
             if last is _IDLE:
                 return  # It was closed at once; the core asks for another one.
-        self._won(challenger)
+        self._won(rival)
 
     async def _follow_watch(self, connection: Connection, watch: int, service: str) -> None:
         try:

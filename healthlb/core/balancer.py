@@ -331,7 +331,7 @@ class Balancer:
                 machine.changes_due(context)
             case "damping":
                 self._damping.due(machine, context)
-            case "challenge" | "reconnect":
+            case "race" | "reconnect":
                 machine.dial_due(kind, context)
             case _:
                 self._outliers.due(machine, kind, context)

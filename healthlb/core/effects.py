@@ -38,7 +38,7 @@ class RefreshData:
 
 
 @value
-class Challenge:
+class RaceConnection:
     """Race a fresh control connection against the one that is still connecting."""
 
     sub: int
@@ -168,7 +168,7 @@ Effect = (
     OpenSubchannel
     | PrepareData
     | RefreshData
-    | Challenge
+    | RaceConnection
     | Connect
     | Disconnect
     | Replace

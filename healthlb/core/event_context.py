@@ -11,7 +11,7 @@ from healthlb.core.timers import Timers
 # What a timer is for: a subchannel's health, its connections, its calls, its heartbeat, or the channel as a whole
 # (under the number 0).
 HealthTimer = Literal["doubt", "response", "renewal", "retry", "start", "status", "confirm"]
-DialTimer = Literal["reconnect", "challenge"]
+DialTimer = Literal["reconnect", "race"]
 CallTimer = Literal["ejection", "probe"]
 HeartbeatTimer = Literal["heartbeat", "check", "ping"]
 ChannelTimer = Literal["resolve", "list", "entry", "outliers", "suspicion", "warmup", "overflow"]

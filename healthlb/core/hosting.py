@@ -20,7 +20,6 @@ from healthlb.core.messages import (
     CallFailed,
     CallsRefused,
     CallsRescued,
-    Challenge,
     CloseConnection,
     CloseSubchannel,
     Code,
@@ -37,6 +36,7 @@ from healthlb.core.messages import (
     PrepareData,
     Probe,
     ProbeEnded,
+    RaceConnection,
     RefreshData,
     Replace,
     Report,
@@ -70,7 +70,7 @@ class ConnectionWatcher(ABC):
         self.sub = sub
         self.endpoint = endpoint
         self._present_watch: tuple[int, Cancellable | None] | None = None
-        self._challenger: Any = None
+        self._rival: Any = None
         self._begin(self._connect())
 
     # --- what a subclass has ---------------------------------------------------------------------------
@@ -92,7 +92,7 @@ class ConnectionWatcher(ABC):
         """Tell no more of the present connection, nor of its Watch."""
 
     @abstractmethod
-    def _race(self, challenger: Any) -> None:
+    def _race(self, rival: Any) -> None:
         """Call `_won` once this connection is READY."""
 
     def _stop_race(self) -> None:  # noqa: B027 - who looks whether it is still wanted has nothing to stop
@@ -114,7 +114,7 @@ class ConnectionWatcher(ABC):
         if self._is_connected:
             self._is_connected = False
             self._stop()
-            self._drop_challenger()
+            self._drop_rival()
             self.connection.release()
 
     def replace(self) -> None:
@@ -126,26 +126,26 @@ class ConnectionWatcher(ABC):
         """Dial again with the present connection, which was lost."""
         self.connection.connect()
 
-    def challenge(self) -> None:
-        """Race a fresh connection against the present one, unless that is up by now; the last challenger gives way."""
-        # If it is, the word of it is still on its way here: a challenger would win over it later, its Watch included.
+    def race_connection(self) -> None:
+        """Race a fresh connection against the present one, unless that is up by now; an earlier rival gives way."""
+        # If it is, the word of it is still on its way here: a rival would win over it later, its Watch included.
         if not self._is_ready():
-            self._drop_challenger()
-            self._challenger = self._connect()
-            self._race(self._challenger)
+            self._drop_rival()
+            self._rival = self._connect()
+            self._race(self._rival)
 
-    def _drop_challenger(self) -> None:
-        challenger, self._challenger = self._challenger, None
-        if challenger is not None:
+    def _drop_rival(self) -> None:
+        rival, self._rival = self._rival, None
+        if rival is not None:
             self._stop_race()
-            challenger.release()
+            rival.release()
 
-    def _won(self, challenger: Any) -> None:
-        """Go on with the challenger, which is READY."""
-        self._challenger = None
+    def _won(self, rival: Any) -> None:
+        """Go on with the rival, which is READY."""
+        self._rival = None
         self._stop()
         self.connection.release()
-        self._begin(challenger)
+        self._begin(rival)
 
     def start_watch(self, watch: int, service: str) -> None:
         """Open a Watch on the present connection; an older one ends."""
@@ -350,8 +350,8 @@ class BalancerHost(ABC):
                 self._watchers[sub].connect()
             case Disconnect(sub):
                 self._watchers[sub].disconnect()
-            case Challenge(sub):
-                self._watchers[sub].challenge()
+            case RaceConnection(sub):
+                self._watchers[sub].race_connection()
             case StartWatch(sub, watch, service):
                 self._watchers[sub].start_watch(watch, service)
             case _:

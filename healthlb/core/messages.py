@@ -6,7 +6,6 @@ are imperative, facts are nouns. Times are integers of nanoseconds on one monoto
 
 from __future__ import annotations
 
-from healthlb.core.effects import Challenge as Challenge
 from healthlb.core.effects import CloseConnection as CloseConnection
 from healthlb.core.effects import CloseSubchannel as CloseSubchannel
 from healthlb.core.effects import Connect as Connect
@@ -17,6 +16,7 @@ from healthlb.core.effects import EndCalls as EndCalls
 from healthlb.core.effects import OpenSubchannel as OpenSubchannel
 from healthlb.core.effects import PrepareData as PrepareData
 from healthlb.core.effects import Probe as Probe
+from healthlb.core.effects import RaceConnection as RaceConnection
 from healthlb.core.effects import RefreshData as RefreshData
 from healthlb.core.effects import Replace as Replace
 from healthlb.core.effects import Report as Report

@@ -278,8 +278,8 @@ def test_a_stuck_connection_is_raced_and_loses() -> None:
         world = await opened("a:1")
         stuck = world.of("a:1")
         await asyncio.sleep(1.01)
-        challenger = world.of("a:1")
-        assert world.live == [stuck, challenger]
+        rival = world.of("a:1")
+        assert world.live == [stuck, rival]
 
         await asyncio.sleep(1.01)
         assert [connection.is_live for connection in world.connections] == [True, False, True]
@@ -313,8 +313,8 @@ def test_both_may_come_up_at_once() -> None:
     async def main() -> None:
         world = await opened("a:1")
         await asyncio.sleep(1.01)
-        stuck, challenger = world.live
-        challenger.become(READY)
+        stuck, rival = world.live
+        rival.become(READY)
         stuck.become(READY)
         await settle()
 

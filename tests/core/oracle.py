@@ -19,7 +19,6 @@ from healthlb.core.messages import (
     Addition,
     BusyBackend,
     CallFailed,
-    Challenge,
     ChannelStateChange,
     CheckEnded,
     CloseConnection,
@@ -42,6 +41,7 @@ from healthlb.core.messages import (
     Panic,
     PingEnded,
     PrepareData,
+    RaceConnection,
     Release,
     Removal,
     Replace,
@@ -476,7 +476,7 @@ class Oracle:
                 self.subs[number].has_served = False
             case Disconnect(number):
                 self.subs[number].is_given_up = True
-            case Challenge(number):
+            case RaceConnection(number):
                 assert not self.subs[number].is_given_up
                 self.subs[number].has_served = False
             case Replace(number) if self.subs[number].is_given_up:

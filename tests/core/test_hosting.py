@@ -15,7 +15,6 @@ from healthlb.core.messages import (
     SECOND,
     CallFailed,
     CallsRefused,
-    Challenge,
     CheckEnded,
     CloseConnection,
     Code,
@@ -32,6 +31,7 @@ from healthlb.core.messages import (
     HealthReported,
     Probe,
     ProbeEnded,
+    RaceConnection,
     RefreshData,
     Replace,
     RescueCalls,
@@ -92,8 +92,8 @@ class Watcher(ConnectionWatcher):
         self.log.append("stop")
         self._end_watch()
 
-    def _race(self, challenger: Wire) -> None:
-        self.log.append(("race", challenger.name))
+    def _race(self, rival: Wire) -> None:
+        self.log.append(("race", rival.name))
 
     def _open_watch(self, watch: int, service: str) -> Wire | None:
         self.log.append(("watch", watch, service))
@@ -306,7 +306,7 @@ def test_calls_say_when_a_connection_is_idle_and_a_probe_has_ended() -> None:
 def test_the_other_effects() -> None:
     host = serving(ONE)
 
-    for effect in (ResolveNow(), RefreshData(1), Replace(1), Challenge(1), CloseConnection(1, 7), StopWatch(9, 1)):
+    for effect in (ResolveNow(), RefreshData(1), Replace(1), RaceConnection(1), CloseConnection(1, 7), StopWatch(9, 1)):
         host._perform(effect)
 
     assert host.log == ["resolve", ("forget", 1), ("prepare", 1), ("forget", 1), ("close", 1, 7)]
@@ -356,10 +356,10 @@ def watcher(log: list[Any]) -> Watcher:
     return watcher
 
 
-def test_a_challenger_that_wins_takes_over(watcher: Watcher, log: list[Any]) -> None:
+def test_a_rival_that_wins_takes_over(watcher: Watcher, log: list[Any]) -> None:
     watcher.start_watch(1, "shop")
-    watcher.challenge()
-    watcher._won(watcher._challenger)
+    watcher.race_connection()
+    watcher._won(watcher._rival)
 
     assert log == [
         ("watch", 1, "shop"), ("connect", 2), ("race", "connection 2"), "stop", ("cancel", "watch 1"),
@@ -367,9 +367,9 @@ def test_a_challenger_that_wins_takes_over(watcher: Watcher, log: list[Any]) -> 
     ]  # fmt: skip
 
 
-def test_a_challenger_gives_way_to_the_next_and_to_the_end(watcher: Watcher, log: list[Any]) -> None:
-    watcher.challenge()
-    watcher.challenge()
+def test_a_rival_gives_way_to_the_next_and_to_the_end(watcher: Watcher, log: list[Any]) -> None:
+    watcher.race_connection()
+    watcher.race_connection()
     watcher.disconnect()
     watcher.disconnect()
 
@@ -378,9 +378,9 @@ def test_a_challenger_gives_way_to_the_next_and_to_the_end(watcher: Watcher, log
     ]  # fmt: skip
 
 
-def test_nobody_challenges_a_connection_that_is_up(watcher: Watcher, log: list[Any]) -> None:
+def test_a_connection_that_is_up_is_not_raced(watcher: Watcher, log: list[Any]) -> None:
     watcher.connection.is_ready = True
-    watcher.challenge()
+    watcher.race_connection()
 
     assert log == []
 

@@ -178,9 +178,9 @@ class SubchannelMachine:
         self._changed(context)
 
     def dial_due(self, kind: DialTimer, context: EventContext) -> None:
-        """A timer of its dials is due: "challenge", or "reconnect" where the connection was given up."""
-        if kind == "challenge":
-            self.dials.challenge_due(context, is_known=self.connections > 0)
+        """A timer of its dials is due: "race", or "reconnect" where the connection was given up."""
+        if kind == "race":
+            self.dials.race_due(context, is_known=self.connections > 0)
         else:
             self.raw_state = _CONNECTING
             self.dials.due(context)

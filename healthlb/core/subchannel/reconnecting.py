@@ -13,7 +13,7 @@ from __future__ import annotations
 from healthlb.config import Backoff
 from healthlb.core.backoff import BackoffDelays, jittered
 from healthlb.core.event_context import EventContext
-from healthlb.core.messages import SECOND, Challenge, Code, Connect, Disconnect, Replace
+from healthlb.core.messages import SECOND, Code, Connect, Disconnect, RaceConnection, Replace
 from healthlb.core.random_streams import Draws
 from healthlb.core.rate_limit import Rate
 from healthlb.core.states import ConnectivityState
@@ -161,24 +161,24 @@ class Reconnecting:
 
     def _pending(self, context: EventContext) -> None:
         """It is connecting: have a fresh connection race it where that takes long."""
-        if not context.timers.is_set((self._sub, "challenge", 0)):
+        if not context.timers.is_set((self._sub, "race", 0)):
             self._arm(context)
 
-    def challenge_due(self, context: EventContext, *, is_known: bool) -> None:
+    def race_due(self, context: EventContext, *, is_known: bool) -> None:
         """Race a fresh connection against one whose handshake may be lost (TCP's own retries back off)."""
         interval = self._stretched(is_known=is_known)
         if interval <= self._policy.maximum_ns:
-            context.effects.append(Challenge(self._sub))
+            context.effects.append(RaceConnection(self._sub))
             self.dialled(context.now)
         self._arm(context, interval)
 
     def _arm(self, context: EventContext, least: int = 0) -> None:
         delay = jittered(max(least, self._policy.maximum_ns), self._policy.jitter, self._rng)
-        context.timers.set((self._sub, "challenge", 0), context.now + delay)
+        context.timers.set((self._sub, "race", 0), context.now + delay)
 
     def settled(self, context: EventContext) -> None:
         """It is up, or has failed: no race."""
-        context.timers.cancel((self._sub, "challenge", 0))
+        context.timers.cancel((self._sub, "race", 0))
 
     def stop(self, context: EventContext) -> None:
         """Dial no more."""

@@ -65,15 +65,15 @@ class SubchannelWatcher(ConnectionWatcher):
         self._followed = self.connection
         self._soon(self._dial, self.connection)
 
-    def _race(self, challenger: Connection) -> None:
-        self._soon(self._dial, challenger)
+    def _race(self, rival: Connection) -> None:
+        self._soon(self._dial, rival)
 
     def _stop(self) -> None:
         self._followed, self._told = None, _IDLE
         self._end_watch()
 
     def _dial(self, connection: Connection) -> None:
-        if connection not in (self._followed, self._challenger):
+        if connection not in (self._followed, self._rival):
             return
         if connection.state is _IDLE:
             connection.connect()
@@ -81,21 +81,21 @@ class SubchannelWatcher(ConnectionWatcher):
             self._changed(connection)
 
     def _changed(self, connection: Connection) -> None:
-        self._soon(self._tell if connection is not self._challenger else self._look_at_race, connection)
+        self._soon(self._tell if connection is not self._rival else self._look_at_race, connection)
 
     def _tell(self, connection: Connection) -> None:
         while connection is self._followed and connection.state is not self._told:
             state = self._told = connection.state
             if state is _READY:
-                self._drop_challenger()
+                self._drop_rival()
             reason = connection.failure if state is _FAILURE else ""
             self._post(ConnectivityChanged(self.sub, state, reason))
 
-    def _look_at_race(self, challenger: Connection) -> None:
-        if challenger is not self._challenger:
+    def _look_at_race(self, rival: Connection) -> None:
+        if rival is not self._rival:
             return
-        if challenger.state is _READY:
-            self._won(challenger)
+        if rival.state is _READY:
+            self._won(rival)
 
     # --- health --------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from healthlb.config import Backoff, HealthCheck
 from healthlb.core.balancer import Balancer
 from healthlb.core.messages import (
     SECOND,
-    Challenge,
     Closing,
     ConnectivityChanged,
     ConnectivityState,
@@ -17,6 +16,7 @@ from healthlb.core.messages import (
     Endpoint,
     HealthReported,
     OpenSubchannel,
+    RaceConnection,
     Replace,
     Report,
     Resolved,
@@ -235,8 +235,8 @@ def test_attempts_that_hang_are_raced_while_they_are_few() -> None:
     for channel in (few, many):
         channel.run(20.0)
 
-    assert few.count(Challenge) == 10 * 20
-    assert many.count(Challenge) < 200
+    assert few.count(RaceConnection) == 10 * 20
+    assert many.count(RaceConnection) < 200
 
 
 def test_a_list_beyond_all_measure_is_used_in_part_and_told_of_once() -> None:
