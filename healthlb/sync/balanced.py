@@ -26,7 +26,7 @@ from healthlb.core.messages import Code, Fail
 from healthlb.sync import grpcio
 from healthlb.sync.intake import Taken
 from healthlb.sync.live_attempt import End, LiveAttempt, outcome_of_batch
-from healthlb.sync.ongoing import Reader
+from healthlb.sync.rendezvous import Reader
 from healthlb.sync.requests import Requests
 
 _CANCELLED_NUMBER = grpcio.NUMBERS[grpc.StatusCode.CANCELLED]

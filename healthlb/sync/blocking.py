@@ -19,9 +19,9 @@ from healthlb.sync import grpcio
 from healthlb.sync.errors import InactiveRpcError, failed
 from healthlb.sync.intake import Taken
 from healthlb.sync.live_attempt import outcome_of, pause, wait_for_pick
-from healthlb.sync.ongoing import MultiThreadedRendezvous
+from healthlb.sync.rendezvous import MultiThreadedRendezvous
 from healthlb.sync.segregated import SegregatedCall
-from healthlb.sync.subchannels import ongoing_of
+from healthlb.sync.subchannels import rescuable_calls
 
 _OK = grpc.StatusCode.OK
 _CANCELLED = grpcio.NUMBERS[grpc.StatusCode.CANCELLED]
@@ -90,7 +90,7 @@ def _attempt(taken: Taken, start: Start, sub: Subchannel, deadline: float | None
         state, real = grpcio.start_blocking(
             opened, taken.body, deadline, metadata, taken.credentials, taken.compression
         )
-        event = ongoing_of(method).next_event(taken, real, sub, start) if method.is_rescued else real.next_event()
+        event = rescuable_calls(method).next_event(taken, real, sub, start) if method.is_rescued else real.next_event()
         grpcio.handle_event(event, state, opened.deserializer)
         return state
     except ValueError:
@@ -109,7 +109,7 @@ def _after(taken: Taken, start: Start, sub: Subchannel, started_at: float, state
     if state is None:
         actions = attempts.made_no_call(start, sub)
     else:
-        was_rescued = taken.method.is_rescued and ongoing_of(taken.method).was_rescued(taken)
+        was_rescued = taken.method.is_rescued and rescuable_calls(taken.method).was_rescued(taken)
         outcome = RESCUED if was_rescued else outcome_of(state)
         attempts.tell_failed(sub, outcome, started_at)
         actions = attempts.failed(start, sub, outcome, started_at)

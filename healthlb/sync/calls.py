@@ -16,7 +16,7 @@ from healthlb.sync import grpcio
 from healthlb.sync.blocking import Ended, call_queued, call_unary, with_call
 from healthlb.sync.hedging import call_hedged, first_attempts
 from healthlb.sync.intake import Taken, take_metadata, take_request
-from healthlb.sync.ongoing import MultiThreadedRendezvous, Reader, SingleThreadedRendezvous
+from healthlb.sync.rendezvous import MultiThreadedRendezvous, Reader, SingleThreadedRendezvous
 from healthlb.sync.rescuable import RescuableCall
 from healthlb.sync.segregated import ReadCall
 

@@ -25,7 +25,7 @@ from healthlb.sync.errors import InactiveRpcError
 from healthlb.sync.intake import Taken
 from healthlb.sync.live_attempt import LiveAttempt
 from healthlb.sync.segregated import SegregatedCall
-from healthlb.sync.subchannels import Subchannels, ongoing_of
+from healthlb.sync.subchannels import Subchannels, rescuable_calls
 
 _OK = grpc.StatusCode.OK
 
@@ -67,7 +67,7 @@ class HedgedCall(SegregatedCall):
         self._beside = attempts.begin(taken.begun_at)
         attempts.make_plan().picked(first.sub.id)
         if self._method.is_rescued:
-            ongoing_of(self._method).calls[self] = None
+            rescuable_calls(self._method).calls[self] = None
 
     def wake_when_due(self) -> None:
         """Have a timer send the next attempt; at once where the call is late already."""
@@ -215,6 +215,6 @@ def first_attempts(method: Method) -> FirstAttempts | None:
     delay = method.policy.call.hedging_delay
     if delay is None or not method.is_hedged:
         return None
-    kept: Any = ongoing_of(method).hedged
+    kept: Any = rescuable_calls(method).hedged
     found: FirstAttempts = kept.setdefault(delay, FirstAttempts(delay))
     return found

@@ -6,7 +6,7 @@ from healthlb.calls.attempts import Live
 from healthlb.core.call.call_attempts import FIRST
 from healthlb.core.load import Subchannel
 from healthlb.sync.balanced import BalancedCall
-from healthlb.sync.subchannels import ongoing_of
+from healthlb.sync.subchannels import rescuable_calls
 
 
 class RescuableCall(BalancedCall):
@@ -17,7 +17,7 @@ class RescuableCall(BalancedCall):
         if not self._method.is_rescued:
             super().begin()
             return
-        calls = ongoing_of(self._method).calls
+        calls = rescuable_calls(self._method).calls
         calls[self] = None
         try:
             super().begin()
@@ -44,4 +44,4 @@ class RescuableCall(BalancedCall):
     def _let_go(self) -> None:
         super()._let_go()
         if self._method.is_rescued:
-            ongoing_of(self._method).calls.pop(self, None)
+            rescuable_calls(self._method).calls.pop(self, None)

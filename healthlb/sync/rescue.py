@@ -38,13 +38,13 @@ class Waiting(Protocol):
     """The hedged calls of one hedging delay that have made one attempt so far, and wait for it."""
 
     def rescue(self, sub: Subchannel) -> None:
-        """Have those that wait for this backend be among `Ongoing.calls`, if they may be rescued."""
+        """Have those that wait for this backend be among `RescuableCalls.calls`, if they may be rescued."""
 
     def stop(self) -> None:
         """Set no timer any more: the channel is closed."""
 
 
-class Ongoing:
+class RescuableCalls:
     """The calls of a channel that may be rescued.
 
     Attributes:

@@ -35,7 +35,7 @@ from healthlb.errors import ChannelClosed
 from healthlb.sync.data import SyncData
 from healthlb.sync.fact_queue import FactQueue
 from healthlb.sync.grpcio import IS_SINGLE_THREADED_BY_DEFAULT
-from healthlb.sync.rescue import AGAIN_AFTER, Ongoing
+from healthlb.sync.rescue import AGAIN_AFTER, RescuableCalls
 
 _CLOSE_TIMEOUT = 5.0
 _LOOK = 0.1
@@ -57,11 +57,11 @@ class Control:
         holder: SnapshotHolder,
         listeners: list[Listener],
         admission: Admission,
-        ongoing: Ongoing,
+        rescuable: RescuableCalls,
     ) -> None:
         self._settings = settings
         self._admission = admission
-        self._ongoing = ongoing
+        self._rescuable = rescuable
         self._data = data
         self._names = names
         self._holder = holder
@@ -153,7 +153,7 @@ class Control:
         self._facts.put(fact)
 
     def _rescue(self, sub: Subchannel, tell: Callable[[int], None]) -> None:
-        rescue = partial(self._ongoing.rescue, sub, self._holder.deliver, tell)
+        rescue = partial(self._rescuable.rescue, sub, self._holder.deliver, tell)
         rescue()
         self.call_later(AGAIN_AFTER, rescue)
 
@@ -235,7 +235,7 @@ class Subchannels(SubchannelsBase):
 
     Attributes:
         is_single_threaded: whether streams of responses take in their events in their reader's thread.
-        ongoing: the calls that are sent elsewhere where their backend is found hung.
+        rescuable: the calls that are sent elsewhere where their backend is found hung.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -248,7 +248,7 @@ class Subchannels(SubchannelsBase):
         self.holder.deliver = self._data.deliverer.submit
         self._lock = threading.Lock()
         self._control: Control | None = None
-        self.ongoing = Ongoing()
+        self.rescuable = RescuableCalls()
         self._finalizer: Any = None
 
     def start(self) -> None:
@@ -274,7 +274,7 @@ class Subchannels(SubchannelsBase):
                     holder=self.holder,
                     listeners=self.listeners,
                     admission=self.admission,
-                    ongoing=self.ongoing,
+                    rescuable=self.rescuable,
                 )
                 # Whoever collects the garbage does not wait: what it holds may be waited for.
                 self._finalizer = weakref.finalize(self, self._control.close)
@@ -286,7 +286,7 @@ class Subchannels(SubchannelsBase):
             if self.is_closed:
                 return
             self.is_closed = True
-        for waiting in list(self.ongoing.hedged.values()):
+        for waiting in list(self.rescuable.hedged.values()):
             waiting.stop()
         control = self._control
         if control is None or control.thread.is_halted:
@@ -324,8 +324,8 @@ class Subchannels(SubchannelsBase):
             self._control.calls_refused(cap)
 
 
-def ongoing_of(method: Method) -> Ongoing:
+def rescuable_calls(method: Method) -> RescuableCalls:
     """Return the calls under way of the sync channel that a method belongs to."""
     subchannels = method.subchannels
     assert isinstance(subchannels, Subchannels)
-    return subchannels.ongoing
+    return subchannels.rescuable

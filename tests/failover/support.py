@@ -15,7 +15,7 @@ from healthlb.core.load import Subchannel
 from healthlb.core.pickers import CallInfo
 from tests.backends import Backend
 from tests.backends.clients import PATIENCE
-from tests.parity.face import Asked, Client, Face, Ongoing, steering
+from tests.parity.face import Asked, CallInFlight, Client, Face, steering
 from tests.parity.fleet import addresses
 
 ANY = Failover(idempotent=True)
@@ -36,7 +36,7 @@ class Call:
         self._client = client
         self._wanted = {"id": self.id, **wanted}
 
-    def begin(self, arity: str = "unary_unary", timeout: float | None = PATIENCE, **fields: Any) -> Ongoing:
+    def begin(self, arity: str = "unary_unary", timeout: float | None = PATIENCE, **fields: Any) -> CallInFlight:
         """Begin it."""
         return self._client.begin(arity, Asked(timeout=timeout, metadata=steering(self._wanted), **fields))
 
@@ -49,7 +49,7 @@ class Call:
         return [backend.executed_ids().get(self.id, 0) for backend in backends]
 
 
-def outcome(ongoing: Ongoing, arity: str) -> bytes:
+def outcome(ongoing: CallInFlight, arity: str) -> bytes:
     """Return the one response, or the first of all that come."""
     return ongoing.drain()[0] if arity.endswith("stream") else ongoing.result()
 

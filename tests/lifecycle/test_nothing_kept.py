@@ -228,7 +228,7 @@ def test_hedged_calls_that_are_answered_in_time_share_one_timer(targets: list[st
         unary: Any = channel.unary_unary("/test.Echo/Unary")
         for _ in range(20):
             unary(b"", PATIENCE)
-        waiting = channel._subchannels.ongoing.hedged[60 * SECOND].waiting
+        waiting = channel._subchannels.rescuable.hedged[60 * SECOND].waiting
         timers = channel._subchannels._control._alarms
 
         assert (len(waiting), len(timers)) == (0, 1)

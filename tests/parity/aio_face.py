@@ -16,7 +16,7 @@ import grpc.aio
 
 import healthlb.aio
 from tests.backends.clients import PATIENCE, eventually, tasks_of
-from tests.parity.face import METHODS, Asked, Cancelled, Client, Face, Facts, Ongoing
+from tests.parity.face import METHODS, Asked, CallInFlight, Cancelled, Client, Face, Facts
 
 _LAST_WORDS = 0.05  # Seconds.
 _LONGEST = 100.0  # Seconds; what waits on purpose has a deadline of its own.
@@ -56,7 +56,7 @@ async def _stream(requests: Sequence[bytes]) -> AsyncIterator[bytes]:
         yield request
 
 
-class AioOngoing(Ongoing):
+class AioCall(CallInFlight):
     """A call of the aio face."""
 
     def __init__(self, loop: Loop, arity: str, call: Any) -> None:
@@ -66,46 +66,46 @@ class AioOngoing(Ongoing):
         self._call = call
 
     def read(self) -> bytes | None:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         response = self._wait(lambda: self._call.read())
         return None if response is grpc.aio.EOF else response
 
     def write(self, request: bytes) -> None:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         self._wait(lambda: self._call.write(request))
 
     def finish(self) -> None:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         self._wait(lambda: self._call.done_writing())
 
     def result(self) -> bytes:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         response: bytes = self._wait(lambda: self._call)
         return response
 
     def cancel(self) -> bool:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         return bool(self._ask(lambda: self._call.cancel()))
 
     def is_over(self) -> bool:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         return bool(self._ask(lambda: self._call.done()))
 
     def code(self) -> grpc.StatusCode:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         code: grpc.StatusCode = self._wait(lambda: self._call.code())
         return code
 
     def details(self) -> str:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         return str(self._wait(lambda: self._call.details()))
 
     def trailing(self) -> dict[str, str]:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         return dict(tuple(self._wait(lambda: self._call.trailing_metadata())))
 
     def drop(self) -> None:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         self._ask(self._forget)
 
     def _forget(self) -> None:
@@ -146,13 +146,13 @@ class AioClient(Client):
         answer: bytes = self.run(lambda: self._call("unary_unary", asked))
         return answer
 
-    def begin(self, arity: str, asked: Asked) -> Ongoing:
+    def begin(self, arity: str, asked: Asked) -> CallInFlight:
         """See `Client`."""
 
         async def begun() -> Any:
             return self._call(arity, asked)
 
-        return AioOngoing(self.loop, arity, self.loop.run(begun()))
+        return AioCall(self.loop, arity, self.loop.run(begun()))
 
     def run(self, function: Callable[[], Any]) -> Any:
         """See `Client`."""

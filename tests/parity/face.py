@@ -38,7 +38,7 @@ class Asked:
     Attributes:
         timeout: seconds, or None.
         wait_for_ready: as in grpcio.
-        requests: what a stream of requests sends by itself; None leaves it to `Ongoing.write`.
+        requests: what a stream of requests sends by itself; None leaves it to `CallInFlight.write`.
         metadata: pairs that go with it; anything, so that what is no metadata can be tried.
         serializer: of the requests.
         deserializer: of the responses.
@@ -86,7 +86,7 @@ class Facts:
         return [(fact.new.name, fact.reason) for fact in self.of(StateChange) if fact.address == address]
 
 
-class Ongoing(ABC):
+class CallInFlight(ABC):
     """A call that was begun and does not block."""
 
     arity: str
@@ -167,7 +167,7 @@ class Client(ABC):
         """Make a unary call, in the form that blocks (or is awaited) at once."""
 
     @abstractmethod
-    def begin(self, arity: str, asked: Asked) -> Ongoing:
+    def begin(self, arity: str, asked: Asked) -> CallInFlight:
         """Begin a call of any arity."""
 
     @abstractmethod
@@ -183,7 +183,7 @@ class Client(ABC):
         asked = Asked(timeout=timeout, wait_for_ready=wait_for_ready, metadata=steering(wanted))
         return self.unary(asked).decode()
 
-    def start(self, arity: str = "unary_unary", **wanted: Any) -> Ongoing:
+    def start(self, arity: str = "unary_unary", **wanted: Any) -> CallInFlight:
         """Begin a call steered by `wanted`; `Asked`'s own fields go by their names."""
         fields = {key: wanted.pop(key) for key in tuple(wanted) if key in Asked.__slots__}
         return self.begin(arity, Asked(**{"metadata": steering(wanted), **fields}))

@@ -14,7 +14,7 @@ import grpc
 
 import healthlb
 from tests.backends.clients import PATIENCE, eventually
-from tests.parity.face import METHODS, Asked, Cancelled, Client, Face, Facts, Ongoing
+from tests.parity.face import METHODS, Asked, CallInFlight, Cancelled, Client, Face, Facts
 
 _MOST_AT_ONCE = 200
 
@@ -36,7 +36,7 @@ class _Requests:
         return request
 
 
-class SyncOngoing(Ongoing):
+class SyncCall(CallInFlight):
     """A call of the sync face: a future, or an iterator of responses."""
 
     def __init__(self, begin: Callable[[Any], Any], arity: str, asked: Asked) -> None:
@@ -51,7 +51,7 @@ class SyncOngoing(Ongoing):
         self._call = begin(request)
 
     def read(self) -> bytes | None:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         try:
             response: bytes = next(self._call)
         except StopIteration:
@@ -61,15 +61,15 @@ class SyncOngoing(Ongoing):
         return response
 
     def write(self, request: bytes) -> None:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         self._requests.put(request)
 
     def finish(self) -> None:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         self._requests.put(None)
 
     def result(self) -> bytes:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         try:
             response: bytes = self._call.result(PATIENCE)
         except grpc.FutureCancelledError:
@@ -77,32 +77,32 @@ class SyncOngoing(Ongoing):
         return response
 
     def cancel(self) -> bool:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         self._is_cancelled = True
         return bool(self._call.cancel())
 
     def is_over(self) -> bool:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         return bool(self._call.done())
 
     def code(self) -> grpc.StatusCode:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         eventually(self.is_over)
         code: grpc.StatusCode = self._call.code()
         return code
 
     def details(self) -> str:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         eventually(self.is_over)
         return str(self._call.details())
 
     def trailing(self) -> dict[str, str]:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         eventually(self.is_over)
         return dict(self._call.trailing_metadata())
 
     def drop(self) -> None:
-        """See `Ongoing`."""
+        """See `CallInFlight`."""
         self._call = None
         self.finish()
         gc.collect()
@@ -126,12 +126,12 @@ class SyncClient(Client):
         response: bytes = method(b"ping", asked.timeout, asked.metadata, wait_for_ready=asked.wait_for_ready)
         return response
 
-    def begin(self, arity: str, asked: Asked) -> Ongoing:
+    def begin(self, arity: str, asked: Asked) -> CallInFlight:
         """See `Client`."""
         method = self._method(arity, asked)
         form = method if arity.endswith("stream") else method.future
         begin = lambda request: form(request, asked.timeout, asked.metadata, wait_for_ready=asked.wait_for_ready)  # noqa: E731
-        return SyncOngoing(begin, arity, asked)
+        return SyncCall(begin, arity, asked)
 
     def run(self, function: Callable[[], Any]) -> Any:
         """See `Client`."""

@@ -15,12 +15,12 @@ from tests.backends import Backend
 from tests.backends.clients import eventually, failure
 from tests.backends.proxy import ChaosProxy
 from tests.failover.support import Call, outcome
-from tests.parity.face import ARITIES, Client, Face, Ongoing, becomes
+from tests.parity.face import ARITIES, CallInFlight, Client, Face, becomes
 from tests.parity.fleet import Fleet, addresses, executed
 from tests.parity.resolver import Listed
 
 
-def open_stream(client: Client, backend: Backend) -> Ongoing:
+def open_stream(client: Client, backend: Backend) -> CallInFlight:
     """Return a Bidi call in flight on this backend."""
     while True:
         call = client.start("stream_stream", requests=None, timeout=None)
@@ -31,7 +31,7 @@ def open_stream(client: Client, backend: Backend) -> Ongoing:
         assert call.read() is None
 
 
-def goes_on(call: Ongoing, name: str) -> bool:
+def goes_on(call: CallInFlight, name: str) -> bool:
     """Whether a Bidi call still works; ends it."""
     for request in (b"2", b"3"):
         call.write(request)

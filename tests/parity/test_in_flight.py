@@ -13,7 +13,7 @@ import pytest
 from tests.backends import Backend
 from tests.backends.clients import eventually, failure
 from tests.parity.aio_face import AioFace
-from tests.parity.face import ARITIES, METHODS, Cancelled, Client, Face, Ongoing
+from tests.parity.face import ARITIES, METHODS, CallInFlight, Cancelled, Client, Face
 from tests.parity.fleet import Fleet, addresses
 
 SLOW = {"sleep": 60, "timeout": None}
@@ -34,7 +34,7 @@ def in_flight(client: Client) -> int:
     return sum(status.in_flight for status in client.subchannels())
 
 
-def begin_slow(client: Client, backend: Backend, arity: str, **how: Any) -> Ongoing:
+def begin_slow(client: Client, backend: Backend, arity: str, **how: Any) -> CallInFlight:
     """Begin a call that hangs in its handler, and see that it is counted in."""
     call = client.start(arity, **{**SLOW, **how})
     eventually(lambda: backend.stats().in_flight == 1)

@@ -15,7 +15,7 @@ from healthlb.core.load import CallLimiter
 from healthlb.core.messages import Overflow
 from tests.backends import Backend
 from tests.backends.clients import eventually, failure
-from tests.parity.face import ARITIES, Client, Face, Ongoing
+from tests.parity.face import ARITIES, CallInFlight, Client, Face
 from tests.parity.fleet import Fleet, addresses
 
 EACH_ARITY = pytest.mark.parametrize("arity", ARITIES)
@@ -29,7 +29,7 @@ def limiter(client: Client) -> CallLimiter:
     return counted
 
 
-def refused(call: Ongoing) -> str:
+def refused(call: CallInFlight) -> str:
     """Return what a call is told that a cap keeps out."""
     assert call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, call.details()
     return call.details()
@@ -43,7 +43,7 @@ def told(client: Client) -> Counter[str]:
     return counts
 
 
-def run_dry(client: Client, calls: list[Ongoing]) -> None:
+def run_dry(client: Client, calls: list[CallInFlight]) -> None:
     """End calls that hang."""
     for call in calls:
         call.cancel()

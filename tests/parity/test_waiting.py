@@ -13,7 +13,7 @@ import pytest
 from healthlb import CallInfo, ConfigError, Subchannel
 from tests.backends.addresses import Reservation
 from tests.backends.clients import PATIENCE, eventually, failure
-from tests.parity.face import ARITIES, Face, Ongoing
+from tests.parity.face import ARITIES, CallInFlight, Face
 from tests.parity.fleet import Fleet, addresses
 from tests.parity.resolver import Listed
 
@@ -204,7 +204,7 @@ def test_h38_sync_a_pick_that_lost_the_race_is_made_again(sync_face: Face, fleet
     backends = fleet.lend(2)
     picker, listed = SlowPick(), Listed(addresses(backends))
     client = sync_face.ready(listed, min_ready=2, picker=lambda: picker)
-    calls: list[Ongoing] = []
+    calls: list[CallInFlight] = []
     caller = threading.Thread(target=lambda: calls.append(client.start(arity)))
     caller.start()
     assert picker.has_chosen.wait(PATIENCE)
