@@ -304,7 +304,7 @@ class CallRunner:
         if live is None:
             return
         if is_beaten:
-            self._attempts.beaten(live.sub)
+            self._attempts.superseded(live.sub)
         self._abandon(live)
         if live.inner is not None:
             self._drop(live.inner)

@@ -27,7 +27,7 @@ class Verdict(enum.Enum):
     """What a call that ended with an error tells about its backend."""
 
     ANSWER = enum.auto()  # it works: the status is the application's own
-    STRIKE = enum.auto()  # it does not
+    FAILURE = enum.auto()  # it does not
     LATE = enum.auto()  # nothing came in time, which may be the deadline's fault
 
 
@@ -48,25 +48,25 @@ class Load(_PerCall):
         successes: calls that ended with OK.
         failures: calls that ended with another status, except those that their caller cancelled.
         abandoned: calls whose end says nothing about the backend, as those that their caller cancelled.
-        beaten: hedged calls that were cancelled because a later attempt was answered first.
-        strikes: failed and beaten calls that count against the backend; includes `lates`.
-        lates: strikes in which no answer came before the deadline.
+        superseded: hedged calls that were cancelled because a later attempt was answered first.
+        backend_failures: failed and superseded calls that count against the backend; includes `lates`.
+        lates: those of `backend_failures` in which no answer came before the deadline.
         last_success_at: when the last call ended with OK, in nanoseconds on the monotonic clock; 0 before the first.
         is_retired: whether the connection takes no new calls.
     """
 
     __slots__ = (
+        "_failures_in_row",
         "_has_probe",
         "_is_probe_for_all",
         "_lates_in_row",
         "_on_idle",
         "_row_since",
-        "_strikes_in_row",
         "abandoned",
-        "beaten",
+        "backend_failures",
         "failures",
         "lates",
-        "strikes",
+        "superseded",
     )
 
     def __init__(self, lock: Lock | None = None) -> None:
@@ -76,15 +76,15 @@ class Load(_PerCall):
         self._has_probe = False
         self._is_probe_for_all = False
         self._row_since = 0
-        self._strikes_in_row = 0
+        self._failures_in_row = 0
         self._lates_in_row = 0
         self.is_retired: bool = False
         self.in_flight: int = 0
         self.successes: int = 0
         self.failures: int = 0
         self.abandoned: int = 0
-        self.beaten: int = 0
-        self.strikes: int = 0
+        self.superseded: int = 0
+        self.backend_failures: int = 0
         self.lates: int = 0
         self.last_success_at: int = 0
 
@@ -125,22 +125,22 @@ class Load(_PerCall):
         if on_end:
             on_end()
 
-    def beat(self) -> None:
+    def supersede(self) -> None:
         """Count against the backend that a later attempt was answered first. `abandon` counts this one out."""
         with self._lock:
-            self.beaten += 1
+            self.superseded += 1
             self._judge(Verdict.LATE)
 
     def _judge(self, verdict: Verdict) -> None:
         # Successes leave the row alone, so that they cost nothing for it; here it is seen whether there were any.
         if verdict is Verdict.ANSWER or self._row_since != self.successes:
             self._row_since = self.successes
-            self._strikes_in_row = 0
+            self._failures_in_row = 0
             self._lates_in_row = 0
         if verdict is not Verdict.ANSWER:
             is_late = verdict is Verdict.LATE
-            self.strikes += 1
-            self._strikes_in_row += 1
+            self.backend_failures += 1
+            self._failures_in_row += 1
             self.lates += is_late
             self._lates_in_row += is_late
 
@@ -157,13 +157,13 @@ class Load(_PerCall):
 
     @property
     def judged(self) -> int:
-        """How many calls have said whether the backend works: those that succeeded, failed or were beaten."""
-        return self.successes + self.failures + self.beaten
+        """How many calls have said whether the backend works: those that succeeded, failed or were superseded."""
+        return self.successes + self.failures + self.superseded
 
     def row(self) -> tuple[int, int]:
-        """Return how many of the last calls in a row were strikes, and how many of those were late."""
+        """Return how many of the last calls in a row count against the backend, and how many of those were late."""
         with self._lock:
-            return (self._strikes_in_row, self._lates_in_row) if self._row_since == self.successes else (0, 0)
+            return (self._failures_in_row, self._lates_in_row) if self._row_since == self.successes else (0, 0)
 
     @property
     def only_fails(self) -> bool:

@@ -99,7 +99,7 @@ def test_pickers_are_built_while_calls_end(name: str) -> None:
         sub = pickers[0].pick(CallInfo("/a.B/C", exclude=exclude))
         assert sub is not None
         if sub.load.start():
-            sub.load.succeed(1) if rng.random() < 0.5 else sub.load.fail(Verdict.STRIKE)
+            sub.load.succeed(1) if rng.random() < 0.5 else sub.load.fail(Verdict.FAILURE)
         report = LoadReport(qps=rng.uniform(1.0, 9.0), cpu_utilization=0.5)
         hear(rng.choice(subs), CallEnd(rng.choice((Code.OK, Code.UNAVAILABLE)), next(clock), 0.01, report))
 

@@ -213,7 +213,7 @@ class World:
             handle.load.abandon()
         else:
             assert self._outliers is not None
-            counted = Verdict.LATE if code == "DEADLINE_EXCEEDED" else Verdict.STRIKE
+            counted = Verdict.LATE if code == "DEADLINE_EXCEEDED" else Verdict.FAILURE
             handle.load.fail(counted if code in self._outliers.codes else Verdict.ANSWER)
             effects += self._handle(CallFailed(handle.id, handle.generation, Code[code]))
         while self._probes_ended:

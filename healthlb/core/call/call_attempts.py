@@ -86,14 +86,14 @@ class FailureClassifier:
         verdict = Verdict.ANSWER
         # A refusal is the connection's affair: nothing reached the backend, and it is out of rotation by that.
         if code in self._counted and not is_refused:
-            verdict = Verdict.LATE if code is Code.DEADLINE_EXCEEDED else Verdict.STRIKE
+            verdict = Verdict.LATE if code is Code.DEADLINE_EXCEEDED else Verdict.FAILURE
         sub.load.fail(verdict)
         return verdict is not Verdict.ANSWER or code in _TELLING
 
-    def beaten(self, sub: Subchannel) -> None:
+    def superseded(self, sub: Subchannel) -> None:
         """Count against the backend that a later attempt of a hedged call was answered first."""
         if Code.DEADLINE_EXCEEDED in self._counted:
-            sub.load.beat()
+            sub.load.supersede()
 
 
 def count_out(sub: Subchannel, budget: Budget, now: int) -> None:
@@ -158,7 +158,7 @@ def failure(snapshot: Snapshot, *, wait_for_ready: bool) -> Fail | None:
 def winner(actions: Sequence[Action]) -> int:
     """Return the number of the attempt that ends the call, or 0 if the call goes on.
 
-    Earlier attempts of a hedged call that are cancelled with it count as beaten.
+    Earlier attempts of a hedged call that are cancelled with it count as superseded.
     """
     return next((action.attempt for action in actions if isinstance(action, Finish)), 0)
 
@@ -389,9 +389,9 @@ class CallAttempts:
         """Return what to do after an attempt sent nothing because its subchannel had closed."""
         return self.make_plan().step(AttemptEnded(start.attempt, sub.id, Code.UNAVAILABLE, is_unsent=True), now)
 
-    def beaten(self, sub: Subchannel) -> None:
+    def superseded(self, sub: Subchannel) -> None:
         """Count against a subchannel that a later attempt of the call was answered first."""
-        self.method.classifier.beaten(sub)
+        self.method.classifier.superseded(sub)
         self.method.subchannels.call_failed(sub, Code.DEADLINE_EXCEEDED, is_refused=False)
 
     def skipped(self, start: Start, now: int) -> Sequence[Action]:

@@ -52,7 +52,7 @@ class _Out:
         revivals: how often it had answered after a silence then; None where no such answer is believed.
         patience: nanoseconds until a probe that does not end makes room for another.
         offered: the connection that a probe was offered on, or None; offered_at: when.
-        base: picks, answers, strikes and lates of that connection then.
+        base: picks, answers, failures and late calls of that connection then.
     """
 
     until: int
@@ -169,15 +169,15 @@ class Ejections:
         if out is None or out.offered != generation or machine.handle is None:
             return
         load = machine.handle.load
-        picks, answers, strikes, lates = out.base
+        picks, answers, failures, lates = out.base
         if load.picks == picks:
             return  # one that was begun before the ejection
-        if load.strikes > strikes:
-            is_silence = out.is_silence and load.lates - lates == load.strikes - strikes
+        if load.backend_failures > failures:
+            is_silence = out.is_silence and load.lates - lates == load.backend_failures - failures
             self.eject(
                 machine, "the probe failed", context, survives_reconnect=out.survives_reconnect, is_silence=is_silence
             )
-        elif load.judged - load.strikes > answers:
+        elif load.judged - load.backend_failures > answers:
             self._release(machine, "the probe was answered", context)
         else:
             out.offered = None
@@ -235,7 +235,7 @@ class Ejections:
         load = machine.handle.load
         out.offered = machine.handle.generation
         out.offered_at = context.now
-        out.base = (load.picks, load.judged - load.strikes, load.strikes, load.lates)
+        out.base = (load.picks, load.judged - load.backend_failures, load.backend_failures, load.lates)
         context.timers.cancel((machine.id, "ejection", 0))
         context.timers.set((machine.id, "probe", 0), context.now + _MOMENT)
         context.effects.append(Probe(machine.handle))

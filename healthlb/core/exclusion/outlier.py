@@ -117,11 +117,11 @@ class OutlierDetector:
         if self._all is None or now - self._all[0] >= (len(machines) // 100) * 100 * _LOOK_EVERY:
             self._all = (now, self._sum(machines, self._before))
         everyone = self._all[1]
-        calls, strikes, lates = _since(load, self._before.get(sub))
+        calls, failures, lates = _since(load, self._before.get(sub))
         is_in_time = rules.is_in_time(calls, lates)
         return Others(
             max(0, everyone.calls - calls),
-            max(0, everyone.strikes - strikes),
+            max(0, everyone.failures - failures),
             max(0, everyone.in_time - is_in_time),
             max(0, everyone.late - (not is_in_time)),
         )
@@ -135,7 +135,7 @@ class OutlierDetector:
             self._useless.pop(sub, None)
             del self._suspects[sub]
             return
-        if old.has_failed and old.load.strikes:
+        if old.has_failed and old.load.backend_failures:
             self._useless[sub] = self._useless.get(sub, 0) + 1
         now = _Suspect(machine.connections, machine.connected_at, machine.handle.load, has_failed=False)
         self._suspects[sub] = now
@@ -236,7 +236,7 @@ class OutlierDetector:
             self._begin(machines, context)
 
     def _is_needed(self, tallies: list[Tally], machines: Machines) -> bool:
-        has_failed = any(tally.strikes for tally in tallies)
+        has_failed = any(tally.failures for tally in tallies)
         return has_failed or bool(self._ejections or self._ejections.times) or silent_share(machines.values()) > 0
 
     def _outliers(self, tallies: list[Tally]) -> Iterable[tuple[int, str, int]]:
@@ -253,7 +253,7 @@ class OutlierDetector:
 
     def _begin(self, machines: Machines, context: EventContext) -> None:
         self._before = self._marks
-        self._marks = {sub: (load, load.judged, load.strikes, load.lates) for sub, load in _loads(machines)}
+        self._marks = {sub: (load, load.judged, load.backend_failures, load.lates) for sub, load in _loads(machines)}
         self._before = self._before or self._marks
         self._all = None
         self._in_flight = {}
@@ -292,8 +292,8 @@ class OutlierDetector:
     def _sum(self, machines: Machines, marks: Mapping[int, Mark]) -> Others:
         counts = [counts for _, counts in self._counts(machines, marks)]
         in_time = sum(rules.is_in_time(calls, lates) for calls, _, lates in counts)
-        calls, strikes = sum(one[0] for one in counts), sum(one[1] for one in counts)
-        return Others(calls, strikes, in_time, len(counts) - in_time)
+        calls, failures = sum(one[0] for one in counts), sum(one[1] for one in counts)
+        return Others(calls, failures, in_time, len(counts) - in_time)
 
     def _counts(self, machines: Machines, marks: Mapping[int, Mark]) -> Iterable[tuple[int, tuple[int, int, int]]]:
         loads = _loads(machines)
@@ -305,7 +305,7 @@ def _loads(machines: Machines) -> Iterable[tuple[int, Load]]:
 
 
 def _since(load: Load, mark: Mark | None) -> tuple[int, int, int]:
-    calls, strikes, lates = load.judged, load.strikes, load.lates
+    calls, failures, lates = load.judged, load.backend_failures, load.lates
     if mark is None or mark[0] is not load:
-        return calls, strikes, lates
-    return calls - mark[1], strikes - mark[2], lates - mark[3]
+        return calls, failures, lates
+    return calls - mark[1], failures - mark[2], lates - mark[3]

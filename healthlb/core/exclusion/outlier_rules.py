@@ -29,14 +29,14 @@ class Tally:
     Attributes:
         sub: its number.
         calls: that ended, cancelled ones excepted.
-        strikes: those of them that speak against it.
-        lates: those of the strikes for which nothing came in time.
+        failures: those of them that count against it.
+        lates: those of the failures for which nothing came in time.
         busy: seconds that calls spent on it, all together.
     """
 
     sub: int
     calls: int
-    strikes: int
+    failures: int
     lates: int = 0
     busy: float = 0.0
 
@@ -46,7 +46,7 @@ def by_success_rate(tallies: Sequence[Tally], rule: SuccessRate) -> list[tuple[i
     enough = [tally for tally in tallies if tally.calls >= rule.request_volume]
     if len(enough) < rule.minimum_hosts:
         return []
-    rates = [1 - tally.strikes / tally.calls for tally in enough]
+    rates = [1 - tally.failures / tally.calls for tally in enough]
     # Of the population: of a sample, one in five could never be 1.9 deviations out.
     lowest = statistics.fmean(rates) - statistics.pstdev(rates) * rule.stdev_factor / 1000
     return [
@@ -62,9 +62,9 @@ def by_failure_percentage(tallies: Sequence[Tally], rule: FailurePercentage) -> 
     if len(enough) < rule.minimum_hosts:
         return []
     return [
-        (tally.sub, f"{tally.strikes} of {tally.calls} calls failed")
+        (tally.sub, f"{tally.failures} of {tally.calls} calls failed")
         for tally in enough
-        if 100 * tally.strikes > rule.threshold * tally.calls
+        if 100 * tally.failures > rule.threshold * tally.calls
     ]
 
 
@@ -91,13 +91,13 @@ class Others:
 
     Attributes:
         calls: that ended, cancelled ones excepted.
-        strikes: those of them that speak against a backend.
+        failures: those of them that count against a backend.
         in_time: how many subchannels answered nearly all of their calls in time.
         late: how many did not.
     """
 
     calls: int
-    strikes: int
+    failures: int
     in_time: int
     late: int
 
@@ -121,7 +121,7 @@ def is_no_chance(row: int, others: Others, *, of_late: bool) -> bool:
     if of_late and others.late > others.in_time:
         return False
     # One more than there were, as few calls say little; a fleet that fails nothing leaves no room for chance.
-    rate = (others.strikes + 1) / (others.calls + 1) if others.strikes else 0.0
+    rate = (others.failures + 1) / (others.calls + 1) if others.failures else 0.0
     return others.calls * rate**row <= _CHANCE
 
 
@@ -145,7 +145,7 @@ def without_lates(tallies: Sequence[Tally]) -> list[Tally]:
     return [
         tally
         if are_others_in_time and 2 * tally.lates > tally.calls
-        else Tally(tally.sub, tally.calls, tally.strikes - tally.lates, 0, tally.busy)
+        else Tally(tally.sub, tally.calls, tally.failures - tally.lates, 0, tally.busy)
         for tally in tallies
     ]
 

@@ -239,5 +239,5 @@ def _part(load: Load) -> _Part:
 
 
 def _lates(load: Load) -> int:
-    # A call that a hedge has beaten was late by the hedging delay, and not by its deadline.
-    return load.lates - load.beaten
+    # A call that a hedge has superseded was late by the hedging delay, and not by its deadline.
+    return load.lates - load.superseded

@@ -88,8 +88,8 @@ class Suspicion:
                 self.forget(sub)
                 continue
             load = handle.load
-            # Of the lates, those that were beaten are no failures; the others are, but brought no answer.
-            answers = load.successes + load.failures - load.lates + load.beaten
+            # Of the late ones, those that were superseded are no failures; the others are, but brought no answer.
+            answers = load.successes + load.failures - load.lates + load.superseded
             silence = silences.get(sub)
             if silence is None or silence.load is not load:
                 silence = silences[sub] = _Silence(load, answers)

@@ -44,9 +44,9 @@ def _wrong_verdicts(factor: float, seed: int) -> float:
     rule = SuccessRate(stdev_factor=round(1000 * factor))
     wrong = 0
     for hosts in range(5, 41):
-        strikes = rng.randint(20, 190)
+        failures = rng.randint(20, 190)
         for bad in range(1, hosts):
-            tallies = [Tally(host, 200, strikes if host < bad else 1) for host in range(hosts)]
+            tallies = [Tally(host, 200, failures if host < bad else 1) for host in range(hosts)]
             is_seen = {sub for sub, _ in by_success_rate(tallies, rule)} == set(range(bad))
             wrong += is_seen != (bad / hosts < theory.blind_spot(factor))
     return wrong

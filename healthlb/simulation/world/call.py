@@ -200,7 +200,7 @@ class Call(CallAttempts):
                 attempt = self.live.pop(action.attempt, None)
                 if attempt is not None:
                     if action.attempt < winner(actions):
-                        self.beaten(attempt.sub)
+                        self.superseded(attempt.sub)
                     client.abandon(attempt)
             else:
                 self._finish(code)

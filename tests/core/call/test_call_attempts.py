@@ -286,8 +286,8 @@ def test_a_success_beside_others_cancels_them(pool: Pool) -> None:
 
     assert actions == [Cancel(1), Finish(2)]
     assert winner(actions) == 2
-    attempts.beaten(first)
-    assert (first.load.strikes, first.load.lates) == (1, 1)
+    attempts.superseded(first)
+    assert (first.load.backend_failures, first.load.lates) == (1, 1)
     assert pool.told == [(1, Code.DEADLINE_EXCEEDED, False)]
 
 
@@ -346,11 +346,11 @@ def test_who_does_some_work_or_is_late_does_not_only_fail() -> None:
             one.load.fail(verdict)
         return one.load.only_fails
 
-    assert not ends(*[Verdict.STRIKE] * 9)
-    assert ends(Verdict.STRIKE)
+    assert not ends(*[Verdict.FAILURE] * 9)
+    assert ends(Verdict.FAILURE)
     assert not ends(Verdict.ANSWER)
-    assert not ends(*[Verdict.LATE] * 10, *[Verdict.STRIKE] * 9)
-    assert ends(Verdict.STRIKE)
+    assert not ends(*[Verdict.LATE] * 10, *[Verdict.FAILURE] * 9)
+    assert ends(Verdict.FAILURE)
     assert one.load.start()
     one.load.succeed(0)
     assert not one.load.only_fails
@@ -381,19 +381,19 @@ def test_what_says_nothing_of_a_backend_is_no_strike(pool: Pool) -> None:
 
     assert not classifier.failed(picked, Code.NOT_FOUND, is_refused=False)
     assert classifier.failed(picked, Code.UNAVAILABLE, is_refused=False)
-    assert (picked.load.strikes, picked.load.failures) == (0, 2)
+    assert (picked.load.backend_failures, picked.load.failures) == (0, 2)
     assert classifier.failed(picked, Code.INTERNAL, is_refused=False)
     assert classifier.failed(picked, Code.DEADLINE_EXCEEDED, is_refused=False)
-    assert (picked.load.strikes, picked.load.lates) == (2, 1)
+    assert (picked.load.backend_failures, picked.load.lates) == (2, 1)
     assert not classifier.failed(picked, Code.INTERNAL, is_refused=True)
-    assert picked.load.strikes == 2
+    assert picked.load.backend_failures == 2
 
 
 def test_without_outliers_nobody_is_beaten() -> None:
     picked = sub(1)
-    FailureClassifier(None).beaten(picked)
+    FailureClassifier(None).superseded(picked)
 
-    assert picked.load.beaten == 0
+    assert picked.load.superseded == 0
 
 
 def test_the_core_hears_of_what_may_be_the_connections_fault(pool: Pool) -> None:

@@ -114,7 +114,7 @@ def test_a_full_one_takes_no_call_until_one_ends() -> None:
     assert second.start()
 
 
-@pytest.mark.parametrize("end", ["succeed", "fail", "strike", "abandon"])
+@pytest.mark.parametrize("end", ["succeed", "fail", "failure", "abandon"])
 def test_p18_every_end_makes_room_again(end: str) -> None:
     channel = Channel(max_in_flight=2, max_in_flight_per_subchannel=1, count=2)
     channel.fill(1, 1)
@@ -124,8 +124,8 @@ def test_p18_every_end_makes_room_again(end: str) -> None:
             load.succeed(7)
         case "fail":
             load.fail()
-        case "strike":
-            load.fail(Verdict.STRIKE)
+        case "failure":
+            load.fail(Verdict.FAILURE)
         case _:
             load.abandon()
 

@@ -168,10 +168,10 @@ def test_a_retired_connection_offers_no_probe() -> None:
 def test_a_beaten_call_is_late_and_no_failure() -> None:
     load = Subchannel(1, 1, Endpoint("a")).load
     load.start()
-    load.beat()
+    load.supersede()
     load.abandon()
 
-    assert (load.failures, load.beaten, load.row(), load.judged) == (0, 1, (1, 1), 1)
+    assert (load.failures, load.superseded, load.row(), load.judged) == (0, 1, (1, 1), 1)
 
 
 # --- whatever happens ------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ class World:
         elif code is Code.OK:
             handle.load.succeed(self.now)
         else:
-            handle.load.fail(Verdict.LATE if code is Code.DEADLINE_EXCEEDED else Verdict.STRIKE)
+            handle.load.fail(Verdict.LATE if code is Code.DEADLINE_EXCEEDED else Verdict.FAILURE)
             self.tell(CallFailed(handle.id, handle.generation, code))
         while self.ended:
             self.tell(self.ended.pop())
@@ -334,7 +334,7 @@ def test_jitter_only_lengthens_and_differs() -> None:
         for handle in world.balancer.snapshot.ready[:3]:
             for _ in range(5):
                 handle.load.start()
-                handle.load.fail(Verdict.STRIKE)
+                handle.load.fail(Verdict.FAILURE)
                 world.tell(CallFailed(handle.id, handle.generation, Code.UNKNOWN))
         durations.append([fact.duration for fact in world.facts if isinstance(fact, Ejection)])
 
@@ -349,10 +349,10 @@ def test_words_of_a_straggler_are_no_probe() -> None:
     bad.load.start()  # begun before, ends late
     for _ in range(5):
         bad.load.start()
-        bad.load.fail(Verdict.STRIKE)
+        bad.load.fail(Verdict.FAILURE)
         world.tell(CallFailed(bad.id, bad.generation, Code.UNKNOWN))
     world.run(30.5)
-    bad.load.fail(Verdict.STRIKE)
+    bad.load.fail(Verdict.FAILURE)
     world.tell(CallFailed(bad.id, bad.generation, Code.UNKNOWN))
     world.tell(world.ended.pop())
 
@@ -372,7 +372,7 @@ def test_in_a_large_fleet_the_others_are_not_counted_for_each_failure() -> None:
     told = []
     for _ in range(20):
         bad.load.start()
-        bad.load.fail(Verdict.STRIKE)
+        bad.load.fail(Verdict.FAILURE)
         effects = balancer.handle(CallFailed(bad.id, bad.generation, Code.UNKNOWN), SECOND)
         told += [effect.fact for effect in effects if isinstance(effect, Report)]
 

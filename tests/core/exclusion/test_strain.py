@@ -152,7 +152,7 @@ def test_calls_that_a_hedge_has_beaten_are_not_late() -> None:
     for sub in fleet.subs:
         for _ in range(50):
             sub.load.start()
-            sub.load.beat()
+            sub.load.supersede()
             sub.load.abandon()
 
     assert not fleet.second(20)
