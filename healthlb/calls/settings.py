@@ -65,12 +65,13 @@ class Settings:
     policies: Policies
     listeners: tuple[Listener, ...]
 
-    def make_balancer(self, pace: Pace, admission: Admission) -> Balancer:
+    def make_balancer(self, pace: Pace, admission: Admission, *, is_shared: bool = True) -> Balancer:
         """Return the core of a channel.
 
         Args:
             pace: shared with the other channels of its thread or loop.
             admission: shared with the channel's calls.
+            is_shared: whether health and calls share a connection.
         """
         return Balancer(
             self.service,
@@ -79,6 +80,7 @@ class Settings:
             pace=pace,
             admission=admission,
             is_secure=self.credentials is not None,
+            is_shared=is_shared,
             longest_wait=self.longest_wait,
             keep=self.keep,
         )

@@ -75,6 +75,7 @@ class Balancer:
         pace: shared by the balancers of a process, so that their heartbeats are.
         admission: shared with the calls, None for no caps.
         is_secure: whether connections are encrypted; for what is said of those that fail.
+        is_shared: whether health and calls share a connection.
         longest_wait: seconds in which a resolver that failed is asked again at the latest.
         keep: seconds for which a healthy subchannel stays in use that the resolver gives no more.
     """
@@ -88,6 +89,7 @@ class Balancer:
         pace: Pace | None = None,
         admission: Admission | None = None,
         is_secure: bool = False,
+        is_shared: bool = True,
         longest_wait: float = LONGEST_WAIT,
         keep: float = 0.0,
     ) -> None:
@@ -105,7 +107,8 @@ class Balancer:
         self._outliers = OutlierDetector(outliers, self._streams, self._admission.limiter)
         self._overflows = Overflows(self._admission.policy)
         self._make = partial(SubchannelMachine, policy=policy, service=service, streams=self._streams,
-                             make_load=admission.limiter.make_load, is_secure=is_secure, budget=pace.dials)  # fmt: skip
+                             make_load=admission.limiter.make_load, is_secure=is_secure, is_shared=is_shared,
+                             budget=pace.dials)  # fmt: skip
         self._timers: Timers[TimerKey] = Timers()
         self._machines: dict[int, SubchannelMachine] = {}
         self._draining = Draining(config.drain)
@@ -191,8 +194,8 @@ class Balancer:
                 self._heartbeats.health_reported(machine, event, context)
             case WatchClosed(_, watch, code, details):
                 machine.watch_closed(watch, code, details, context)
-            case ConnectivityChanged(_, state, reason):
-                self._connection_is(machine, state, reason, context)
+            case ConnectivityChanged():
+                self._connection_is(machine, event, context)
             case CallFailed():
                 self._call_failed(machine, event, context)
             case ProbeEnded(_, generation):
@@ -235,8 +238,7 @@ class Balancer:
         self._machines[sub] = machine
         self._entrance.entered(sub, context.now)
         self._tally[machine.concluded_state] += 1
-        context.effects.append(OpenSubchannel(sub, endpoint))
-        context.effects.append(Report(Addition(context.now, sub, endpoint.address)))
+        context.effects += [OpenSubchannel(sub, endpoint), Report(Addition(context.now, sub, endpoint.address))]
         machine.connectivity_changed(ConnectivityState.CONNECTING, "connecting", context)
         self._heartbeats.add(sub, context)
 
@@ -257,14 +259,12 @@ class Balancer:
 
     # --- subchannels ---------------------------------------------------------------------------
 
-    def _connection_is(
-        self, machine: SubchannelMachine, state: ConnectivityState, reason: str, context: EventContext
-    ) -> None:
+    def _connection_is(self, machine: SubchannelMachine, event: ConnectivityChanged, context: EventContext) -> None:
         was_ready = machine.raw_state is _READY
-        machine.connectivity_changed(state, reason, context)
+        machine.connectivity_changed(event.state, event.reason, context)
         self._presence.connection_is(machine, context)
         is_ready = machine.raw_state is _READY
-        self._entrance.connection_is(machine.id, state)
+        self._entrance.connection_is(machine.id, event.state)
         if (was_ready and not is_ready) or machine.raw_state is ConnectivityState.TRANSIENT_FAILURE:
             self._resolution.ask_soon(context)
         if is_ready is not was_ready:

@@ -21,6 +21,7 @@ from healthlb.calls.subchannels_base import SubchannelsBase
 from healthlb.control.delivery import is_in_callback
 from healthlb.control.driver import Driver
 from healthlb.control.grpc_transport import GrpcTransport
+from healthlb.control.options import can_share
 from healthlb.control.patched import check_selector
 from healthlb.control.resolved_names import ResolvedNames
 from healthlb.control.snapshot_holder import SnapshotHolder
@@ -83,7 +84,8 @@ class Control:
         if thread is not self.thread:
             return  # It stood still until now, and another one has taken over.
         settings = self._settings
-        balancer = settings.make_balancer(self.thread.pace, self._admission)
+        is_shared = can_share(settings.credentials, settings.options)
+        balancer = settings.make_balancer(self.thread.pace, self._admission, is_shared=is_shared)
         self._publish(balancer.snapshot)
         self._driver = Driver(
             balancer=balancer,

@@ -98,7 +98,10 @@ class Sub:
     has_served: bool = False  # the present connection, since it is up
     doubts: int = 0  # connections in a row that served nothing, from the first that counted as a failed attempt
     begins_at: int | None = None  # its health is not asked before, nor calls sent
-    connected_at: int = 0
+    dialled_at: int = 0
+    retried_at: int = 0
+    begun_at: int = 0  # the dial of the connection that is judged next
+    unjudged_since: int | None = None  # the dial of the one before, where calls were on that as it was lost
     was_connected: bool = False
     lost_at: int | None = None
     is_absent: bool = False  # no part of the fleet
@@ -137,8 +140,25 @@ class Sub:
             self.lost_at = None
             self.is_absent |= self.state is FAILURE
 
+    def dialled(self, now: int) -> None:
+        """What was before it does not count for this one."""
+        self.dialled_at = self.begun_at = now
+        self.has_served = False
+
+    def follow(self, link: ConnectivityState, now: int) -> None:
+        """The transport may dial by itself; what was lost is judged yet, until the next is up or has failed."""
+        if self.link is READY and link is CONNECTING:
+            self.dialled_at = now
+        elif self.link is CONNECTING and link is FAILURE:
+            self.begun_at, self.has_served = self.dialled_at, False
+        elif self.link is FAILURE and link in (CONNECTING, READY):
+            self.retried_at = now
+        if link is READY and self.link is not READY:
+            self.dialled_at = max(self.dialled_at, self.retried_at)
+
     def connection_is(self, link: ConnectivityState, now: int) -> None:
         """There was news of the link."""
+        self.follow(link, now)
         if link is READY:
             self.was_connected = True
         elif self.was_connected and self.lost_at is None:
@@ -159,7 +179,7 @@ class Sub:
         After one that served nothing, all waits for 20 ms, and for twice as long after each further one, up to 500 ms.
         """
         self.lose(READY)
-        self.connected_at, self.has_served = now, False
+        self.begun_at, self.has_served = self.dialled_at, False
         self.is_checked = service is not None
         self.begins_at = now + min(SECOND // 2, SECOND // 50 * 2 ** max(0, self.doubts - 1))
         if not self.doubts:
@@ -182,7 +202,8 @@ class Sub:
         """A Watch is believed once: the second silence in a row, without an answer to anything, makes it doubtful."""
         self.lose(CONNECTING)
         self.is_disbelieved = self.silent_since is not None and self.succeeded_at <= self.silent_since
-        self.silent_since, self.has_served = now, False
+        self.silent_since = now
+        self.dialled(now)
         self.state, self.generation = FAILURE, None
 
     def was_told(self, event: CheckEnded | PingEnded) -> None:
@@ -268,6 +289,7 @@ class Oracle:
     is_panicking: bool = False
     is_held: bool = False
     held_until: int = 0
+    calls: list[Subchannel] = field(default_factory=list)
     trace: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -318,9 +340,25 @@ class Oracle:
 
     def succeed(self, handle: Subchannel) -> None:
         """Have a call on this one succeed."""
+        self.begin(handle)
+        self.end(-1)
+
+    @property
+    def idle_data(self) -> list[tuple[int, int]]:
+        """The connections for calls that no call is on."""
+        return sorted(self.open_data - {(call.id, call.generation) for call in self.calls})
+
+    def begin(self, handle: Subchannel) -> None:
+        """Have a call on this one begin."""
         assert handle.load.start()
+        self.calls.append(handle)
+
+    def end(self, index: int) -> None:
+        """Have a call succeed, wherever its subchannel has gone."""
+        handle = self.calls.pop(index)
         handle.load.succeed(self.now)
-        self.subs[handle.id].succeeded_at = self.now
+        if handle.id in self.subs:
+            self.subs[handle.id].succeeded_at = self.now
 
     def _hold(self) -> None:
         """Timers that are seen so late that the loop must have stood still wait for 50 ms, once."""
@@ -405,10 +443,15 @@ class Oracle:
 
     def _link_after_loss(self, number: int, sub: Sub, effects: list[Effect]) -> ConnectivityState:
         """A connection that served nothing is a failed attempt, unless it lasted; who has served is dialled again."""
-        has_served = sub.has_served or sub.succeeded_at >= sub.connected_at
+        since = sub.begun_at if sub.unjudged_since is None else sub.unjudged_since
+        has_succeeded = sub.succeeded_at >= since
+        has_calls = any((call.id, call.generation) == (number, sub.generation) for call in self.calls)
+        is_unjudged = has_calls and (has_succeeded or sub.unjudged_since is None)
+        has_served = sub.has_served or has_succeeded
         dials = [effect for effect in effects if isinstance(effect, Connect | Disconnect)]
         assert [effect.sub for effect in dials] == [number]
-        is_failed = isinstance(dials[0], Disconnect) and not has_served
+        is_failed = isinstance(dials[0], Disconnect) and not has_served and not is_unjudged
+        sub.unjudged_since = sub.begun_at if is_unjudged else None
         sub.doubts = sub.doubts + 1 if not has_served and (is_failed or sub.doubts) else 0
         return FAILURE if is_failed else IDLE
 
@@ -473,15 +516,16 @@ class Oracle:
                 assert timeout <= self.policy.heartbeat.timeout_ns
                 sub.ping, sub.ping_due = ping, self.now + timeout
             case Connect(number):
-                self.subs[number].has_served = False
+                self.subs[number].dialled(self.now)
             case Disconnect(number):
                 self.subs[number].is_given_up = True
             case RaceConnection(number):
                 assert not self.subs[number].is_given_up
-                self.subs[number].has_served = False
+                self.subs[number].dialled(self.now)
             case Replace(number) if self.subs[number].is_given_up:
                 sub = self.subs[number]
-                sub.is_given_up = sub.has_served = False
+                sub.is_given_up = False
+                sub.dialled(self.now)
                 sub.is_redialled = True
                 sub.link = CONNECTING
             case Replace(number):

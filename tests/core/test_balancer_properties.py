@@ -256,10 +256,21 @@ class BalancerMachine(RuleBasedStateMachine):
         if ready:
             self.oracle.succeed(ready[index % len(ready)])
 
-    @precondition(lambda self: self.oracle.open_data)
+    @rule(index=subs)
+    def call_begins(self, index: int) -> None:
+        ready = self.oracle.balancer.snapshot.ready
+        if ready:
+            self.oracle.begin(ready[index % len(ready)])
+
+    @precondition(lambda self: self.oracle.calls)
+    @rule(index=subs)
+    def call_ends(self, index: int) -> None:
+        self.oracle.end(index % len(self.oracle.calls))
+
+    @precondition(lambda self: self.oracle.idle_data)
     @rule(index=subs)
     def drained(self, index: int) -> None:
-        draining = sorted(self.oracle.open_data)
+        draining = self.oracle.idle_data
         self.oracle.tell(Drained(*draining[index % len(draining)]))
 
     @rule(pause=durations, late_by=st.sampled_from([0, 0, 1, SECOND]))
@@ -278,6 +289,8 @@ class BalancerMachine(RuleBasedStateMachine):
         in_use = {one for one in self.oracle.open_data if one[0] not in self.oracle.subs}
         self.oracle.run(GRACE)
         assert in_use <= set(self.oracle.open_data)
+        while self.oracle.calls:
+            self.oracle.end(-1)
         for one in sorted(in_use):
             self.oracle.tell(Drained(*one))
         event("left alone" if len(self.oracle.open_data) == 0 else "z stays")

@@ -17,7 +17,7 @@ from typing import Self
 DATA, HEADERS, RST_STREAM, SETTINGS, PING = 0x0, 0x1, 0x3, 0x4, 0x6
 END_STREAM = ACK = 0x1
 END_HEADERS = 0x4
-_PREFACE = 24
+PREFACE = 24
 _STATUS_200 = b"\x88"  # in the static table of HPACK (RFC 7541, appendix A)
 
 
@@ -26,14 +26,15 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
 
 
-def _literal(key: bytes, value: bytes) -> bytes:
+def literal(key: bytes, value: bytes) -> bytes:
+    """Return a header in HPACK's plainest form (RFC 7541, section 6.2.2)."""
     return b"\0" + bytes((len(key),)) + key + bytes((len(value),)) + value
 
 
 def headers(**metadata: str) -> tuple[int, int, bytes]:
     """Return the response headers of a call, with these metadata."""
-    pairs = b"".join(_literal(key.replace("_", "-").encode(), value.encode()) for key, value in metadata.items())
-    return HEADERS, END_HEADERS, _STATUS_200 + _literal(b"content-type", b"application/grpc") + pairs
+    pairs = b"".join(literal(key.replace("_", "-").encode(), value.encode()) for key, value in metadata.items())
+    return HEADERS, END_HEADERS, _STATUS_200 + literal(b"content-type", b"application/grpc") + pairs
 
 
 def message(body: bytes) -> tuple[int, int, bytes]:
@@ -95,10 +96,10 @@ class CutOffPeer:
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError, EOFError):
-            _read(connection, _PREFACE)
+            read(connection, PREFACE)
             connection.sendall(frame(SETTINGS, 0, 0))
             is_answered = False
-            for kind, flags, stream in _frames(connection):
+            for kind, flags, stream, _ in frames(connection):
                 if kind in (DATA, HEADERS) and flags & END_STREAM:
                     self.calls += 1
                     is_answered = True
@@ -112,19 +113,22 @@ class CutOffPeer:
             connection.close()
 
 
-def _read(connection: socket.socket, size: int) -> bytes:
-    data = connection.recv(size, socket.MSG_WAITALL) if size else b""
-    if len(data) < size:
-        raise EOFError
+def read(connection: socket.socket, size: int) -> bytes:
+    """Return so many bytes, or raise EOFError."""
+    data = b""
+    while len(data) < size:
+        if not (part := connection.recv(size - len(data))):
+            raise EOFError
+        data += part
     return data
 
 
-def _frames(connection: socket.socket) -> Iterator[tuple[int, int, int]]:
-    """Give kind, flags and stream of each frame that comes, and acknowledge what asks for it."""
+def frames(connection: socket.socket) -> Iterator[tuple[int, int, int, int]]:
+    """Give kind, flags, stream and size of each frame that comes, and acknowledge what asks for it."""
     while True:
-        head = _read(connection, 9)
+        head = read(connection, 9)
         kind, flags = head[3], head[4]
-        payload = _read(connection, int.from_bytes(head[:3], "big"))
+        payload = read(connection, int.from_bytes(head[:3], "big"))
         if kind in (SETTINGS, PING) and not flags & ACK:
             connection.sendall(frame(kind, ACK, 0, payload if kind == PING else b""))
-        yield kind, flags, int.from_bytes(head[5:], "big")
+        yield kind, flags, int.from_bytes(head[5:], "big"), len(payload)

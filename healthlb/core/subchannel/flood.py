@@ -2,7 +2,8 @@
 
 Statuses are followed at once up to a burst, then at a bounded rate; of those that wait, only the newest counts. If a
 server sends so many that reading them is too much work, its Watch is ended and started again after a pause. Nothing is
-lost by that: a Watch begins with the present status (`grpc.health.v1`).
+lost by that: a Watch begins with the present status (`grpc.health.v1`). The first status on each connection is always
+followed: how many of these there are is bounded by how many connections are made.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ class StatusFlow:
         self._read = Rate(READ_AT_ONCE, READ_INTERVAL)
         self._told = Rate(1, _TOLD_INTERVAL)
         self._passed_over = 0
+        self._is_first = True
 
     def is_followed(self, status: int, context: EventContext) -> bool:
         """Return whether to follow a status that has just arrived; if not, the timer "status" is set for it."""
-        if self.waiting is None and self._followed.take(context.now):
+        is_first, self._is_first = self._is_first, False
+        if is_first or (self.waiting is None and self._followed.take(context.now)):
             return True
         if self.waiting is not None:
             self._passed_over += 1
@@ -65,7 +68,7 @@ class StatusFlow:
 
     def forget(self, context: EventContext) -> None:
         """Forget what was said on a connection that is gone."""
-        self.waiting = None
+        self.waiting, self._is_first = None, True
         context.timers.cancel((self._sub, "status", 0))
 
     def resumes_at(self, now: int) -> int:

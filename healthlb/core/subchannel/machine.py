@@ -75,6 +75,7 @@ class SubchannelMachine:
         make_load: makes the counters of a connection for calls.
         is_late: whether the channel served already when it was added.
         is_secure: whether its connections are encrypted.
+        is_shared: whether health and calls share a connection.
         budget: of the process's dials, None for one of its own.
 
     Attributes:
@@ -97,6 +98,7 @@ class SubchannelMachine:
         make_load: Callable[[], Load] = Load,
         is_late: bool = False,
         is_secure: bool = False,
+        is_shared: bool = True,
         budget: DialBudget | None = None,
     ) -> None:
         self.id = id
@@ -117,6 +119,7 @@ class SubchannelMachine:
         self._was_healthy = False
         self._is_late = is_late
         self._is_secure = is_secure
+        self._is_shared = is_shared
         self.draining: dict[int, Subchannel] = {}
         self.earlier: tuple[Load, ...] = ()
         self._past = PastCalls()
@@ -146,13 +149,19 @@ class SubchannelMachine:
             return
         if was_ready:
             self._disconnected(context)
-        if state is _IDLE and self.dials.lost(context, has_succeeded=self.last_success_at >= max(1, self.connected_at)):
+        if state is _IDLE and self._lost(context):
             state, reason = _FAILURE, NOTHING_SERVED
         self.raw_state = state
         self.dials.went_on(context, is_failed=state is _FAILURE, is_known=self.connections > 0)
         silent = "cannot connect" if state is _FAILURE else "connecting"
         self._link_reason = reason or ("connection lost" if was_ready else silent)
         self._conclude(context)
+
+    def _lost(self, context: EventContext) -> bool:
+        in_flight = self.handle.load.in_flight if self.handle else 0
+        return self.dials.lost(
+            context, succeeded_at=self.last_success_at, in_flight=in_flight, is_shared=self._is_shared
+        )
 
     @property
     def last_success_at(self) -> int:

@@ -3,7 +3,8 @@
 A server may accept each connection and end it at once, as hundreds of times a second. So a connection that served
 nothing counts as a failed attempt: the next one comes after the backoff, counted from the attempt on (gRPC's connection
 backoff, which itself ends with the handshake). One has served when a status, an answer to a Check or a call's success
-came while it was up. Who has served is dialled again at once, at a bounded rate.
+came since it was dialled. Who has served is dialled again at once, at a bounded rate; where a call has succeeded on it,
+at any rate, for then the calls bound it: some servers end a connection after each call.
 
 The one rule: while the backoff lasts, there is no connection; a Watch or a call upon one that is lost would dial again.
 """
@@ -43,8 +44,8 @@ class Reconnecting:
     """
 
     __slots__ = (
-        "_backoff", "_budget", "_dead_as", "_dialled_at", "_has_served", "_policy", "_rate", "_retried_at", "_rng",
-        "_sub", "doubts", "is_waiting",
+        "_backoff", "_begun_at", "_budget", "_dead_as", "_dialled_at", "_has_served", "_policy", "_rate", "_retried_at",
+        "_rng", "_sub", "_unjudged_since", "doubts", "is_waiting",
     )  # fmt: skip
 
     def __init__(self, sub: int, policy: Backoff, rng: Draws, *, now: int, budget: DialBudget) -> None:
@@ -55,20 +56,23 @@ class Reconnecting:
         self._rng = rng
         self._backoff = BackoffDelays(policy, rng)
         self._rate = Rate(AT_ONCE, AT_ONCE_INTERVAL)
-        self._dialled_at = self._retried_at = now
+        self._dialled_at = self._begun_at = self._retried_at = now
         self._has_served = False
+        self._unjudged_since = 0
         self._budget = budget
         self._dead_as: int | None = None
 
     def dialled(self, now: int) -> None:
         """An attempt begins."""
-        self._dialled_at = now
+        self._dialled_at = self._begun_at = now
         self._has_served = False
 
     def follow(self, before: ConnectivityState, after: ConnectivityState, now: int) -> None:
         """See when the transport dials by itself: after a connection that was up, or an attempt that failed."""
         if before is _READY and after is _CONNECTING:
-            self.dialled(now)
+            self._dialled_at = now  # The transport may leave it at that: what was lost is judged yet.
+        elif before is _CONNECTING and after is _FAILURE:
+            self._begun_at, self._has_served = self._dialled_at, False
         elif before is _FAILURE and after in (_CONNECTING, _READY):
             self._retried_at = now  # It counts once it has come to something.
 
@@ -80,7 +84,7 @@ class Reconnecting:
     def alive(self, context: EventContext) -> None:
         """It is up, and has yet to serve."""
         self._has_served = False
-        self._dialled_at = max(self._dialled_at, self._retried_at)
+        self._dialled_at = self._begun_at = max(self._dialled_at, self._retried_at)
         self.settled(context)
         self._count(None)
 
@@ -119,31 +123,41 @@ class Reconnecting:
         context.effects.append(Disconnect(self._sub))
         context.timers.set((self._sub, "reconnect", 0), until)
 
-    def lost(self, context: EventContext, *, has_succeeded: bool) -> bool:
+    def lost(self, context: EventContext, *, succeeded_at: int, in_flight: int, is_shared: bool) -> bool:
         """Dial again, now or later; True where the connection counts as a failed attempt.
 
         Args:
             context: of the present event.
-            has_succeeded: whether a call has succeeded while the connection was up.
+            succeeded_at: when a call has last succeeded, in nanoseconds; 0 for never.
+            in_flight: calls whose end is yet to be heard of.
+            is_shared: whether the calls use this very connection.
         """
-        due_at = context.now
+        has_succeeded = succeeded_at >= max(1, self._unjudged_since or self._begun_at)
         has_served = self._has_served or has_succeeded
-        if not has_served:
+        # A call's thread may tell of its success after the loss was heard of: the next loss shows it.
+        is_unjudged = is_shared and in_flight > 0 and (has_succeeded or not self._unjudged_since)
+        self._unjudged_since = self._begun_at if is_unjudged else 0
+        due_at = context.now
+        if not (has_served or is_unjudged):
             due_at = self._dialled_at + self._backoff.next()
         is_failed = due_at > context.now
         self.doubts = self.doubts + 1 if not has_served and (is_failed or self.doubts) else 0
         if is_failed:
             due_at = max(due_at, self._dialled_at + self._stretched(is_known=True))
-        else:
+        elif has_served or not is_unjudged:
             self._backoff.reset()
-        due_at = max(due_at, self._rate.next_at)
-        if due_at <= context.now:
+        if not (has_succeeded and is_shared):
+            due_at = max(due_at, self._rate.next_at)
+        self._dial(context, due_at)
+        return is_failed
+
+    def _dial(self, context: EventContext, at: int) -> None:
+        if at <= context.now:
             self._rate.take(context.now)
             context.effects.append(Connect(self._sub))
             self.dialled(context.now)
         else:
-            self._give_up(context, due_at)
-        return is_failed
+            self._give_up(context, at)
 
     def due(self, context: EventContext) -> None:
         """The wait is over."""
