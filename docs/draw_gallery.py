@@ -16,8 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from healthlb.simulation.checks.estimates import Estimate
-from healthlb.simulation.commands.sweep_counts import SweepCounts
-from healthlb.simulation.commands.sweep_progress import open_view
+from healthlb.simulation.commands.sweep_progress import SweepCounts, open_view
 from healthlb.simulation.report import balance, overlay
 from healthlb.simulation.report.figure import LEFT, Figure
 from healthlb.simulation.report.heatmap import HeatMap, heat_map

@@ -21,8 +21,7 @@ from healthlb.cli.checked import plain_option
 from healthlb.errors import ConfigError
 from healthlb.files import read_text
 from healthlb.simulation.commands import findings
-from healthlb.simulation.commands.sweep_counts import SweepCounts
-from healthlb.simulation.commands.sweep_progress import open_view
+from healthlb.simulation.commands.sweep_progress import SweepCounts, open_view
 from healthlb.simulation.sweep import simulating
 from healthlb.simulation.sweep.campaign import Campaign
 from healthlb.simulation.sweep.cells import Cell, engine_version

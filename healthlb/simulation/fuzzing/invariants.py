@@ -39,12 +39,11 @@ from healthlb.core.snapshot import Snapshot
 from healthlb.core.states import Code, ConnectivityState
 from healthlb.simulation.fuzzing.attempt_timing import AttemptOracle
 from healthlb.simulation.fuzzing.budgets import BudgetOracle
-from healthlb.simulation.fuzzing.ejections import EjectionOracle
+from healthlb.simulation.fuzzing.ejections import EjectionOracle, SilenceOracle
 from healthlb.simulation.fuzzing.endings import EndOracle
 from healthlb.simulation.fuzzing.ground_truth import GroundTruth
 from healthlb.simulation.fuzzing.oracle_context import OracleContext
 from healthlb.simulation.fuzzing.picks import PickOracle
-from healthlb.simulation.fuzzing.silences import SilenceOracle
 from healthlb.simulation.fuzzing.snapshots import SnapshotOracle
 from healthlb.simulation.fuzzing.wire_log import SERVING, HeardConnection, LinkWords
 from healthlb.simulation.scenario.scenario import MILLISECOND, SECOND

@@ -10,10 +10,9 @@ import math
 from healthlb.simulation.report import lines
 from healthlb.simulation.report.axes import BOTTOM, TOP, time_axis, value_axis, warm_up
 from healthlb.simulation.report.figure import Figure, Key
-from healthlb.simulation.report.markup import join
+from healthlb.simulation.report.markup import Table, join
 from healthlb.simulation.report.palette import BLUE, VERMILLION, Look
 from healthlb.simulation.report.scale import DASH, SECOND, linear, plain, seconds, share
-from healthlb.simulation.report.tables import Table
 from healthlb.simulation.report.timeline import Timeline, timeline
 from healthlb.simulation.report.traffic import ROWS, span_of
 from healthlb.simulation.world.record import RunRecord

@@ -1,21 +1,72 @@
 """Two policies side by side: the differences in what matters, each with its 95 % interval.
 
-The one rule: a difference whose interval holds zero is called unclear, however large it looks.
+Policies are compared on the same calls: replication i of one is set against replication i of the other, and the
+confidence is that of the differences, which is far narrower than that of either. A difference whose interval holds zero
+is called unclear, however large it looks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from healthlb.simulation.checks.estimates import Estimate
 from healthlb.simulation.report.figure import Figure, Key
-from healthlb.simulation.report.markup import Markup, join, percent, tag
+from healthlb.simulation.report.markup import Markup, Table, join, percent, tag
 from healthlb.simulation.report.metrics import COMPARED, is_of_survivors, lost, metric, written
-from healthlb.simulation.report.paired import Difference, differences
 from healthlb.simulation.report.palette import BLUE, GREEN, VERMILLION, Look
 from healthlb.simulation.report.scale import MINUS, Linear, linear
-from healthlb.simulation.report.tables import Table
 from healthlb.simulation.world.record import RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How two policies differ in one metric.
+
+    Attributes:
+        metric: its name.
+        base: of the first policy.
+        other: of the second.
+        change: second less first, pair by pair.
+    """
+
+    metric: str
+    base: Estimate
+    other: Estimate
+    change: Estimate
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether zero is outside the interval."""
+        return abs(self.change.mean) > self.change.half_width()
+
+
+def by_policy(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Return the records of each policy in the order of their replications; policies in the order they come in."""
+    found: dict[str, list[RunRecord]] = {}
+    for record in records:
+        found.setdefault(record.policy, []).append(record)
+    return {policy: sorted(runs, key=lambda run: run.replication) for policy, runs in found.items()}
+
+
+def differences(base: Sequence[RunRecord], other: Sequence[RunRecord], metrics: Sequence[str]) -> list[Difference]:
+    """Return the difference in each metric that both sides have, over the replications that both sides have."""
+    ours, theirs = _metrics(base), _metrics(other)
+    both = [replication for replication in ours if replication in theirs]
+    found = []
+    for name in metrics:
+        first = [ours[one][name] for one in both if name in ours[one] and name in theirs[one]]
+        second = [theirs[one][name] for one in both if name in ours[one] and name in theirs[one]]
+        if first and all(map(math.isfinite, [*first, *second])):
+            change = Estimate.of_differences(first, second)
+            found.append(Difference(name, Estimate.of(first), Estimate.of(second), change))
+    return found
+
+
+def _metrics(records: Sequence[RunRecord]) -> dict[int, Mapping[str, float]]:
+    return {record.replication: record.metrics for record in records}
+
 
 _ROW, _TOP, _LEFT = 28, 26, 150
 # A change beyond these is drawn at the edge, with its number in the table.

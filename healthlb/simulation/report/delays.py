@@ -12,10 +12,9 @@ from healthlb.simulation.engine.histogram import Histogram
 from healthlb.simulation.report import lines
 from healthlb.simulation.report.axes import BOTTOM, TOP, time_axis, value_axis, warm_up
 from healthlb.simulation.report.figure import Figure, Key
-from healthlb.simulation.report.markup import Markup, join, percent, tag
+from healthlb.simulation.report.markup import Markup, Table, join, percent, tag
 from healthlb.simulation.report.palette import BLUE, LINES, ORANGE, VERMILLION
 from healthlb.simulation.report.scale import DASH, SECOND, Log, clock, logarithmic, plain, seconds, share
-from healthlb.simulation.report.tables import Table
 from healthlb.simulation.report.timeline import MOST_COLUMNS, end_of
 from healthlb.simulation.report.traffic import ROWS
 from healthlb.simulation.world.record import RunRecord

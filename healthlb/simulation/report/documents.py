@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from healthlb.simulation.report import overlay
-from healthlb.simulation.report.comparison import compared
+from healthlb.simulation.report.comparison import by_policy, compared
 from healthlb.simulation.report.delays import distributions, merged
 from healthlb.simulation.report.figure import LEFT
 from healthlb.simulation.report.heatmap import HeatMap, heat_map
-from healthlb.simulation.report.markup import Markup, join, tag
+from healthlb.simulation.report.markup import Markup, Table, join, tag
 from healthlb.simulation.report.metrics import TILES, lost, metric
 from healthlb.simulation.report.page import (
     Checked,
@@ -30,10 +30,8 @@ from healthlb.simulation.report.page import (
     tiles,
     verdict,
 )
-from healthlb.simulation.report.paired import by_policy
 from healthlb.simulation.report.scale import DASH, SECOND, plain, seconds
 from healthlb.simulation.report.shares import shares
-from healthlb.simulation.report.tables import Table
 from healthlb.simulation.world.record import RunRecord
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from healthlb.simulation.report.markup import Markup, join, number, tag
+from healthlb.simulation.report.markup import Markup, Table, join, number, tag
 from healthlb.simulation.report.palette import Look, every_look, fill, patterns
 from healthlb.simulation.report.style import PICTURE
-from healthlb.simulation.report.tables import Table
 
 LEFT, RIGHT = 62, 18
 STRETCH = 1000

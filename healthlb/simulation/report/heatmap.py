@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from healthlb.simulation.report.figure import STRETCH, Figure, stretched
-from healthlb.simulation.report.markup import Markup, join, number, percent, tag
+from healthlb.simulation.report.markup import Markup, Table, join, number, percent, tag
 from healthlb.simulation.report.palette import GONE, fill
 from healthlb.simulation.report.scale import DASH, plain
-from healthlb.simulation.report.tables import Table
 
 # Cividis at ten places (Nunez, Anderton and Renslow 2018): even in lightness, the same to colour-blind readers.
 _CIVIDIS = (

@@ -14,11 +14,10 @@ from healthlb.simulation.report import palette, steps
 from healthlb.simulation.report.axes import BOTTOM, time_axis, warm_up
 from healthlb.simulation.report.bars import Pencil
 from healthlb.simulation.report.figure import STRETCH, Figure, Key, shortened, stretched
-from healthlb.simulation.report.markup import Markup, join, number, tag
+from healthlb.simulation.report.markup import Markup, Table, join, number, tag
 from healthlb.simulation.report.palette import BLUE, Look
 from healthlb.simulation.report.scale import SECOND, plain, seconds, share
 from healthlb.simulation.report.steps import Span
-from healthlb.simulation.report.tables import Table
 from healthlb.simulation.report.timeline import Timeline, timeline
 from healthlb.simulation.world.record import Lane, RunRecord
 

@@ -2,12 +2,15 @@
 
 The one rule: a plain `str` is text and is escaped wherever it is put; only what `tag` made is markup. So no name,
 whatever is in it, can be anything but a name.
+
+A `Table` has the same numbers as a figure, for whoever reads them or cannot see the figure.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from html import escape
 
 # XML allows these as the only control characters; a page may hold no others, escaped or not.
@@ -76,3 +79,30 @@ def _value(key: str, value: Attribute) -> str:
     if value is True:
         return _attribute(key)
     return text(number(value) if isinstance(value, int | float) else value)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text under headings.
+
+    Attributes:
+        caption: what the table holds.
+        headings: one for each column; the first names what the rows are.
+        rows: their cells; the first of each is the row's heading.
+    """
+
+    caption: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[Child, ...], ...]
+
+    def markup(self, *, class_: str = "numbers") -> Markup:
+        """Return the table, in a box that scrolls by itself where the page is narrow."""
+        head = tag("tr", join(tag("th", heading, scope="col") for heading in self.headings))
+        body = join(_row(row) for row in self.rows)
+        table = tag("table", tag("caption", self.caption), tag("thead", head), tag("tbody", body), class_=class_)
+        return tag("div", table, class_="scrolls", tabindex=0, role="region", aria_label=self.caption)
+
+
+def _row(cells: tuple[Child, ...]) -> Markup:
+    first, *others = cells
+    return tag("tr", tag("th", first, scope="row"), join(tag("td", cell) for cell in others))

@@ -12,10 +12,9 @@ from healthlb.simulation.report.axes import BOTTOM, TOP, time_axis, value_axis, 
 from healthlb.simulation.report.delays import columns
 from healthlb.simulation.report.figure import LEFT, Figure, Key
 from healthlb.simulation.report.lines import Values
-from healthlb.simulation.report.markup import join
+from healthlb.simulation.report.markup import Table, join
 from healthlb.simulation.report.palette import LINES
 from healthlb.simulation.report.scale import DASH, SECOND, clock, linear, logarithmic, plain, seconds
-from healthlb.simulation.report.tables import Table
 from healthlb.simulation.report.timeline import MOST_COLUMNS, end_of, timeline
 from healthlb.simulation.report.traffic import ROWS
 from healthlb.simulation.world.record import RunRecord

@@ -12,12 +12,11 @@ from healthlb.simulation.checks.estimates import Estimate
 from healthlb.simulation.report import balance, delays, palette, traffic
 from healthlb.simulation.report.figure import Figure, margin_for
 from healthlb.simulation.report.lanes import lanes
-from healthlb.simulation.report.markup import Child, Markup, join, tag
+from healthlb.simulation.report.markup import Child, Markup, Table, join, tag
 from healthlb.simulation.report.matrix import matrix
 from healthlb.simulation.report.metrics import DAGGER, METRICS, TILES, is_of_survivors, lost, metric, written
 from healthlb.simulation.report.scale import DASH, share
 from healthlb.simulation.report.style import PAGE
-from healthlb.simulation.report.tables import Table
 from healthlb.simulation.world.record import RunRecord
 
 # Of the calls; who loses more is marked.

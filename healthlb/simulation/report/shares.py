@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from healthlb.simulation.report.figure import Figure, margin_for, shortened
-from healthlb.simulation.report.markup import Markup, join, percent, tag
+from healthlb.simulation.report.markup import Markup, Table, join, percent, tag
 from healthlb.simulation.report.palette import LINES
 from healthlb.simulation.report.scale import Linear, linear, share
-from healthlb.simulation.report.tables import Table
 from healthlb.simulation.world.record import RunRecord
 
 _ROW, _TOP = 34, 26

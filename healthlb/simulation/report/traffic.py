@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 from healthlb.simulation.report import lines, palette
 from healthlb.simulation.report.axes import BOTTOM, TOP, time_axis, value_axis, warm_up
-from healthlb.simulation.report.clipped import Box, filled
+from healthlb.simulation.report.bars import Box, filled
 from healthlb.simulation.report.figure import STRETCH, Figure, Key, stretched
-from healthlb.simulation.report.markup import Markup, join, number, tag
+from healthlb.simulation.report.markup import Markup, Table, join, number, tag
 from healthlb.simulation.report.palette import Look, fill
 from healthlb.simulation.report.scale import DASH, SECOND, Linear, linear, plain, seconds, share
-from healthlb.simulation.report.tables import Table
 from healthlb.simulation.report.timeline import Timeline, timeline
 from healthlb.simulation.world.record import RunRecord
 

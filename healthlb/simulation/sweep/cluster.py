@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any
 
 from healthlb.errors import ConfigError
-from healthlb.simulation.sweep.chunks import Done, Work, interrupts_ignored
+from healthlb.simulation.sweep.process_pool import Done, Work, interrupts_ignored
 
 # Its types say little, and it may not be installed where this is checked.
 _dask: Any = import_module("dask")

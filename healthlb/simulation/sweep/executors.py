@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from healthlb.errors import ConfigError
-from healthlb.simulation.sweep.chunks import Done, Work
+from healthlb.simulation.sweep.process_pool import Done, Work
 
 
 class Executor(Protocol):

@@ -1,4 +1,4 @@
-"""Processes on this machine, each at the other end of a pipe of its own.
+"""Chunks of work, and processes on this machine to do them, each at the other end of a pipe of its own.
 
 The one rule: no worker outlives us, and none takes anything along: who works on what is known, so a worker that is
 killed costs one chunk, and is replaced.
@@ -8,11 +8,43 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-from collections.abc import Iterable, Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from healthlb.simulation.sweep.chunks import Done, Work, interrupts_ignored
+Work = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A chunk that is finished or lost.
+
+    Attributes:
+        chunk: that was given.
+        answer: what the function returned.
+        lost: why there is no answer, as "its worker was ended by signal 9", or "".
+    """
+
+    chunk: Any
+    answer: Any = None
+    lost: str = ""
+
+
+@contextlib.contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """Have the processes that are started meanwhile ignore Ctrl-C."""
+    # It goes to the whole process group, and what is ignored stays so in a new process, from its first moment on.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Pool:

@@ -4,8 +4,7 @@ import io
 
 from rich.console import Console
 
-from healthlb.simulation.commands.sweep_counts import SweepCounts
-from healthlb.simulation.commands.sweep_progress import LiveView, PlainView, open_view
+from healthlb.simulation.commands.sweep_progress import LiveView, PlainView, SweepCounts, open_view
 from healthlb.simulation.sweep.results import Result
 from tests.simulation.sweep.tiny import cell
 

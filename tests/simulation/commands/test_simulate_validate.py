@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from healthlb.simulation.commands import validate
-from healthlb.simulation.sweep.chunks import Done
+from healthlb.simulation.sweep.process_pool import Done
 from healthlb.simulation.validation import Claim, examine
 
 GOOD = Claim(law="M/M/1", case="rho 0.5", expected=2.0, measure=lambda seed: 2.0 + 0.001 * (seed % 2))

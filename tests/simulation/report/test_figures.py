@@ -10,13 +10,13 @@ import pytest
 from healthlb.simulation.engine.histogram import Histogram
 from healthlb.simulation.report import balance, overlay, palette, steps
 from healthlb.simulation.report.bars import Pencil
+from healthlb.simulation.report.comparison import by_policy, differences
 from healthlb.simulation.report.delays import latency
 from healthlb.simulation.report.figure import Figure, margin_for, shortened
 from healthlb.simulation.report.heatmap import HeatMap, colour, grid_place, heat_map, is_light
 from healthlb.simulation.report.lanes import lanes, rows_for
 from healthlb.simulation.report.lines import steps as step_path
 from healthlb.simulation.report.matrix import matrix
-from healthlb.simulation.report.paired import by_policy, differences
 from healthlb.simulation.report.scale import linear
 from healthlb.simulation.report.shares import shares, shares_of
 from healthlb.simulation.report.steps import Span

@@ -10,8 +10,8 @@ from random import Random
 from typing import Any
 
 from healthlb.simulation.sweep.cells import Cell
-from healthlb.simulation.sweep.chunks import Done, Work
 from healthlb.simulation.sweep.designs import Axis
+from healthlb.simulation.sweep.process_pool import Done, Work
 from healthlb.simulation.sweep.results import Result
 from healthlb.simulation.sweep.sweep import Sweep
 
