@@ -22,11 +22,28 @@ from healthlb.control.options import ChannelOptions, can_share, control_options,
 from healthlb.control.poller import can_poll
 from healthlb.control.resolved_names import ResolvedNames
 from healthlb.control.shared import SharedAioChannel, shared_options
-from healthlb.control.suspension import Suspension
 from healthlb.control.tasks import HiddenIterator, hidden_tasks, is_task_cancelled, start_call, start_task
 from healthlb.control.transport import CheckAnswer, WatchEnded
 from healthlb.core.messages import Code, ConnectivityState, Endpoint
 from healthlb.text import printable
+
+
+class Suspension:
+    """What a connection says of itself between `suspend` and the moment when it is known to be up or down again.
+
+    Args:
+        state: the state to tell until then.
+    """
+
+    def __init__(self, state: ConnectivityState) -> None:
+        self.state = state
+        self.is_over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def end(self) -> None:
+        """Let those go on who wait for the connection."""
+        if not self.is_over.done():
+            self.is_over.set_result(None)
+
 
 # opentelemetry-instrumentation-grpc puts plain functions in the place of grpc.aio's constructors, which nothing
 # unwraps; with its interceptors in between, attempts are no longer calls of grpcio's own (seen on 0.66b2).

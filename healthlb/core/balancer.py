@@ -12,7 +12,6 @@ from typing import assert_never
 
 from healthlb.config import ChannelConfig
 from healthlb.core.advice import Adviser
-from healthlb.core.call import rescue
 from healthlb.core.call.overload import Admission, Overflows
 from healthlb.core.event_context import EventContext, SubchannelTimer, TimerKey
 from healthlb.core.exclusion.damping import Damping
@@ -58,7 +57,7 @@ from healthlb.core.snapshot import Snapshot
 from healthlb.core.snapshot_builder import SnapshotBuilder, aggregate
 from healthlb.core.subchannel.dialling import Entrance, Pace
 from healthlb.core.subchannel.draining import Draining
-from healthlb.core.subchannel.heartbeats import Heartbeats
+from healthlb.core.subchannel.heartbeats import Heartbeats, calls_rescued, rescue_calls
 from healthlb.core.subchannel.machine import SubchannelMachine
 from healthlb.core.timers import Timers
 
@@ -201,7 +200,7 @@ class Balancer:
             case ProbeEnded(_, generation):
                 self._outliers.probe_ended(machine, generation, context)
             case CallsRescued():
-                rescue.report(machine, event, context)
+                calls_rescued(machine, event, context)
             case DataFailed(_, reason):
                 machine.data_failed(reason, context)
             case _:
@@ -291,7 +290,7 @@ class Balancer:
     def _ask_rescue(self, is_silent: bool, machine: SubchannelMachine, context: EventContext) -> None:
         if is_silent and self._heartbeats.silence(machine, self._machines.values(), context):
             self._resolution.ask_soon(context)
-            rescue.rescue_calls(machine, context)
+            rescue_calls(machine, context)
 
     # --- time and the end ----------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from healthlb.core.subchannel.health import HEALTHY, STREAMING, UNHEALTHY, Signa
 from healthlb.core.subchannel.health_machine import HealthMachine, Streak
 from healthlb.core.subchannel.heartbeat import HeartbeatMachine
 from healthlb.core.subchannel.machine import SubchannelMachine
-from healthlb.core.subchannel.watch_backoff import WatchBackoff
+from healthlb.core.subchannel.watch_restart import WatchBackoff
 from healthlb.core.timers import Timers
 
 READY = ConnectivityState.READY

@@ -29,7 +29,7 @@ from healthlb.core.resolution import Resolution
 from healthlb.core.subchannel.health_machine import HealthMachine
 from healthlb.core.subchannel.heartbeat import HeartbeatMachine
 from healthlb.core.subchannel.machine import SubchannelMachine
-from healthlb.core.subchannel.watch_backoff import WatchBackoff
+from healthlb.core.subchannel.watch_restart import WatchBackoff
 from tests.simulation.catalogue import failing_checks
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from healthlb.core.event_context import EventContext, TimerKey
 from healthlb.core.messages import SECOND, ConnectivityState, Endpoint
-from healthlb.core.subchannel.watch_backoff import WatchStarts
+from healthlb.core.subchannel.watch_restart import WatchStarts
 
 AT_A_TIME = 100
 _LEAST = 5  # for each channel, however many there are

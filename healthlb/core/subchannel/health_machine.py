@@ -14,7 +14,7 @@ from healthlb.core.states import serving_name
 from healthlb.core.subchannel import health
 from healthlb.core.subchannel.flood import StatusFlow
 from healthlb.core.subchannel.health import Action, Phase, Signal
-from healthlb.core.subchannel.watch_backoff import WatchBackoff, WatchStarts
+from healthlb.core.subchannel.watch_restart import WatchBackoff, WatchStarts
 
 
 class Streak:

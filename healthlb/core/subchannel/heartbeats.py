@@ -1,6 +1,9 @@
-"""The heartbeats of a channel's subchannels, and what their answers and silences mean for the subchannels.
+"""The heartbeats of a channel's subchannels, and what their answers and silences mean for subchannels and calls.
 
 The one rule: who hangs is told of once, until it has answered something: a Check, a ping, a Watch or a call.
+
+Calls in flight on a backend that hangs are sent elsewhere. From which subchannel is said here; whether a call may leave
+is decided by its own plan (`CallPlan.rescue`).
 """
 
 from __future__ import annotations
@@ -9,23 +12,29 @@ from collections.abc import Collection, Mapping
 
 from healthlb.config import Heartbeat
 from healthlb.core.event_context import EventContext, HeartbeatTimer
+from healthlb.core.load import Load
 from healthlb.core.messages import (
+    SECOND,
     BusyBackend,
+    CallsRescued,
     CheckEnded,
     Code,
     HealthReported,
     HeartbeatLoss,
     PingEnded,
     Report,
+    Rescue,
+    RescueCalls,
 )
 from healthlb.core.random_streams import Streams
-from healthlb.core.subchannel.call_shares import CallShares
 from healthlb.core.subchannel.dialling import Pace
 from healthlb.core.subchannel.eligibility import is_told, may_exclude
 from healthlb.core.subchannel.heartbeat import HeartbeatMachine
 from healthlb.core.subchannel.machine import SubchannelMachine
 from healthlb.core.subchannel.silence import NO_HEARTBEAT, Trust, is_answer
 from healthlb.core.subchannel.suspicion import Suspicion
+
+_WINDOW = 5 * SECOND  # Between two marks of how many calls each has had.
 
 
 class Heartbeats:
@@ -199,3 +208,55 @@ class Heartbeats:
             machine.set_exclusion(machine.exclusion.silenced(NO_HEARTBEAT if trust.is_lost else ""), context)
             machine.fall_silent(context)
         return is_excluded
+
+
+def rescue_calls(machine: SubchannelMachine, context: EventContext) -> None:
+    """Ask for calls to be sent elsewhere that are in flight on any connection of a subchannel that was found hung."""
+    handles = machine.draining.values()
+    context.effects += [RescueCalls(handle) for handle in handles if handle.load.in_flight]
+
+
+def calls_rescued(machine: SubchannelMachine, event: CallsRescued, context: EventContext) -> None:
+    """Report the fact that calls were sent elsewhere."""
+    context.effects.append(Report(Rescue(context.now, machine.id, machine.endpoint.address, event.calls)))
+
+
+class CallShares:
+    """Which part of the channel's calls a subchannel had before it fell silent.
+
+    The pickers decide how many calls each subchannel has: by weights, by order, by the calls' keys. So the part is
+    counted, over the last five to ten seconds, and not derived from the number of subchannels. Where nobody looks for
+    suspicions (`Heartbeat.ping` is off), nothing is marked: then the whole life of the present connections counts.
+    """
+
+    __slots__ = ("_marked_at", "_marks")
+
+    def __init__(self) -> None:
+        self._marked_at: int | None = None
+        # By subchannel: its counters, and how many calls they had at the last mark but one and at the last.
+        self._marks: dict[int, tuple[Load, int, int]] = {}
+
+    def look(self, machines: Mapping[int, SubchannelMachine], now: int) -> None:
+        """Mark all, if the last marks are old enough."""
+        if self._marked_at is not None and now - self._marked_at < _WINDOW:
+            return
+        self._marked_at, before, self._marks = now, self._marks, {}
+        for sub, machine in machines.items():
+            if machine.handle is not None:
+                load = machine.handle.load
+                old = before.get(sub)
+                self._marks[sub] = (load, old[2] if old is not None and old[0] is load else 0, load.picks)
+
+    def part(self, machine: SubchannelMachine, machines: Collection[SubchannelMachine]) -> float:
+        """Return the part of the calls, from 0 to 1, that a subchannel has had which falls silent now."""
+        rest = sum(other.call_share for other in machines if other.is_silent and other is not machine)
+        total = sum(self._calls(other) for other in machines if not other.is_silent or other is machine)
+        # What those have had that are silent already is the others' by now.
+        return self._calls(machine) / total * max(0.0, 1 - rest) if total else 0.0
+
+    def _calls(self, machine: SubchannelMachine) -> int:
+        if machine.handle is None:
+            return 0
+        load = machine.handle.load
+        mark = self._marks.get(machine.id)
+        return load.picks - (mark[1] if mark is not None and mark[0] is load else 0)

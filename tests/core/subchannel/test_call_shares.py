@@ -7,7 +7,7 @@ from typing import Any
 
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Endpoint
-from healthlb.core.subchannel.call_shares import CallShares
+from healthlb.core.subchannel.heartbeats import CallShares
 
 
 class Fleet:
