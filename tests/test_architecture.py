@@ -99,6 +99,7 @@ WRITTEN_BY_CALLS = ("healthlb.core.load", "healthlb.core.call.budget")
 MOST_LINES = {
     "healthlb.aio.health_watches": 420,
     "healthlb.calls.call_runner": 440,
+    "healthlb.control.grpc_transport": 420,
     "healthlb.core.balancer": 350,
     "healthlb.core.call.call_attempts": 440,
     "healthlb.core.load": 440,

@@ -119,7 +119,7 @@ class CallRunner:
                 case WakeAt(at):
                     self._wake_at(at)
                 case Cancel(attempt):
-                    self._cancel_attempt(attempt, is_beaten=attempt < winner(actions))
+                    self._cancel_attempt(attempt, is_superseded=attempt < winner(actions))
                 case Finish():
                     self._finish(ended, None)
 
@@ -281,7 +281,7 @@ class CallRunner:
         has_won = not self._attempts.is_cancelled
         for other in tuple(self._live):
             if other != number:
-                self._cancel_attempt(other, is_beaten=has_won and other < number)
+                self._cancel_attempt(other, is_superseded=has_won and other < number)
         return True
 
     def _is_live(self, live: Live) -> bool:
@@ -295,7 +295,7 @@ class CallRunner:
             self._live = {other: kept for other, kept in self._live.items() if other != number}
             return live
 
-    def _cancel_attempt(self, number: int, *, is_beaten: bool = False) -> None:
+    def _cancel_attempt(self, number: int, *, is_superseded: bool = False) -> None:
         """Count an attempt out before it is cancelled, so that how it ends does not count as a failure.
 
         It counts against its backend only if a later attempt won: the backend had more time, and gave no answer.
@@ -303,7 +303,7 @@ class CallRunner:
         live = self._take(number)
         if live is None:
             return
-        if is_beaten:
+        if is_superseded:
             self._attempts.superseded(live.sub)
         self._abandon(live)
         if live.inner is not None:

@@ -11,9 +11,8 @@ import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
 
 from healthlb.control.patched import check_server_half
-from healthlb.server import aio_calls
 from healthlb.server.aio_delivery import LoopCouriers
-from healthlb.server.aio_streams import WatchCall
+from healthlb.server.aio_streams import WatchCall, answer_check, answer_list
 from healthlb.server.handlers import Handler, check_server
 from healthlb.server.limits import WatchLimits
 from healthlb.server.listing import add_servicer
@@ -78,11 +77,11 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     async def Check(self, request: Any, context: Any) -> Any:
         """Answer with the status; NOT_FOUND for a name that was never set."""
-        return await aio_calls.check(self.registry, request, context)
+        return await answer_check(self.registry, request, context)
 
     async def List(self, request: Any, context: Any) -> Any:
         """Answer with all statuses; RESOURCE_EXHAUSTED for more than 100 services (gRFC A90)."""
-        return await aio_calls.list_all(self.registry, context)
+        return await answer_list(self.registry, context)
 
     def Watch(self, request: Any, context: Any) -> Any:
         """Tell the status and each change, SERVICE_UNKNOWN for a name that was never set (yet).

@@ -16,6 +16,7 @@ import grpc
 from healthlb.server.aio_delivery import LoopCouriers
 from healthlb.server.contexts import client_of, peer_of
 from healthlb.server.limits import WatchRefused
+from healthlb.server.listing import MOST_LISTED, TOO_MANY, list_response
 from healthlb.server.registry import Registry, Watcher
 from healthlb.server.streams import CLOSING, response
 
@@ -179,3 +180,19 @@ class WatchCall:
     def _wake(self) -> None:
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
+
+
+async def answer_check(registry: Registry, request: Any, context: Any) -> Any:
+    """Answer with the status; NOT_FOUND for a name that was never set."""
+    status = registry.get(request.service)
+    if status is None:
+        await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+    return response(int(status or 0))
+
+
+async def answer_list(registry: Registry, context: Any) -> Any:
+    """Answer with all statuses; RESOURCE_EXHAUSTED for more than 100 services (gRFC A90)."""
+    statuses = registry.statuses()
+    if len(statuses) > MOST_LISTED:
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY)
+    return list_response(statuses)

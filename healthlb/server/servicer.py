@@ -13,9 +13,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from healthlb.control.patched import check_server_half
-from healthlb.server import aio_calls
 from healthlb.server.aio_delivery import LoopCouriers
-from healthlb.server.aio_streams import WatchCall
+from healthlb.server.aio_streams import WatchCall, answer_check, answer_list
 from healthlb.server.contexts import client_of, is_aio, peer_of, set_status
 from healthlb.server.handlers import Handler, check_server, is_async_code
 from healthlb.server.limits import WatchLimits, WatchRefused
@@ -169,7 +168,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def Check(self, request: Any, context: Any) -> Any:
         """Answer with the status; NOT_FOUND for a name that was never set."""
         if is_aio(context):
-            return aio_calls.check(self.registry, request, context)
+            return answer_check(self.registry, request, context)
         status = self.registry.get(request.service)
         if status is None:
             set_status(context, grpc.StatusCode.NOT_FOUND, "unknown service")
@@ -179,7 +178,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def List(self, request: Any, context: Any) -> Any:
         """Answer with all statuses; RESOURCE_EXHAUSTED for more than 100 services (gRFC A90)."""
         if is_aio(context):
-            return aio_calls.list_all(self.registry, context)
+            return answer_list(self.registry, context)
         statuses = self.registry.statuses()
         if len(statuses) > MOST_LISTED:
             set_status(context, grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY)

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from healthlb.core.messages import Endpoint, Fact
     from healthlb.core.pickers import PickerSource
     from healthlb.resolvers import Resolver
+    from healthlb.sync.connectivity import Subscriptions
     from healthlb.sync.methods import Interceptor, check_interceptors, make_methods
     from healthlb.sync.subchannels import Subchannels
-    from healthlb.sync.subscriptions import Subscriptions
 else:
     # Imported with the first channel: `import healthlb` is to be quick.
     globals().update(
@@ -52,7 +52,7 @@ else:
                 "healthlb.resolvers": "Resolver",
                 "healthlb.sync.methods": "Interceptor check_interceptors make_methods",
                 "healthlb.sync.subchannels": "Subchannels",
-                "healthlb.sync.subscriptions": "Subscriptions",
+                "healthlb.sync.connectivity": "Subscriptions",
             }
         )
     )

@@ -1,11 +1,12 @@
-"""Tells each change of a channel's connectivity, of any kind of sync channel.
+"""Tells each change of a channel's connectivity: `follow_state` of any sync channel, `Subscriptions` of our own.
 
-The one rule: it keeps no channel. grpcio tells no subscriber that a channel was closed: it drops them, and that is how
-this one learns of it.
+The one rule: `follow_state` keeps no channel. grpcio tells no subscriber that a channel was closed: it drops them, and
+that is how this one learns of it.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -16,11 +17,14 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
+from healthlb.control.codes import to_grpc_state
 from healthlb.control.delivery import Deliverer
+from healthlb.core.messages import ConnectivityState
 from healthlb.errors import ConfigError
 from healthlb.health_client.connectivity import Callback, ConnectivityChange, check_callback, core_channel
 
 _SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
+StateCallback = Callable[[grpc.ChannelConnectivity], object]
 # For callbacks that block; of the changes that wait, the newest count.
 _MOST_WAITING = 10_000
 
@@ -130,3 +134,53 @@ def follow_state(
     if not hasattr(channel, "subscribe"):
         raise ConfigError(f"channel must be a grpc.Channel, not {channel!r}")
     return StateFollower(channel, check_callback(callback, channel), try_to_connect=try_to_connect)
+
+
+class Subscriptions:
+    """The callbacks of one channel; they run on a thread of their own.
+
+    Args:
+        state: what the channel is in.
+    """
+
+    def __init__(self, state: ConnectivityState) -> None:
+        self._state = state
+        self._lock = threading.Lock()
+        self._callbacks: tuple[StateCallback, ...] = ()
+        self._deliverer = Deliverer(_MOST_WAITING)
+
+    def add(self, callback: StateCallback) -> None:
+        """Call `callback` with the present state, and with each change."""
+        with self._lock:
+            self._callbacks = (*self._callbacks, callback)
+            self._put(callback)
+        self._deliverer.run()
+
+    def remove(self, callback: StateCallback) -> None:
+        """Call `callback` no more; nothing happens where it was not added."""
+        found = self._find(callback)
+        with self._lock:
+            places = [place for place, one in enumerate(self._callbacks) if one is found]
+            if places:
+                self._callbacks = self._callbacks[: places[0]] + self._callbacks[places[0] + 1 :]
+
+    def observe(self, state: ConnectivityState) -> None:
+        """Take in the state of a new snapshot."""
+        with self._lock:
+            if state is self._state:
+                return
+            self._state = state
+            for callback in self._callbacks:
+                self._put(callback)
+        self._deliverer.run()
+
+    def _find(self, callback: StateCallback) -> StateCallback | None:
+        # Under no lock: to compare is the user's code, too.
+        return next((one for one in self._callbacks if one is callback or one == callback), None)
+
+    def _put(self, callback: StateCallback) -> None:
+        self._deliverer.put(partial(self._call, callback, to_grpc_state(self._state)))
+
+    def _call(self, callback: StateCallback, state: grpc.ChannelConnectivity) -> None:
+        if self._find(callback) is not None:
+            callback(state)

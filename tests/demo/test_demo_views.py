@@ -11,9 +11,9 @@ from healthlb.demo import live, report
 from healthlb.demo.activity import Cell
 from healthlb.demo.frame import Frame, Lane, Mark, Note, Source, spelled
 from healthlb.demo.ledger import BackendFigures, FaultFigures, Summary
+from healthlb.demo.live import Strip
 from healthlb.demo.plain import PlainView
 from healthlb.demo.schedule import FaultKind
-from healthlb.demo.strip import Strip
 
 BUSY = Cell(50, 0)
 LANES = (

@@ -120,9 +120,9 @@ def test_facts_that_wait_for_a_listener_are_bounded(monkeypatch: pytest.MonkeyPa
 
 def test_a_subscriber_that_blocks_hears_the_newest_states(monkeypatch: pytest.MonkeyPatch) -> None:
     from healthlb.core.states import ConnectivityState
-    from healthlb.sync import subscriptions
+    from healthlb.sync import connectivity
 
-    monkeypatch.setattr(subscriptions, "_MOST_WAITING", 3)
+    monkeypatch.setattr(connectivity, "_MOST_WAITING", 3)
     entered, go_on, heard = threading.Event(), threading.Event(), list[Any]()
 
     def hear(state: grpc.ChannelConnectivity) -> None:
@@ -130,7 +130,7 @@ def test_a_subscriber_that_blocks_hears_the_newest_states(monkeypatch: pytest.Mo
         entered.set()
         go_on.wait(30)
 
-    made = subscriptions.Subscriptions(ConnectivityState.IDLE)
+    made = connectivity.Subscriptions(ConnectivityState.IDLE)
     made.add(hear)
     assert entered.wait(30)
     for _ in range(50):
