@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 
-from healthlb.aio.grpcio import Status, turns
+from healthlb.aio.grpcio import CoreCall, Status, turns
 from healthlb.calls.attempts import Attempts, Method, Outcome
 from healthlb.calls.call_runner import CallRunner
 from healthlb.control.codes import code_of
@@ -30,7 +30,7 @@ _OK = Code.OK.value
 _CANCELLED = Code.CANCELLED.value
 
 
-class BalancedCall(CallRunner):
+class BalancedCall(CallRunner[CoreCall]):
     """One call, over as many attempts as it takes: the status, and what can be asked of any arity.
 
     Args:
@@ -187,8 +187,9 @@ class BalancedCall(CallRunner):
             # Of grpcio's own calls one that raises takes the response along (1.85.3).
             run_callback(callback)
 
-    def _over(self, inner: Any, fail: Fail | None) -> None:
+    def _over(self, inner: CoreCall | None, fail: Fail | None) -> None:
         if fail is None:
+            assert inner is not None
             self._set_status(inner._status, inner._initial_metadata or ())
         elif not self._is_locally_cancelled:
             self._set_status(Status(fail.code.value, fail.details, (), fail.details))
@@ -238,16 +239,17 @@ class BalancedCall(CallRunner):
         timeout = None if self._deadline is None else self._deadline - time.time()
         return Attempts(self._method, timeout, self._metadata, self._wait_for_ready, time.monotonic_ns())
 
-    def _make_real(self, sub: Subchannel, timeout: float | None) -> Any:
+    def _make_real(self, sub: Subchannel, timeout: float | None) -> CoreCall:
         method = self._method
         make = method.opened.get(sub) or method.open(sub)
-        return make(None if timeout is None else time.time() + timeout, self._credentials, None)
+        real: CoreCall = make(None if timeout is None else time.time() + timeout, self._credentials, None)
+        return real
 
-    def _drop(self, inner: Any) -> None:
+    def _drop(self, inner: CoreCall) -> None:
         if not inner.done():
             inner.cancel("another attempt took over, or the call has ended")
 
-    def _trailers(self, inner: Any) -> Sequence[tuple[str, Any]]:
+    def _trailers(self, inner: CoreCall) -> Sequence[tuple[str, Any]]:
         return inner._status.trailing_metadata() or ()
 
     # --- attempts that end, by themselves or since the call gives them up ---------------------------------
@@ -261,7 +263,7 @@ class BalancedCall(CallRunner):
                     self._drop(live.inner)
                 self._safely(partial(self._failed, live, outcome, None))
 
-    def failed_as(self, real: Any) -> Outcome:
+    def failed_as(self, real: CoreCall) -> Outcome:
         """Return how an attempt failed that the call has not given up."""
         status = real._status
         trailers = tuple(status.trailing_metadata() or ())
@@ -270,7 +272,7 @@ class BalancedCall(CallRunner):
         details = status.details() or ""
         return Outcome(code_of(status.code()), details, has_metadata, trailers, is_begun, self.has_begun(real))
 
-    def unavailable(self, inner: Any, details: str) -> Outcome:
+    def unavailable(self, inner: CoreCall | None, details: str) -> Outcome:
         """Return how an attempt ended that was given up."""
         return Outcome(grpc.StatusCode.UNAVAILABLE, details, False, (), is_taken=self.has_begun(inner))
 
@@ -280,7 +282,7 @@ class BalancedCall(CallRunner):
             is_begun = any(live.sub is sub and self.has_begun(live.inner) for live in (self._live or {}).values())
         return not is_begun and super().rescue(sub)
 
-    def has_begun(self, inner: Any) -> bool:
+    def has_begun(self, inner: CoreCall | None) -> bool:
         """Whether something of an attempt's response came that commits the call (gRFC A6), or that it was asked for."""
         if not self._is_unary_response or inner is None or not inner._initial_metadata:
             return False

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 from healthlb.calls.metadata import check_types, illegal_keys
 from healthlb.health_client.answer import HealthAdviser
@@ -53,8 +53,60 @@ deserialize: Any = _COMMON.deserialize
 # How often the loop turns until it has what C-core says of a batch of operations: the least that was seen.
 _TURNS = 3
 
+
+class CoreCall(Protocol):
+    """A call of C-core (`cygrpc._AioCall`): what attempts use of one. Metadata are tuples of pairs."""
+
+    _status: Any
+    """An `AioRpcStatus`, None while it is under way."""
+    _initial_metadata: tuple[Any, ...] | None
+    """The server's, None before they came."""
+
+    def done(self) -> bool:
+        """Whether it is over."""
+
+    def is_ok(self) -> bool:
+        """Whether it ended with OK."""
+
+    def cancel(self, details: str) -> object:
+        """End it with CANCELLED."""
+
+    def set_internal_error(self, details: str) -> object:
+        """End it with INTERNAL, and leave what is on its way."""
+
+    def add_done_callback(self, callback: Callable[[], object]) -> object:
+        """Call `callback` once it is over, maybe at once."""
+
+    async def status(self) -> Any:
+        """Return the status once it is over."""
+
+    async def initial_metadata(self) -> tuple[Any, ...]:
+        """Return the server's, or nothing where it ended without."""
+
+    async def unary_unary(self, request: bytes | None, metadata: tuple[Any, ...], context: Any) -> bytes | None:
+        """Send one request and return the response; None where it did not end with OK."""
+
+    async def initiate_unary_stream(self, request: bytes, metadata: tuple[Any, ...], context: Any) -> None:
+        """Send one request, and return when the call has begun; responses follow."""
+
+    async def stream_unary(self, metadata: tuple[Any, ...], sent: Callable[[], object], context: Any) -> bytes | None:
+        """Begin, call `sent` when requests may follow, and return the response; None where it did not end with OK."""
+
+    async def initiate_stream_stream(self, metadata: tuple[Any, ...], sent: Callable[[], object], context: Any) -> None:
+        """Begin, and call `sent` when requests may follow."""
+
+    async def send_serialized_message(self, message: bytes) -> None:
+        """Send one of many requests."""
+
+    async def send_receive_close(self) -> None:
+        """Say that no request follows."""
+
+    async def receive_serialized_message(self) -> Any:
+        """Return the next response, or EOF."""
+
+
 # Makes a call of C-core: by its deadline (seconds of time.time(), None for none), its call credentials, and None.
-MakeCall = Callable[[float | None, Any, None], Any]
+MakeCall = Callable[[float | None, Any, None], CoreCall]
 
 
 def call_maker(multi_callable: Any) -> MakeCall:

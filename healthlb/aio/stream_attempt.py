@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from healthlb.aio.grpcio import EOF
+from healthlb.aio.grpcio import EOF, CoreCall
 
 # Seconds at the most; it takes microseconds where the machine is idle, and nothing calls back when it has come.
 _ON_ITS_WAY = 0.1
@@ -28,7 +28,7 @@ class StreamAttempt:
         is_left: whether the call has ended for its caller, who may still read what was answered.
     """
 
-    def __init__(self, number: int, real: Any) -> None:
+    def __init__(self, number: int, real: CoreCall) -> None:
         self.number = number
         self.real = real
         self.is_open = False

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from healthlb.aio.balanced import start_attempt
-from healthlb.aio.grpcio import EOF, check_message, turns
+from healthlb.aio.grpcio import EOF, CoreCall, check_message, turns
 from healthlb.aio.stream_attempt import StreamAttempt
 from healthlb.aio.stream_requests import SendingCall
 from healthlb.calls.attempts import Attempts, Live, Outcome
@@ -38,7 +38,7 @@ class BalancedStream(SendingCall):
         """Begin a call with one request; return when its headers are there, or an attempt has failed."""
 
         def begin(attempt: StreamAttempt, metadata: tuple[Any, ...]) -> Awaitable[Any]:
-            return attempt.real.initiate_unary_stream(request, metadata, context)  # type: ignore[no-any-return]
+            return attempt.real.initiate_unary_stream(request, metadata, context)
 
         await self._initiate(begin, metadata, request)
 
@@ -49,7 +49,7 @@ class BalancedStream(SendingCall):
 
         def begin(attempt: StreamAttempt, metadata: tuple[Any, ...]) -> Awaitable[Any]:
             opened = partial(self._opened, attempt)
-            return attempt.real.initiate_stream_stream(metadata, opened, context)  # type: ignore[no-any-return]
+            return attempt.real.initiate_stream_stream(metadata, opened, context)
 
         self._take_requests(when_sent)
         await self._initiate(begin, metadata)
@@ -61,7 +61,7 @@ class BalancedStream(SendingCall):
 
         def begin(attempt: StreamAttempt, metadata: tuple[Any, ...]) -> Awaitable[Any]:
             opened = partial(self._opened, attempt)
-            return attempt.real.stream_unary(metadata, opened, context)  # type: ignore[no-any-return]
+            return attempt.real.stream_unary(metadata, opened, context)
 
         self._is_unary_response = True
         self._take_requests(when_sent)
@@ -200,7 +200,7 @@ class BalancedStream(SendingCall):
             self._commit(self._current)
         super().give_up_on(sub, details)
 
-    def _drop(self, inner: Any) -> None:
+    def _drop(self, inner: CoreCall) -> None:
         if self._current is not None and self._current.real is inner:
             self._current = None
         super()._drop(inner)
@@ -255,7 +255,7 @@ class BalancedStream(SendingCall):
         vars(self)["receive_serialized_message"] = attempt.reads
         return True
 
-    def _over(self, inner: Any, fail: Fail | None) -> None:
+    def _over(self, inner: CoreCall | None, fail: Fail | None) -> None:
         super()._over(inner, fail)
         vars(self).pop("_begin_attempt", None)
         vars(self).pop("receive_serialized_message", None)

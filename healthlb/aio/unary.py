@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from healthlb.aio.balanced import BalancedCall, start_attempt
-from healthlb.aio.grpcio import check_message, check_metadata
+from healthlb.aio.grpcio import CoreCall, check_message, check_metadata
 from healthlb.aio.hedging import FirstAttempts
 from healthlb.aio.subchannels import Subchannels
 from healthlb.calls.attempts import RESCUED, Live, Method, Outcome, is_closed_error
@@ -62,7 +62,7 @@ class BalancedUnaryCall(BalancedCall):
             first_attempts(method).enter(self)
         return real
 
-    def first_ended(self, real: Any, response: bytes | None) -> bool:
+    def first_ended(self, real: CoreCall, response: bytes | None) -> bool:
         """Take in how the attempt of `begin` ended; False where that does not end the call: see `go_on`."""
         first = self._first
         if first is None and self._decided is None:
@@ -115,15 +115,15 @@ class BalancedUnaryCall(BalancedCall):
         await decided
         return self._response
 
-    def _first_failed(self, sub: Subchannel, real: Any) -> None:
+    def _first_failed(self, sub: Subchannel, real: CoreCall) -> None:
         outcome = self._given_up
         inner = real if outcome is None else None
         if self._method.is_hedged:
             self._begin_plan(sub, real)
-            self.attempt_ended(FIRST.attempt, outcome or self.failed_as(inner), inner)
+            self.attempt_ended(FIRST.attempt, outcome or self.failed_as(real), inner)
         else:
             self._first = None
-            self.first_failed(sub, self.started_at, outcome or self.failed_as(inner), inner)
+            self.first_failed(sub, self.started_at, outcome or self.failed_as(real), inner)
 
     def hedge(self) -> None:
         """Go on by the plan, since the first attempt is late; nothing where it has ended meanwhile."""
@@ -132,7 +132,7 @@ class BalancedUnaryCall(BalancedCall):
             self._decided = asyncio.get_running_loop().create_future()
             self._begin_plan(*first)
 
-    def _begin_plan(self, sub: Subchannel, real: Any) -> None:
+    def _begin_plan(self, sub: Subchannel, real: CoreCall) -> None:
         """Have the plan of a hedged call say what follows; its first attempt is under way."""
         self._first = None
         self._live = {FIRST.attempt: Live(FIRST, sub, self.started_at, real)}
@@ -160,12 +160,12 @@ class BalancedUnaryCall(BalancedCall):
         elif first[0] is sub and not first[1].done() and self._given_up is None:
             self._give_up_first(first[1], self.unavailable(first[1], details))
 
-    def _give_up_first(self, real: Any, outcome: Outcome) -> None:
+    def _give_up_first(self, real: CoreCall, outcome: Outcome) -> None:
         # It is awaited by the call itself, which goes on with its end.
         self._given_up = outcome
         real.cancel(outcome.details)
 
-    def _over(self, inner: Any, fail: Fail | None) -> None:
+    def _over(self, inner: CoreCall | None, fail: Fail | None) -> None:
         super()._over(inner, fail)
         self._request = self._context = None
         if self._decided is not None:
@@ -207,7 +207,7 @@ class BalancedUnaryCall(BalancedCall):
         self._carry_out(self._attempt(number, real, metadata))
         return real
 
-    async def _attempt(self, number: int, real: Any, metadata: Any) -> None:
+    async def _attempt(self, number: int, real: CoreCall, metadata: Any) -> None:
         if real.done():
             return  # dropped before it began
         try:
@@ -221,7 +221,7 @@ class BalancedUnaryCall(BalancedCall):
             return
         self._ended(number, real, response)
 
-    def _ended(self, number: int, real: Any, response: bytes | None) -> None:
+    def _ended(self, number: int, real: CoreCall, response: bytes | None) -> None:
         self.attempt_ended(number, None if real.is_ok() else self.failed_as(real), real)
         if self._status is real._status:
             self._response = response

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import grpc
 
@@ -43,6 +43,9 @@ from healthlb.errors import ChannelClosed
 _PREVIOUS_ATTEMPTS = "healthlb-previous-rpc-attempts"
 _PUSHBACK = "grpc-retry-pushback-ms"
 _JITTER = random.SystemRandom()
+
+InnerT = TypeVar("InnerT")
+"""What a face has for one attempt: C-core's call in the asyncio face, what sees to it in the sync one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ class Outcome:
 RESCUED = Outcome(grpc.StatusCode.UNAVAILABLE, "rescued: the backend was found hung", False, ())
 
 
-class Live:
+class Live(Generic[InnerT]):
     """An attempt that is under way.
 
     Args:
@@ -123,7 +126,7 @@ class Live:
 
     __slots__ = ("inner", "start", "started_at", "sub")
 
-    def __init__(self, start: Start, sub: Subchannel, started_at: float, inner: Any = None) -> None:
+    def __init__(self, start: Start, sub: Subchannel, started_at: float, inner: InnerT | None = None) -> None:
         self.start = start
         self.sub = sub
         self.started_at = started_at

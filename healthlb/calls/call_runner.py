@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
+from typing import Any, Generic
 
-from healthlb.calls.attempts import RESCUED, Attempt, Attempts, Live, Method, Outcome, is_closed_error
+from healthlb.calls.attempts import RESCUED, Attempt, Attempts, InnerT, Live, Method, Outcome, is_closed_error
 from healthlb.control.codes import to_code
 from healthlb.core.call.call_attempts import FIRST, count_out, failure, winner
 from healthlb.core.call.failover import Action, Cancel, Finish, Start, WakeAt
@@ -26,8 +26,8 @@ from healthlb.core.user_code import words
 CANCELLED = "Locally cancelled by application!"
 
 
-class CallRunner:
-    """One call over its attempts. A face derives its call from it.
+class CallRunner(Generic[InnerT]):
+    """One call over its attempts. A face derives its call from it; `InnerT` is its object for one attempt.
 
     A face that makes the first attempt by itself comes here with `first_failed`; any other begins with `run`.
     """
@@ -42,7 +42,7 @@ class CallRunner:
     _watcher = -1
     _stop_waking: Callable[[], object] | None = None
     _stop_expiring: Callable[[], object] | None = None
-    _live: dict[int, Live] | None = None
+    _live: dict[int, Live[InnerT]] | None = None
     _tried: Attempts | None = None
     # The number of the attempt with which the call is known to end, 0 for none. Under the lock.
     _chosen = 0
@@ -55,7 +55,7 @@ class CallRunner:
         """Return the call's way through the subchannels; called once, at the latest when the first attempt failed."""
         raise NotImplementedError
 
-    def _open(self, number: int, sub: Subchannel, timeout: float | None, metadata: Any) -> Any:
+    def _open(self, number: int, sub: Subchannel, timeout: float | None, metadata: Any) -> InnerT:
         """Begin an attempt and return the face's object for it; its end is told by `attempt_ended`.
 
         Args:
@@ -69,11 +69,11 @@ class CallRunner:
         """
         raise NotImplementedError
 
-    def _drop(self, inner: Any) -> None:
+    def _drop(self, inner: InnerT) -> None:
         """Cancel an attempt that is not wanted any more."""
         raise NotImplementedError
 
-    def _over(self, inner: Any, fail: Fail | None) -> None:
+    def _over(self, inner: InnerT | None, fail: Fail | None) -> None:
         """Tell the caller how the call ended, once: as the attempt `inner`, or, where `fail` is given, as that says."""
         raise NotImplementedError
 
@@ -102,7 +102,7 @@ class CallRunner:
             self._begin(FIRST, sub, has_waited=False)
         self._perform(beside)
 
-    def first_failed(self, sub: Subchannel, started_at: float, outcome: Outcome, inner: Any) -> None:
+    def first_failed(self, sub: Subchannel, started_at: float, outcome: Outcome, inner: InnerT | None) -> None:
         """Go on after a first attempt that the face made by itself, beginning at `started_at` (monotonic seconds).
 
         `inner` is the face's object for it, None where it was given up: then the call can not end with it.
@@ -111,7 +111,7 @@ class CallRunner:
 
     # --- attempts --------------------------------------------------------------------------------------
 
-    def _perform(self, actions: Sequence[Action], ended: Any = None) -> None:
+    def _perform(self, actions: Sequence[Action], ended: InnerT | None = None) -> None:
         for action in actions:
             match action:
                 case Start():
@@ -165,7 +165,7 @@ class CallRunner:
         """Open an attempt that was counted in."""
         attempts = self._attempts
         timeout, metadata = attempts.terms(start, has_waited=has_waited)
-        live = Live(start, sub, time.monotonic())
+        live: Live[InnerT] = Live(start, sub, time.monotonic())
         with self._lock:
             is_wanted = not self._is_over
             if is_wanted:
@@ -182,7 +182,7 @@ class CallRunner:
             # The call ended, or was cancelled, while the attempt was on its way to us.
             self._drop(live.inner)
 
-    def _not_opened(self, live: Live, error: BaseException) -> None:
+    def _not_opened(self, live: Live[InnerT], error: BaseException) -> None:
         if self._take(live.start.attempt) is None:
             return
         actions = self._attempts.made_no_call(live.start, live.sub)
@@ -194,7 +194,7 @@ class CallRunner:
             raise error
         self._broke(error)
 
-    def attempt_ended(self, number: int, outcome: Outcome | None, inner: Any) -> None:
+    def attempt_ended(self, number: int, outcome: Outcome | None, inner: InnerT | None) -> None:
         """Take in how an attempt ended, once. The end of an attempt that was dropped is ignored.
 
         Args:
@@ -218,6 +218,7 @@ class CallRunner:
         method = self._method
         self.address = self.address or live.sub.address
         if method.end_hook.of_all:
+            assert inner is not None  # it has ended with OK
             method.tell(live.sub, Code.OK, live.started_at, self._trailers(inner))
         if self._tried is None:  # the first attempt, and no plan
             count_out(live.sub, method.budget, time.monotonic_ns())
@@ -227,11 +228,11 @@ class CallRunner:
                 actions = self._tried.succeeded(live.start, live.sub, time.monotonic_ns())
             self._perform(actions, inner)
 
-    def _trailers(self, inner: Any) -> Sequence[tuple[str, Any]]:
+    def _trailers(self, inner: InnerT) -> Sequence[tuple[str, Any]]:
         """Return the trailing metadata of an attempt that is over."""
         raise NotImplementedError
 
-    def _failed(self, live: Live, outcome: Outcome, inner: Any) -> None:
+    def _failed(self, live: Live[InnerT], outcome: Outcome, inner: InnerT | None) -> None:
         attempts = self._attempts
         with self._lock:
             is_open = self._chosen in (0, live.start.attempt)
@@ -284,10 +285,10 @@ class CallRunner:
                 self._cancel_attempt(other, is_superseded=has_won and other < number)
         return True
 
-    def _is_live(self, live: Live) -> bool:
+    def _is_live(self, live: Live[InnerT]) -> bool:
         return self._live is not None and self._live.get(live.start.attempt) is live
 
-    def _take(self, number: int) -> Live | None:
+    def _take(self, number: int) -> Live[InnerT] | None:
         with self._lock:
             if self._live is None or number not in self._live:
                 return None
@@ -309,7 +310,7 @@ class CallRunner:
         if live.inner is not None:
             self._drop(live.inner)
 
-    def _abandon(self, live: Live) -> None:
+    def _abandon(self, live: Live[InnerT]) -> None:
         """Count out an attempt of which it does not matter any more how it ends."""
         live.sub.load.abandon()
         if self._method.end_hook.of_all:
@@ -397,7 +398,7 @@ class CallRunner:
 
     # --- end -------------------------------------------------------------------------------------------
 
-    def _finish(self, inner: Any, fail: Fail | None) -> bool:
+    def _finish(self, inner: InnerT | None, fail: Fail | None) -> bool:
         """End the call, once; False where it is over already."""
         if not self._stop():
             return False

@@ -35,7 +35,7 @@ _TOO_MANY = "Internal gRPC call error 8. Please report to https://github.com/grp
 _NO_MORE = Fail(Code.CANCELLED, CANCELLED)
 
 
-class BalancedCall(CallRunner):
+class BalancedCall(CallRunner[LiveAttempt]):
     """One call over its attempts.
 
     Args:
@@ -51,7 +51,7 @@ class BalancedCall(CallRunner):
 
     # Whether its events are not taken in at once, so that attempts count their own to the end.
     _is_queued = False
-    _start_call: Callable[..., Any] = staticmethod(grpcio.start_call)
+    _start_call: Callable[..., grpcio.CoreCall] = staticmethod(grpcio.start_call)
     _lock: Any
     # Class-level defaults: they save stores per call.
     _current: LiveAttempt | None = None
@@ -165,6 +165,7 @@ class BalancedCall(CallRunner):
             attempt = self._current
             if attempt is not None and attempt.passes and not attempt.is_counting:
                 # Nothing stands between: grpcio's own handler takes the event.
+                assert attempt.real is not None
                 return bool(attempt.real.operate(operations, handler))
             if self._is_over and (attempt is None or not attempt.due):
                 return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
@@ -183,11 +183,24 @@ class Opened:
         self.name = decode(multi_callable._method)
         self.target = decode(multi_callable._target)
         self.deserializer = multi_callable._response_deserializer
-        self.start = multi_callable._managed_call
-        self.start_segregated = multi_callable._channel.segregated_call
+        self.start: Callable[..., CoreCall] = multi_callable._managed_call
+        self.start_segregated: Callable[..., CoreCall] = multi_callable._channel.segregated_call
         self.method = multi_callable._method
         self.context = multi_callable._context
         self.handle = multi_callable._registered_call_handle
+
+
+class CoreCall(Protocol):
+    """A call of C-core (`cygrpc.IntegratedCall` or `SegregatedCall`): what attempts use of one."""
+
+    def operate(self, operations: tuple[Any, ...], tag: Callable[[Any], bool]) -> object:
+        """Start operations, whose event `tag` takes; falsy where the call is over."""
+
+    def cancel(self, code: int, details: str) -> None:
+        """End it with this status."""
+
+    def next_event(self) -> Any:
+        """Wait for an event, have its tag take it, and return it. Of a `SegregatedCall` alone."""
 
 
 def start_call(
@@ -197,7 +210,7 @@ def start_call(
     credentials: Any,
     batches: Batches,
     tag: Callable[[Any], bool],
-) -> Any:
+) -> CoreCall:
     """Start a call of C-core; its events go to `tag` on grpcio's own thread.
 
     Args:
@@ -224,7 +237,7 @@ def start_call(
 
 def start_segregated_call(
     opened: Opened, deadline: float | None, metadata: Any, credentials: Any, batches: Batches
-) -> Any:
+) -> CoreCall:
     """Start a call of C-core with a completion queue of its own: its events wait for whoever asks it for them.
 
     Args:

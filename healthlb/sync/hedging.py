@@ -41,7 +41,7 @@ class First(NamedTuple):
     """
 
     sub: Subchannel
-    real: Any
+    real: grpcio.CoreCall
     state: Any
     thread: int
 

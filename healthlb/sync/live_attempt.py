@@ -80,7 +80,7 @@ class LiveAttempt:
         self.due = due
         self.is_counting = is_counting
         self.started_at = time.monotonic()
-        self.real: Any = None
+        self.real: grpcio.CoreCall | None = None
         self.held: list[Any] = []
         self.status: Any = None
         self.headers_due = due > 1
@@ -104,6 +104,7 @@ class LiveAttempt:
 
     def operate(self, operations: tuple[Any, ...]) -> bool:
         """Start operations; False where the call is over. Under the call's lock."""
+        assert self.real is not None
         self.due += 1
         is_started = False
         try:

@@ -59,7 +59,7 @@ class RescuableCalls:
         # Guards the plans of calls that block, from outside and at their ends.
         self._lock = threading.Lock()
 
-    def next_event(self, taken: Taken, real: Any, sub: Subchannel, start: Start) -> Any:
+    def next_event(self, taken: Taken, real: grpcio.CoreCall, sub: Subchannel, start: Start) -> Any:
         """Wait for the event of an attempt that blocks; meanwhile it can be cancelled."""
         self._blocked[taken] = (sub, real, start)
         try:

@@ -81,6 +81,7 @@ class SegregatedCall(RescuableCall, QueuedCall):
             lost(End(self._state, Fail(Code.CANCELLED, CANCELLED)))
         while self._own:
             attempt = self._own.popleft()
+            assert attempt.real is not None
             self._take_in_beside(attempt, attempt.real)
         self._empty()
 
@@ -99,7 +100,7 @@ class SegregatedCall(RescuableCall, QueuedCall):
         credentials: Any,
         batches: grpcio.Batches,
         attempt: LiveAttempt,
-    ) -> Any:
+    ) -> grpcio.CoreCall:
         real = grpcio.start_segregated_call(opened, deadline, metadata, credentials, batches)
         if self._thread == threading.get_ident():
             self._own.append(attempt)
@@ -110,6 +111,7 @@ class SegregatedCall(RescuableCall, QueuedCall):
     def _take_in_own(self) -> None:
         """Wait for an event of the attempt that the caller's thread has started, and take it in."""
         attempt = self._own[0]
+        assert attempt.real is not None
         try:
             is_last = attempt(attempt.real.next_event())
         except BaseException:
@@ -118,7 +120,7 @@ class SegregatedCall(RescuableCall, QueuedCall):
         if is_last:
             self._own.popleft()
 
-    def _take_in_beside(self, attempt: LiveAttempt, real: Any) -> None:
+    def _take_in_beside(self, attempt: LiveAttempt, real: grpcio.CoreCall) -> None:
         """Have a thread take in the events of an attempt."""
         threading.Thread(target=_take_in, args=(attempt, real), name="healthlb-attempt", daemon=True).start()
 
@@ -182,6 +184,6 @@ def _run_now(notify: Callable[[], object]) -> None:
     notify()
 
 
-def _take_in(attempt: LiveAttempt, real: Any) -> None:
+def _take_in(attempt: LiveAttempt, real: grpcio.CoreCall) -> None:
     while not attempt(real.next_event()):
         pass

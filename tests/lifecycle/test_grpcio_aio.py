@@ -39,6 +39,13 @@ def test_ours_has_all_that_grpcio_asks_of_a_call() -> None:
         assert hasattr(BalancedUnaryCall, name)
 
 
+def test_attempts_ask_what_a_call_of_c_core_has() -> None:
+    asked = {name for name in vars(grpcio.CoreCall) if not name.startswith("_")} | set(grpcio.CoreCall.__annotations__)
+
+    assert len(asked) == 16
+    assert [name for name in asked if not hasattr(grpcio._CYGRPC._AioCall, name)] == []
+
+
 @pytest.mark.parametrize("kind", ["UnaryUnaryCall", "UnaryStreamCall", "StreamUnaryCall", "StreamStreamCall"])
 def test_calls_are_made_by_what_they_are_given(kind: str) -> None:
     parameters = list(inspect.signature(getattr(grpcio, kind).__init__).parameters)[1:11]

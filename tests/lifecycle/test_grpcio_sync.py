@@ -87,6 +87,14 @@ def test_methods_that_are_built_on(name: str) -> None:
         assert callable(getattr(kind, name))
 
 
+def test_attempts_ask_what_a_call_of_c_core_has() -> None:
+    asked = {name for name in vars(grpcio.CoreCall) if not name.startswith("_")}
+
+    assert asked == {"operate", "cancel", "next_event"}
+    assert [name for name in asked if not hasattr(grpcio._C.SegregatedCall, name)] == []
+    assert [name for name in asked - {"next_event"} if not hasattr(grpcio._C.IntegratedCall, name)] == []
+
+
 def test_a_state_is_locked_by_the_lock_of_its_condition() -> None:
     state = grpcio.new_state("unary_unary", "/a/b")
     with grpcio.lock_of(state):

@@ -389,7 +389,7 @@ def test_what_says_nothing_of_a_backend_is_no_strike(pool: Pool) -> None:
     assert picked.load.backend_failures == 2
 
 
-def test_without_outliers_nobody_is_beaten() -> None:
+def test_without_outliers_nobody_is_superseded() -> None:
     picked = sub(1)
     FailureClassifier(None).superseded(picked)
 

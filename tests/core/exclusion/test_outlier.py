@@ -165,7 +165,7 @@ def test_a_retired_connection_offers_no_probe() -> None:
     assert told == ["idle"]
 
 
-def test_a_beaten_call_is_late_and_no_failure() -> None:
+def test_a_superseded_call_is_late_and_no_failure() -> None:
     load = Subchannel(1, 1, Endpoint("a")).load
     load.start()
     load.supersede()

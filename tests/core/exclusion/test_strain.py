@@ -147,7 +147,7 @@ def test_once_all_is_well_the_next_strain_is_a_first_one() -> None:
     assert [fleet.second(20) for _ in range(6)] == [True] * 4 + [False] * 2
 
 
-def test_calls_that_a_hedge_has_beaten_are_not_late() -> None:
+def test_calls_that_a_hedge_has_superseded_are_not_late() -> None:
     fleet = Fleet(3)
     for sub in fleet.subs:
         for _ in range(50):
