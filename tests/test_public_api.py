@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import inspect
+import re
 import subprocess
 import sys
 import textwrap
@@ -20,6 +22,7 @@ import pytest
 
 import healthlb
 import healthlb.aio
+from healthlb.config import ChannelConfig
 from tests.backends.clients import tasks_of
 
 PATIENCE = 20.0
@@ -68,6 +71,22 @@ def test_health_clients_take_the_same_arguments(method: str) -> None:
 def test_all_is_sorted_and_complete(face: ModuleType) -> None:
     assert sorted(face.__all__) == face.__all__
     assert [name for name in face.__all__ if not hasattr(face, name)] == []
+
+
+def _entries(cls: type, section: str) -> dict[str, str]:
+    """Return what a docstring's section says of each name."""
+    text = (inspect.getdoc(cls) or "").split(f"{section}:\n", 1)[1].split("\n\n", 1)[0]
+    found = re.split(r"^    (\w+): ", text, flags=re.MULTILINE)[1:]
+    return {name: " ".join(said.split()) for name, said in zip(found[::2], found[1::2], strict=True)}
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_channels_say_of_an_option_what_the_config_says(face: ModuleType) -> None:
+    options = _entries(ChannelConfig, "Attributes")
+    said = _entries(face.HealthAwareChannel, "Args")
+
+    assert set(options) == {option.name for option in dataclasses.fields(ChannelConfig)}
+    assert {name: said[name] for name in options} == options
 
 
 def test_channels_take_the_same_arguments() -> None:
