@@ -9,7 +9,7 @@ from __future__ import annotations
 import reprlib
 import traceback
 
-TELLS = ". What to do: "
+REMEDY_MARK = ". What to do: "
 """Stands between an error's text and its remedy."""
 
 _ELLIPSIS = "..."
@@ -52,11 +52,11 @@ def short(value: object, most: int = 2) -> str:
     return shortener.repr(value)
 
 
-def tell(text: str, remedy: str) -> str:
-    """Return an error's text with what to do about it, where there is a remedy; that alone where there is no text."""
+def add_remedy(text: str, remedy: str) -> str:
+    """Return an error's text with what to do about it where that is known; the remedy alone where there is no text."""
     if not remedy:
         return text
-    return f"{text.removesuffix('.')}{TELLS}{remedy}" if text else f"{TELLS.removeprefix('. ')}{remedy}"
+    return f"{text.removesuffix('.')}{REMEDY_MARK}{remedy}" if text else f"{REMEDY_MARK.removeprefix('. ')}{remedy}"
 
 
 def printable_traceback(error: BaseException) -> str:

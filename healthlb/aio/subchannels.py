@@ -74,7 +74,7 @@ class AioData:
         """Use this connection for calls no more."""
         connection = self._connections.pop((sub, generation), None)
         if connection is not None:
-            # What holds on to a closed channel keeps C-core from telling who waits for its end.
+            # A multi-callable that is kept keeps the closed channel alive, and whoever waits for its end waits on.
             for method in self.methods:
                 method.forget(sub, generation)
             connection.release()

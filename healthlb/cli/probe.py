@@ -21,7 +21,7 @@ from healthlb.control.proxies import without_proxy
 from healthlb.errors import ConfigError
 from healthlb.health_client.answer import HealthAnswer, failed_with
 from healthlb.sync.health_client import HealthClient
-from healthlb.text import TELLS, tell
+from healthlb.text import REMEDY_MARK, add_remedy
 
 if TYPE_CHECKING:
     import grpc
@@ -244,7 +244,7 @@ def _check(channel: grpc.Channel, options: dict[str, Any]) -> HealthAnswer:
     try:
         answer = _client(channel, options).ask(options["service"], options["rpc-timeout"])
     except ValueError as error:
-        text, _, remedy = str(error).partition(TELLS)
+        text, _, remedy = str(error).partition(REMEDY_MARK)
         raise Failure(RPC_FAILED, _with(f"error: health rpc failed: {text}", remedy)) from error
     except grpc.RpcError as error:
         raise Failure(RPC_FAILED, _describe(error, options["rpc-timeout"])) from error
@@ -264,7 +264,7 @@ def _describe(error: Any, timeout: float) -> str:
 
 def _with(text: str, remedy: str) -> str:
     """Return a text with what to do on a line of its own: the first is as grpc_health_probe's."""
-    return f"{text}\n{tell('', remedy)}" if remedy else text
+    return f"{text}\n{add_remedy('', remedy)}" if remedy else text
 
 
 def _version() -> str:

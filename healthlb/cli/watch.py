@@ -20,7 +20,7 @@ from healthlb.cli.arguments import shown
 from healthlb.cli.checked import accepts_plain
 from healthlb.cli.server_options import client_arguments, client_options
 from healthlb.health_client.target import request_for
-from healthlb.text import tell
+from healthlb.text import add_remedy
 
 
 @click.command("watch")
@@ -81,5 +81,5 @@ class _Lines:
             click.echo(json.dumps(record | {name: text for name, text in told.items() if text}))
         else:
             line = f"{now:%H:%M:%S} {self._address:<{self._width}} {status}"
-            said = tell(details, remedy)
+            said = add_remedy(details, remedy)
             click.echo(shown(f"{line}  {said}" if said else line))

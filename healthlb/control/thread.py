@@ -26,15 +26,19 @@ from healthlb.errors import ChannelUnusable
 
 _log = logging.getLogger("healthlb")
 
-_CLOSING = 1.0
-_LOOK = 0.005
-_LAST_WORDS = 0.1
+# Seconds:
+_CLOSING = 1.0  # that channels which are closing have until the loop ends,
+_LOOK = 0.005  # between two looks at what is waited for,
+_LAST_WORDS = 0.1  # that C-core has to say what it still has to say to a loop,
+_HALT_TIMEOUT = 5.0  # that the thread has to end at the interpreter's exit,
+_HALT_PATIENCE = 0.5  # that a resolver or picker factory has then; it is left where it is, as daemon threads are,
+_HALT_LOOK = 0.05  # between two looks at whether it has ended,
+_PAUSE_BEGINS = 1.0  # that the thread has to begin a pause before a fork,
+# and to close its connections, which takes longer than `calls_ended` waits: a fork in between loses what grpcio has yet
+# to hear, for good.
+_PAUSE_TIMEOUT = 6.0
+# What grpcio's poller may raise when it looks at its loop for the last time.
 _LAST_LOOKS = (errno.EBADF, errno.EAGAIN)
-_HALT_TIMEOUT = 5.0
-_HALT_PATIENCE = 0.5  # For a resolver or picker factory; it is left where it is then, as daemon threads are.
-_HALT_LOOK = 0.05
-_PAUSE_BEGINS = 1.0
-_PAUSE_TIMEOUT = 6.0  # Longer than `calls_ended` waits: a fork in between loses what grpcio has yet to hear, for good.
 _NO_THREAD = (
     "the channel's control thread cannot be started: {}. In functions of atexit Python 3.12 starts none: use the "
     "channel before"

@@ -295,7 +295,7 @@ class Balancer:
     # --- time and the end ----------------------------------------------------------------------
 
     def _tick(self, context: EventContext) -> None:
-        if context.timers.hold(context.now):
+        if context.timers.postpone(context.now):
             return
         while (key := context.timers.pop_due(context.now)) is not None:
             sub, kind, number = key

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from healthlb.core.states import Code, ServingStatus
 from healthlb.core.wordings import CHANNEL, Wording
-from healthlb.text import tell
+from healthlb.text import add_remedy
 
 # In this order: the first whose pattern is in the text. What stands in braces is the wording's.
 NOTHING_ANSWERS = "nothing answers there: check the address, and whether a firewall drops the packets"
@@ -279,4 +279,4 @@ NO_SHEDDING = (
 def explained(text: str, remedies: Iterable[str]) -> str:
     """Return an error's text with what to do about it, each remedy once."""
     distinct = [remedy for remedy in dict.fromkeys(remedies) if remedy and remedy not in text]
-    return tell(text, "; or ".join(distinct))
+    return add_remedy(text, "; or ".join(distinct))

@@ -61,7 +61,7 @@ class Timers(Generic[Key]):
             heappop(heap)
         return None
 
-    def hold(self, now: int) -> bool:
+    def postpone(self, now: int) -> bool:
         """Put off what is due, where that is seen so late that the loop must have stood still; not twice in a row."""
         heap = self._heap
         is_late = False

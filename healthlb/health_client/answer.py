@@ -14,7 +14,7 @@ import grpc
 from healthlb.control.health_messages import decode_list, decode_response
 from healthlb.core.states import ServingStatus, serving_name
 from healthlb.errors import InvalidResponse
-from healthlb.text import TELLS, printable, tell
+from healthlb.text import REMEDY_MARK, add_remedy, printable
 
 _DEFINED = frozenset(ServingStatus)
 _LONGEST_REMEDY = 1000
@@ -53,7 +53,7 @@ class HealthAnswer:
     def __str__(self) -> str:
         if self.number is not None:
             return serving_name(self.number)
-        return tell(f"{self.code.name}: {self.details}" if self.details else self.code.name, self.remedy)
+        return add_remedy(f"{self.code.name}: {self.details}" if self.details else self.code.name, self.remedy)
 
 
 class HealthAdviser:
@@ -76,7 +76,7 @@ class HealthAdviser:
         from healthlb.control.codes import to_code
         from healthlb.core import remedies, wordings
 
-        told = details.partition(TELLS)[2]
+        told = details.partition(REMEDY_MARK)[2]
         wording = getattr(wordings, self._wording)
         return told or remedies.of_asking(
             to_code(code), details, service, method, is_secure=self.is_secure, wording=wording
@@ -91,15 +91,15 @@ class HealthAdviser:
     def explained(self, method: str, service: str, error: Any) -> str:
         """Return the text that the error of a call is to have; where it is known what to do, that is in it."""
         code, details = error.code(), error.details() or ""
-        if code is None or TELLS in details or not (remedy := self.of_failure(method, service, code, details)):
+        if code is None or REMEDY_MARK in details or not (remedy := self.of_failure(method, service, code, details)):
             return str(details)
-        return tell(details or code.name, remedy)
+        return add_remedy(details or code.name, remedy)
 
     def warn(self, answer: HealthAnswer) -> None:
         """Log what nobody else may say: each remedy once for a client."""
         if not answer.remedy:
             return
-        text = str(answer) if answer.number is None else tell(str(answer), answer.remedy)
+        text = str(answer) if answer.number is None else add_remedy(str(answer), answer.remedy)
         self._log_once(answer.remedy, text)
 
     def about_to_block(self) -> None:
@@ -137,7 +137,7 @@ def answered(service: str, message: object, call: object, adviser: HealthAdviser
     try:
         number = decode_response(message)
     except ValueError as error:
-        raise InvalidResponse(tell(printable(error), _FOREIGN)) from None
+        raise InvalidResponse(add_remedy(printable(error), _FOREIGN)) from None
     remedy = "" if number == ServingStatus.SERVING else adviser.of_status(service, number)
     return HealthAnswer(service, to_status(number), number, getattr(call, "address", None), remedy=remedy)
 
@@ -151,7 +151,7 @@ def listed(message: bytes) -> dict[str, ServingStatus]:
     try:
         return {name: to_status(number) for name, number in decode_list(message).items()}
     except ValueError as error:
-        raise InvalidResponse(tell(printable(error), _FOREIGN)) from None
+        raise InvalidResponse(add_remedy(printable(error), _FOREIGN)) from None
 
 
 def failed(service: str, code: grpc.StatusCode | None, details: object, remedy: str = "") -> HealthAnswer:
@@ -172,7 +172,7 @@ def failed_with(
         adviser: says what to do where the error does not.
     """
     if isinstance(error, InvalidResponse):
-        text, _, told = str(error).partition(TELLS)
+        text, _, told = str(error).partition(REMEDY_MARK)
         return failed(service, grpc.StatusCode.INTERNAL, text, told)
     if not isinstance(error, grpc.RpcError) or not hasattr(error, "code") or not hasattr(error, "details"):
         return failed(service, None, f"{type(error).__name__}: {printable(error)}")
@@ -180,7 +180,7 @@ def failed_with(
     if code is grpc.StatusCode.OK:
         return ended(service)
     details = error.details() if adviser is None or code is None else adviser.explained(method, service, error)
-    text, _, remedy = (details or "").partition(TELLS)
+    text, _, remedy = (details or "").partition(REMEDY_MARK)
     return failed(service, code, "" if code is not None and text == code.name else text, remedy)
 
 

@@ -16,7 +16,7 @@ import grpc
 
 from healthlb.calls.metadata import check_call_credentials
 from healthlb.health_client.answer import HealthAdviser
-from healthlb.text import TELLS, tell
+from healthlb.text import REMEDY_MARK, add_remedy
 
 _CHANNEL: Any = import_module("grpc._channel")
 _COMMON: Any = import_module("grpc._common")
@@ -356,4 +356,4 @@ def retell(error: Any, adviser: HealthAdviser, method: str, service: str = "") -
         with state.condition:
             state.details = text
     elif hasattr(error, "add_note"):
-        error.add_note(tell("", text.partition(TELLS)[2]))
+        error.add_note(add_remedy("", text.partition(REMEDY_MARK)[2]))

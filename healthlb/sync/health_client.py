@@ -21,7 +21,7 @@ from healthlb.core.states import ServingStatus
 from healthlb.errors import ChannelClosed, NotServing
 from healthlb.health_client.answer import HealthAnswer, answered, listed
 from healthlb.health_client.target import CLOSED, HealthTarget, Metadata, checked_timeout, request_for
-from healthlb.text import tell
+from healthlb.text import add_remedy
 
 if TYPE_CHECKING:
     from healthlb.config import Backoff
@@ -152,7 +152,7 @@ class HealthClient:
         """
         answer = self.ask(service, timeout)
         if require_serving and answer.status is not ServingStatus.SERVING:
-            raise NotServing(service, tell(str(answer), answer.remedy), answer.address)
+            raise NotServing(service, add_remedy(str(answer), answer.remedy), answer.address)
         return answer.status
 
     def ask(self, service: str = "", timeout: float | None = 5.0) -> HealthAnswer:

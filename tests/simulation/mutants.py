@@ -270,13 +270,13 @@ def _handle_and_look_at_the_clock(self: Any, event: Any, now: int) -> Any:
 
 
 def _held(self: Any, now: int) -> bool:
-    is_late = _hold(self, now)
+    is_late = _postpone(self, now)
     if is_late:
         _still["until"] = now + 40_000_000
     return is_late
 
 
-_handle, _hold = Balancer.handle, Timers.hold
+_handle, _postpone = Balancer.handle, Timers.postpone
 
 
 def _well_after_a_stall(self: Any) -> bool:
@@ -347,7 +347,7 @@ MUTANTS = {
         ("U16",), (8,), ((CappedLoad, "is_full", property(lambda self: False)),)
     ),
     "a stall that looks like the silence of others": Mutant(
-        ("U11", "U6"), (811,), ((Timers, "hold", lambda *_: False),)
+        ("U11", "U6"), (811,), ((Timers, "postpone", lambda *_: False),)
     ),
     "a budget that never forgets": Mutant(("U17",), (13,), ((RatioBudget, "_turn", _turn_for_ever),)),
     "a hedge that comes twice as late": Mutant(("U18",), (37,), ((CallPlan, "_next_hedge", _hedge_twice_as_late),)),
@@ -391,7 +391,7 @@ MUTANTS = {
         (359, 465),
         (
             (Balancer, "handle", _handle_and_look_at_the_clock),
-            (Timers, "hold", _held),
+            (Timers, "postpone", _held),
             (HealthMachine, "is_healthy", property(_well_after_a_stall)),
             (HealthMachine, "is_unhealthy", property(_ill_but_after_a_stall)),
         ),

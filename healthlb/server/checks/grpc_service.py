@@ -16,7 +16,7 @@ from healthlb.health_client.answer import failed_with
 from healthlb.health_client.target import request_for
 from healthlb.server.checks.unhealthy import Unhealthy
 from healthlb.sync.health_client import HealthClient
-from healthlb.text import printable, tell
+from healthlb.text import add_remedy, printable
 
 _LONGEST = 250  # Characters of details and remedy: a reason has 300 in all.
 _FEW = 30
@@ -58,6 +58,6 @@ def grpc_service(
             shorter = replace(failed, details=printable(failed.details, max(_FEW, _LONGEST - len(failed.remedy))))
             raise Unhealthy(str(shorter)) from error
         if answer.status is not ServingStatus.SERVING:
-            raise Unhealthy(tell(f"{service or 'the server'} is {answer}", answer.remedy))
+            raise Unhealthy(add_remedy(f"{service or 'the server'} is {answer}", answer.remedy))
 
     return check
