@@ -15,7 +15,7 @@ import grpc.aio
 from healthlb.aio.grpcio import retell
 from healthlb.aio.health_watches import HealthWatch, WatchIterator, WatchSubscription, check_callback, check_process
 from healthlb.control.health_messages import CHECK, LIST, WATCH
-from healthlb.control.patched import check_threads
+from healthlb.control.monkey_patching import check_threads
 from healthlb.core.states import ServingStatus
 from healthlb.errors import ChannelClosed, ChannelUnusable, NotServing
 from healthlb.health_client.answer import HealthAnswer, answered, listed

@@ -14,7 +14,7 @@ import grpc
 from healthlb.calls.settings import Settings
 from healthlb.config import RetryBudget, RetryThrottle
 from healthlb.control import forks
-from healthlb.control.patched import check_threads
+from healthlb.control.monkey_patching import check_threads
 from healthlb.control.resolved_names import ResolvedNames
 from healthlb.control.snapshot_holder import SnapshotHolder
 from healthlb.core.call.budget import Budget, make_budget

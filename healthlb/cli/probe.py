@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from healthlb.cli.arguments import name_of_header, parse_header, parse_text, parse_unicode, read_tls_files, shown
 from healthlb.cli.flags import Flag, FlagError, HelpWanted, describe, format_duration, parse_duration, parse_flags
-from healthlb.control.patched import check_threads
+from healthlb.control.monkey_patching import check_threads
 from healthlb.control.proxies import without_proxy
 from healthlb.errors import ConfigError
 from healthlb.health_client.answer import HealthAnswer, failed_with

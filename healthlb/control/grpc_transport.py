@@ -21,7 +21,7 @@ from healthlb.control.health_metadata import HealthMetadata, NoMetadata
 from healthlb.control.options import ChannelOptions, can_share, control_options, dial_target, unshared
 from healthlb.control.poller import can_poll
 from healthlb.control.resolved_names import ResolvedNames
-from healthlb.control.shared import SharedAioChannel, shared_options
+from healthlb.control.shared_connection import SharedAioChannel, shared_options
 from healthlb.control.tasks import HiddenIterator, hidden_tasks, is_task_cancelled, start_call, start_task
 from healthlb.control.transport import CheckAnswer, WatchEnded
 from healthlb.core.messages import Code, ConnectivityState, Endpoint

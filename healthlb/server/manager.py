@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from healthlb.config import check_callable, check_number
-from healthlb.control.patched import check_server_half
+from healthlb.control.monkey_patching import check_server_half
 from healthlb.core.messages import ServingStatus
 from healthlb.core.user_code import words
 from healthlb.errors import ConfigError

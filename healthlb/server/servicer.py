@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from healthlb.control.patched import check_server_half
+from healthlb.control.monkey_patching import check_server_half
 from healthlb.server.aio_delivery import LoopCouriers
 from healthlb.server.aio_streams import WatchCall, answer_check, answer_list
 from healthlb.server.contexts import client_of, is_aio, peer_of, set_status

@@ -16,7 +16,7 @@ import grpc.aio
 
 from healthlb._lazy import lazy
 from healthlb.control.health_messages import CHECK, LIST
-from healthlb.control.patched import check_threads
+from healthlb.control.monkey_patching import check_threads
 from healthlb.core.states import ServingStatus
 from healthlb.errors import ChannelClosed, NotServing
 from healthlb.health_client.answer import HealthAnswer, answered, listed

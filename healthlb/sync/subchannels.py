@@ -21,8 +21,8 @@ from healthlb.calls.subchannels_base import SubchannelsBase
 from healthlb.control.delivery import is_in_callback
 from healthlb.control.driver import Driver
 from healthlb.control.grpc_transport import GrpcTransport
+from healthlb.control.monkey_patching import check_selector
 from healthlb.control.options import can_share
-from healthlb.control.patched import check_selector
 from healthlb.control.resolved_names import ResolvedNames
 from healthlb.control.snapshot_holder import SnapshotHolder
 from healthlb.control.thread import Alarm, ControlThread

@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 
 from healthlb import HealthCheck, Heartbeat
-from healthlb.control.shared import SharedAioChannel
+from healthlb.control.shared_connection import SharedAioChannel
 from tests.backends import Backend
 from tests.backends.certs import make_certificates
 from tests.backends.forwarder import Forwarder
