@@ -12,8 +12,8 @@ from healthlb.core.random_streams import Draws
 from healthlb.core.remedies import of_health, of_serving
 from healthlb.core.states import serving_name
 from healthlb.core.subchannel import health
-from healthlb.core.subchannel.flood import StatusFlow
 from healthlb.core.subchannel.health import Action, Phase, Signal
+from healthlb.core.subchannel.status_flood import StatusFlow
 from healthlb.core.subchannel.watch_restart import WatchBackoff, WatchStarts
 
 

@@ -26,7 +26,7 @@ from healthlb.core.messages import (
 from healthlb.core.random_streams import Streams
 from healthlb.core.remedies import of_connection
 from healthlb.core.snapshot import SubchannelView
-from healthlb.core.subchannel.data_link import DataLink
+from healthlb.core.subchannel.data_connection import DataConnection
 from healthlb.core.subchannel.dialling import DialBudget
 from healthlb.core.subchannel.exclusion import Exclusion
 from healthlb.core.subchannel.health import Phase
@@ -129,9 +129,9 @@ class SubchannelMachine:
         budget = budget or DialBudget()
         self.health = HealthMachine(id, policy, service, rng=self._jitter, starts=budget.watches)
         self.dials = Reconnecting(id, policy.reconnect, self._jitter, now=now, budget=budget)
-        self._data = DataLink(id, policy.reconnect, self._jitter)
+        self._data = DataConnection(id, policy.reconnect, self._jitter)
         self._reports = StateReports(id, _CONNECTING)
-        self._link_reason = "connecting"
+        self._connection_reason = "connecting"
         self._known: tuple[int | None, bool, bool] = (None, False, False)
         self.made_view: SubchannelView | None = None
 
@@ -154,7 +154,7 @@ class SubchannelMachine:
         self.raw_state = state
         self.dials.went_on(context, is_failed=state is _FAILURE, is_known=self.connections > 0)
         silent = "cannot connect" if state is _FAILURE else "connecting"
-        self._link_reason = reason or ("connection lost" if was_ready else silent)
+        self._connection_reason = reason or ("connection lost" if was_ready else silent)
         self._conclude(context)
 
     def _lost(self, context: EventContext) -> bool:
@@ -376,7 +376,7 @@ class SubchannelMachine:
             return self.exclusion.reason
         phase = self.health.phase
         if phase is Phase.DISCONNECTED and self.raw_state is not _READY:
-            return self._link_reason
+            return self._connection_reason
         is_data_lacking = self.health.is_healthy and not self._data.is_ready
         if is_data_lacking or (self._data.is_failed and phase is Phase.WATCHING):
             return self._data.reason

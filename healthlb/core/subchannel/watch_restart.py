@@ -18,7 +18,7 @@ from healthlb.core.backoff import BackoffDelays
 from healthlb.core.messages import SECOND, Code
 from healthlb.core.random_streams import Draws
 from healthlb.core.rate_limit import Rate
-from healthlb.core.subchannel.flood import READ_AT_ONCE, READ_INTERVAL
+from healthlb.core.subchannel.status_flood import READ_AT_ONCE, READ_INTERVAL
 
 _STABLE_AFTER = 10 * SECOND
 STARTS_AT_ONCE, START_INTERVAL = 100, SECOND // 2000

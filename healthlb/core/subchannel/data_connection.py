@@ -42,7 +42,7 @@ class Refreshes:
         return not is_first
 
 
-class DataLink:
+class DataConnection:
     """The connection for calls of one subchannel, while its control connection is up.
 
     A connection that served nothing counts as a failed attempt: the next one is made after the backoff, counted from
