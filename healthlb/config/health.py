@@ -26,8 +26,8 @@ class Heartbeat:
     the same connection, and any answer at all, an error status included, is a sign of life.
 
     Attributes:
-        interval: seconds of silence before a Check is sent; above 0. With more than 200
-            subchannels in a process it stretches to their number / 20 s. Where there is no Watch, the health is asked
+        interval: seconds of silence before a Check is sent; above 0. With more than 90
+            subchannels in a process it stretches to their number / 9 s. Where there is no Watch, the health is asked
             for at this pace, too.
         timeout: seconds to wait for an answer; above 0.
         ping: whether a backend whose Check gets no answer is called by a method that nobody has registered, too, before

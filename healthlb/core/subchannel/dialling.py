@@ -23,7 +23,7 @@ AT_A_TIME = 100
 _LEAST = 5  # for each channel, however many there are
 _MOMENT = SECOND
 _SHORT_MOMENT = SECOND // 10  # So a thousand are dialled a second at most.
-_PER_SECOND = 19  # of full intervals: jitter shortens them, to 20 a second
+_PER_SECOND = 9  # of full intervals: jitter shortens them, to 10 a second
 _LOOK = SECOND // 20
 _REDIALS_PER_SECOND = 50
 _TIMER: TimerKey = (0, "entry", 0)  # No subchannel has the number 0.
@@ -160,7 +160,7 @@ class Entrance:
 
 
 class Pace:
-    """How many subchannels share the process's 20 heartbeats a second, and its dials.
+    """How many subchannels share the process's 10 heartbeats a second, and its dials.
 
     Attributes:
         members: subchannels, over all channels that share this object.

@@ -55,12 +55,12 @@ class Answered:
 
 def test_first_checks_are_spread_over_the_interval() -> None:
     """P8: connections that came up together must not be asked together."""
-    fleet = Answered(180, interval=10.0)
-    fleet.run(10)
+    fleet = Answered(180, interval=20.0)
+    fleet.run(20)
     first: dict[int, int] = {}
     for at, sub in fleet.sent:
         first.setdefault(sub, at)
-    per_quarter = Counter(at * 4 // (10 * SECOND) for at in first.values())
+    per_quarter = Counter(at * 4 // (20 * SECOND) for at in first.values())
 
     assert len(first) == 180
     assert all(30 <= per_quarter[quarter] <= 60 for quarter in range(4))
@@ -78,16 +78,16 @@ def test_no_silence_is_longer_than_the_interval() -> None:
 
 
 @pytest.mark.parametrize("count", [200, 500])
-def test_a_process_sends_twenty_a_second_at_most(count: int) -> None:
+def test_a_process_sends_ten_a_second_at_most(count: int) -> None:
     fleet = Answered(count, interval=1.0)
-    fleet.run(100)
-    per_ten_seconds = Counter(at // (10 * SECOND) for at, _ in fleet.sent)
+    fleet.run(200)
+    per_twenty_seconds = Counter(at // (20 * SECOND) for at, _ in fleet.sent)
 
-    assert sum(per_ten_seconds.values()) == pytest.approx(2_000, rel=0.05)
-    assert max(per_ten_seconds.values()) <= 250
+    assert sum(per_twenty_seconds.values()) == pytest.approx(1_900, rel=0.05)
+    assert max(per_twenty_seconds.values()) <= 250
 
 
-@pytest.mark.parametrize(("count", "grid"), [(200, SECOND // 4), (400, SECOND // 2), (1000, SECOND)])
+@pytest.mark.parametrize(("count", "grid"), [(90, SECOND // 4), (200, SECOND // 2), (500, SECOND)])
 def test_checks_share_wake_ups(count: int, grid: int) -> None:
     fleet = Answered(count, interval=10.0)
     fleet.run(100)
@@ -102,8 +102,8 @@ def test_channels_of_a_process_share_the_pace() -> None:
     for balancer in balancers:
         balancer.handle(Resolved(tuple(Endpoint(f"host-{number}") for number in range(190))), 0)
 
-    assert pace.interval(SECOND) == 20 * SECOND
+    assert pace.interval(SECOND) == 380 * SECOND // 9
 
     balancers[0].handle(Resolved((Endpoint("host-0"),)), 0)
 
-    assert (pace.members + pace.dials.queued, pace.interval(SECOND)) == (191, 191 * SECOND // 19)
+    assert (pace.members + pace.dials.queued, pace.interval(SECOND)) == (191, 191 * SECOND // 9)
