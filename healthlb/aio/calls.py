@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 
 from healthlb.aio import grpcio
-from healthlb.aio.beneath import BalancedChannel, deadline_of
+from healthlb.aio.balanced_channel import BalancedChannel, deadline_of
 from healthlb.aio.errors import with_attempts
 from healthlb.aio.interceptors import last_link
 from healthlb.aio.subchannels import Subchannels

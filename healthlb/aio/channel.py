@@ -14,7 +14,7 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from healthlb.aio.beneath import BalancedChannel
+from healthlb.aio.balanced_channel import BalancedChannel
 from healthlb.aio.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from healthlb.aio.interceptors import sort_interceptors
 from healthlb.aio.subchannels import Subchannels

@@ -110,7 +110,7 @@ MakeCall = Callable[[float | None, Any, None], CoreCall]
 
 
 def call_maker(multi_callable: Any) -> MakeCall:
-    """Return what makes C-core's calls of a plain multi-callable: those that its Python calls stand on."""
+    """Return what makes the calls of C-core that a plain multi-callable makes its Python calls on."""
     make = multi_callable._channel.call
     method = multi_callable._method
     handle = getattr(multi_callable, "_registered_call_handle", 0)

@@ -259,7 +259,7 @@ class HealthWatch:
 
 
 class _End:
-    """The last thing that an iterator hears.
+    """The last item of an iterator's queue.
 
     Attributes:
         answer: how the Watch ended.
@@ -333,7 +333,7 @@ async def _fill(reader: Reader, said: asyncio.Queue[HealthAnswer | _End]) -> Non
 
 
 def _end(said: asyncio.Queue[HealthAnswer | _End], task: asyncio.Task[None]) -> None:
-    """Have whoever still waits hear that the Watch was closed."""
+    """Tell those that still wait that the Watch was closed."""
     if not task.cancelled() and task.exception() is None:
         return
     if said.full():

@@ -43,7 +43,7 @@ class FirstAttempts:
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, call: Waiting) -> None:
-        """Look after a call whose first attempt begins."""
+        """Add a call whose first attempt begins."""
         self.waiting[call] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._delay, self._look)

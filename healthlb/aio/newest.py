@@ -1,4 +1,4 @@
-"""The newest of what a Watch has said: whoever is slow to take it passes over what came before."""
+"""The newest answer of a Watch: a reader that is slow misses the older ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from healthlb.health_client.answer import HealthAnswer
 
 
 class Newest:
-    """Holds one answer between the task that reads a Watch and the one that tells of it."""
+    """Holds one answer between the task that reads a Watch and the one that passes it on."""
 
     def __init__(self) -> None:
         self._answer: HealthAnswer | None = None
@@ -16,12 +16,12 @@ class Newest:
         self._changed = asyncio.Event()
 
     def put(self, answer: HealthAnswer) -> None:
-        """Take in an answer, instead of one that was not taken."""
+        """Replace the answer that was not taken, if there is one."""
         self._answer = answer
         self._changed.set()
 
     def end(self, _: object = None) -> None:
-        """No other comes."""
+        """Say that no other answer follows."""
         self._is_over = True
         self._changed.set()
 

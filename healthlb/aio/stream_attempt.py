@@ -72,7 +72,7 @@ class StreamAttempt:
 
     @property
     def reads(self) -> Callable[[], Awaitable[Any]]:
-        """What reads responses from now on, the shortest way."""
+        """The function that reads responses from now on, with nothing in between where nothing was read ahead."""
         return self.receive if self._ahead else self.real.receive_serialized_message
 
     def is_ready_for(self, index: int) -> bool:

@@ -159,7 +159,7 @@ class SendingCall(BalancedCall):
                 await attempt.real.send_receive_close()
 
     def _opened(self, attempt: StreamAttempt) -> None:
-        """Its metadata were sent, so that requests may be; or it has ended, which changes nothing."""
+        """Note that the attempt's metadata were sent, so that requests may follow. C-core calls this at its end too."""
         if attempt.real.done() or attempt is not self._current:
             return
         attempt.is_open = True

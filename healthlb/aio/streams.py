@@ -266,7 +266,7 @@ class BalancedStream(SendingCall):
         self._tell_change()
 
     def _let_send(self) -> None:
-        """Let go of who waits until requests can be sent: the call is over, as they will find."""
+        """Wake those that wait until requests can be sent, as the call is over."""
         when_sent, self._when_sent = self._when_sent, None
         if when_sent is not None:
             # Later: with eager tasks grpcio is still making its call.

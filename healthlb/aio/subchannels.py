@@ -68,7 +68,7 @@ class AioData:
         done(connection.generation, "")
 
     def forget(self, sub: int) -> None:
-        """Nothing to forget: the next control connection is a fresh one."""
+        """Do nothing: the next control connection is a fresh one."""
 
     def close(self, sub: int, generation: int) -> None:
         """Use this connection for calls no more."""

@@ -287,7 +287,7 @@ class Attempts(CallAttempts):
 
     @property
     def jitter(self) -> random.Random:
-        """The system's: any thread may draw, and a call that draws nothing pays nothing."""
+        """The system's random numbers: any thread may draw, and a call that draws none pays nothing."""
         return _JITTER
 
     @property

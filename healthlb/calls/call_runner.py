@@ -383,7 +383,7 @@ class CallRunner(Generic[InnerT]):
         return self._call_later(delay, partial(self._safely, act))
 
     def _when_changed(self, generation: int, work: Callable[[], None]) -> int:
-        """Have `work` run at the first snapshot after this generation; return a number for the board's `forget`."""
+        """Have `work` run at the first snapshot after this generation; return a number for `SnapshotHolder.forget`."""
         return self._method.subchannels.holder.when_changed(generation, work)
 
     def _call_later(self, delay: float, work: Callable[[], None]) -> Callable[[], object]:

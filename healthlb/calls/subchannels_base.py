@@ -94,7 +94,7 @@ class SubchannelsBase:
         raise NotImplementedError
 
     def refuse(self, cap: str, snapshot: Snapshot) -> Fail:
-        """Return how a call ends that this cap keeps out, and have that told."""
+        """Return how a call ends that this cap refuses, and report the refusal to the core."""
         self.calls_refused(cap)
         return self.admission.refusal(cap, snapshot)
 

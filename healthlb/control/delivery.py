@@ -34,11 +34,11 @@ class Deliverer:
         self.run()
 
     def put(self, callback: Callable[[], object]) -> None:
-        """Take a callback, for the next `run`; under whatever lock says who is first."""
+        """Queue a callback for the next `run`; called under the lock that gives callbacks their order."""
         self._queue.append(callback)
 
     def run(self) -> None:
-        """Have what was put run; under no lock, since it may be run at once."""
+        """Run what is queued, on a thread of its own; at exit in the caller's, so it is called under no lock."""
         with self._lock:
             if self._is_running or not self._queue:
                 return
@@ -77,5 +77,5 @@ def run_callback(callback: Callable[[], object]) -> None:
 
 
 def is_in_callback() -> bool:
-    """Whether the caller was called back itself: then grpcio or a Deliverer waits for it to return."""
+    """Whether the caller runs in a callback, so that grpcio or a Deliverer waits for it to return."""
     return getattr(_here, "is_in_callback", False)

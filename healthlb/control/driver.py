@@ -42,7 +42,7 @@ _BUILD_AGAIN = 1.0  # Seconds after which a picker that could not be built is tr
 
 
 class LeftData:
-    """The connections for calls as an abandoned driver may touch them: it closes its own, and opens none.
+    """What an abandoned driver may do with connections for calls: close its own, and open none.
 
     Args:
         data: the real ones.
@@ -52,13 +52,13 @@ class LeftData:
         self._data: DataPlane = data
 
     def prepare(self, sub: int, endpoint: Endpoint, control: Connection, done: DataDone) -> None:
-        """Nothing: another driver does."""
+        """Do nothing: the driver that has taken over does it."""
 
     def forget(self, sub: int) -> None:
-        """Nothing: the numbers are another driver's by now."""
+        """Do nothing: the subchannel's number belongs to the driver that has taken over."""
 
     def close(self, sub: int, generation: int) -> None:
-        """Close one."""
+        """Close one connection."""
         self._data.close(sub, generation)
 
 
@@ -122,7 +122,7 @@ class Driver(BalancerHost):
 
     @property
     def snapshot(self) -> Snapshot:
-        """What was published last, or is to be first."""
+        """The last snapshot that was published; before the first, the one to begin with."""
         return self._publisher.published
 
     def start(self, before: Driver | None = None) -> None:
@@ -147,14 +147,14 @@ class Driver(BalancerHost):
     _post_from_call = post_threadsafe
 
     def call_failed(self, sub: int, generation: int, code: Code, *, is_refused: bool = False) -> None:
-        """Tell of a failed call, from any thread; equal ones that wait count once."""
+        """Post a failed call to the core, from any thread; equal ones that are still queued count once."""
         with self._failures_lock:
             is_first = self._note_failure(sub, generation, code, is_refused)
         if is_first:
             self._run_threadsafe(self._take_failures)
 
     def calls_refused(self, cap: str) -> None:
-        """Tell of a call that a cap has kept out, from any thread; those that wait are told of together."""
+        """Post a call that a cap has refused to the core, from any thread; queued ones are posted together."""
         with self._failures_lock:
             is_first = self._note_refusal(cap)
         if is_first:
@@ -174,7 +174,7 @@ class Driver(BalancerHost):
         self._stop_tasks()
 
     def abandon(self) -> None:
-        """Do nothing more, since another one takes over; from any thread.
+        """Stop, as another driver takes over; from any thread.
 
         What the loop still holds, it gives back if it ever comes round.
         """

@@ -19,17 +19,17 @@ from healthlb.control.wakeups import part_from_parent, prepare
 
 
 class Forked(Protocol):
-    """Who is told in the child."""
+    """An object that is notified in a forked child."""
 
     def forget_after_fork(self) -> None:
-        """Expect nothing of what the parent has started."""
+        """Forget the threads, loops and connections, which are the parent's."""
 
 
 open_channels: weakref.WeakSet[Forked] = weakref.WeakSet()
 
 
 class _Forks:
-    """What forks have left of this process.
+    """The fork handlers, and what forks have broken in this process.
 
     Attributes:
         has_lost_poller: whether grpc.aio waits for a thread that only the parent has, and always will.
@@ -41,19 +41,19 @@ class _Forks:
         self._lock = threading.RLock()
 
     def before(self) -> None:
-        """Let nothing of grpc.aio be at work that is ours to stop. One fork at a time."""
+        """Pause the control threads, so that nothing of ours keeps grpc.aio at work. One fork at a time."""
         self._lock.acquire()
         prepare()
         ControlThread.pause_all()
         self._has_poller = has_poller()
 
     def after_in_parent(self) -> None:
-        """Go on."""
+        """Resume the control threads."""
         ControlThread.resume_all()
         self._lock.release()
 
     def after_in_child(self) -> None:
-        """Tell all channels."""
+        """Notify all channels, and part from the wakeups that C-core shares with the parent."""
         self._lock = threading.RLock()
         self.has_lost_poller |= self._has_poller
         ControlThread.forget_after_fork()

@@ -29,7 +29,7 @@ from healthlb.text import printable
 
 
 class Suspension:
-    """What a connection says of itself between `suspend` and the moment when it is known to be up or down again.
+    """The state that a connection reports from `suspend` until it is known to be up or down again.
 
     Args:
         state: the state to tell until then.
@@ -40,7 +40,7 @@ class Suspension:
         self.is_over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def end(self) -> None:
-        """Let those go on who wait for the connection."""
+        """Wake the tasks that wait for the connection."""
         if not self.is_over.done():
             self.is_over.set_result(None)
 
@@ -294,7 +294,7 @@ class GrpcConnection:
         await self._close(_SUSPENSION)
 
     def resume(self) -> None:
-        """Open a new channel; what it connects to is told of as if it had never been gone."""
+        """Open a new channel; its state is reported as if the connection had never been closed."""
         if self._users:
             self._open()
             self._settling = start_task(self._loop, self._settle())
@@ -342,14 +342,14 @@ _LAST_WORDS = 0.1
 
 
 async def connections_closed(loop: asyncio.AbstractEventLoop) -> None:
-    """Return once the connections of this loop are closed that were to be."""
+    """Return once all connections of this loop that are closing are closed."""
     # Copied first: other loops, on threads of their own, add to the set and take from it.
     closing = [task for task in _closing.copy() if task.get_loop() is loop]
     await asyncio.gather(*closing, return_exceptions=True)
 
 
 async def last_words(loop: asyncio.AbstractEventLoop) -> None:
-    """Return once C-core has nothing more to say to this loop.
+    """Return once C-core has delivered its last events to this loop.
 
     grpcio has one poller for all loops: what is said to a closed one raises in another (seen on 1.85.1).
     """

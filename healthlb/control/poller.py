@@ -23,7 +23,7 @@ _LAST_STATUSES = 5.0  # Seconds; a process forks at once after that, and what C-
 
 
 def has_poller() -> bool:
-    """Whether it runs; it is named after its function (seen on 1.85.3)."""
+    """Whether the poller's thread runs, which is named after its function (seen on 1.85.3)."""
     return _find() is not None
 
 

@@ -38,7 +38,7 @@ class SnapshotHolder:
         self._numbers = itertools.count()
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Replace the snapshot, wake who waits and call back who asked."""
+        """Replace the snapshot, wake the threads that wait, and call the registered watchers."""
         self.snapshot = snapshot
         with self._changed:
             self._changed.notify_all()

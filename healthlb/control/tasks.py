@@ -49,7 +49,7 @@ def hidden_tasks(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
 
 def quiet(task: asyncio.Task[T]) -> asyncio.Task[T]:
-    """Let asyncio say nothing of a task whose loop is closed before it has ended."""
+    """Keep asyncio from warning of a task whose loop is closed before it has ended."""
     # asyncio's own background tasks say so too: it is the user's loop, and no news to the user.
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     return task
@@ -142,7 +142,7 @@ class LoopEnd:
 
 
 def resolve(future: asyncio.Future[None]) -> None:
-    """Let whoever awaits `future` go on."""
+    """Set the result of `future`, unless it is done."""
     if not future.done():
         future.set_result(None)
 

@@ -309,12 +309,12 @@ class Alarm:
         alarms[self] = None
 
     def arm(self, thread: ControlThread) -> None:
-        """Ring on this thread; from any."""
+        """Schedule the work on this control thread; from any thread."""
         self._thread = thread
         thread.run_soon(lambda: self._set(thread.loop))
 
     def cancel(self) -> None:
-        """Ring no more; from any thread."""
+        """Cancel the work; from any thread."""
         if self._alarms.pop(self, self) is None and self._thread is not None:
             self._work = None
             self._thread.run_soon(self._unset)

@@ -1,4 +1,4 @@
-"""The narrow port between the driver and a transport: connect, watch, check, close.
+"""The protocols between the driver and a transport: connect, watch, check, close.
 
 The one rule: no decision is made behind it. gRPC implements it over real connections, the tests and
 the simulator in memory.
@@ -71,7 +71,7 @@ class DataPlane(Protocol):
     """The connections for calls."""
 
     def prepare(self, sub: int, endpoint: Endpoint, control: Connection, done: DataDone) -> None:
-        """Have one ready, fresh unless the present one is READY, and call `done` on the loop."""
+        """Make a connection ready, a fresh one unless the present one is READY, and call `done` on the loop."""
 
     def forget(self, sub: int) -> None:
         """Use the present one of this subchannel for no further `prepare`."""

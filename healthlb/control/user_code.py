@@ -45,7 +45,7 @@ _here = threading.local()
 
 
 def enter_control_thread() -> None:
-    """Take a note that this thread may not wait."""
+    """Mark this thread as a control thread, which must not block."""
     _here.is_control_thread = True
 
 
@@ -68,7 +68,7 @@ def check_may_wait() -> None:
 
 
 class LoggingGuard(Guard):
-    """Tells the logger `healthlb`."""
+    """Logs what a picker factory does wrong, to the logger `healthlb`."""
 
     def is_interrupt(self, error: BaseException) -> bool:
         """Whether the exception is to be raised on."""

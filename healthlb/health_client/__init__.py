@@ -1,1 +1,1 @@
-"""What both faces' health clients share: what they are given, and what they hear."""
+"""What both faces' health clients share: their arguments, and the answers that they get."""

@@ -1,4 +1,4 @@
-"""What a client of `grpc.health.v1` hears, as a value; and what it says of first mistakes, in answers and in the log.
+"""The answer of a `grpc.health.v1` server as a value, and the remedies for common mistakes that a client adds to it.
 
 It imports little before something fails: `healthlb probe` starts in every container every few seconds.
 """
@@ -72,7 +72,7 @@ class HealthAdviser:
         self._told: set[str] = set()
 
     def of_failure(self, method: str, service: str, code: grpc.StatusCode, details: str) -> str:
-        """Return what to do about a call that ended so, "" where that is not known; what is told there, stands."""
+        """Return what to do about a call that ended so, "" where that is not known; a remedy in `details` stands."""
         from healthlb.control.codes import to_code
         from healthlb.core import remedies, wordings
 
@@ -89,21 +89,21 @@ class HealthAdviser:
         return remedies.of_name(number, service, getattr(wordings, self._wording))
 
     def explained(self, method: str, service: str, error: Any) -> str:
-        """Return the text that the error of a call is to have; where it is known what to do, that is in it."""
+        """Return the text of a call's error, with its remedy where one is known."""
         code, details = error.code(), error.details() or ""
         if code is None or REMEDY_MARK in details or not (remedy := self.of_failure(method, service, code, details)):
             return str(details)
         return add_remedy(details or code.name, remedy)
 
     def warn(self, answer: HealthAnswer) -> None:
-        """Log what nobody else may say: each remedy once for a client."""
+        """Log the remedy of an answer, if it has one; each once for a client."""
         if not answer.remedy:
             return
         text = str(answer) if answer.number is None else add_remedy(str(answer), answer.remedy)
         self._log_once(answer.remedy, text)
 
     def about_to_block(self) -> None:
-        """Log where that holds up an event loop, once for a client."""
+        """Log that a blocking call is made on an event loop's thread, once for a client."""
         # The public function raises where no loop runs, and that takes ten times as long.
         if asyncio._get_running_loop() is not None:
             self._log_once(_IN_A_LOOP, _IN_A_LOOP)

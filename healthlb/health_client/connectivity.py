@@ -30,7 +30,7 @@ Callback = Callable[[ConnectivityChange], object]
 
 
 def check_callback(callback: object, channel: object) -> Callback:
-    """Return the callback, where there is none one that logs.
+    """Return the callback; where None was given, one that logs.
 
     Raises:
         ConfigError: it cannot be called, or is a coroutine function.
@@ -42,7 +42,7 @@ def check_callback(callback: object, channel: object) -> Callback:
 
 
 def core_channel(channel: Any) -> Any:
-    """Return what C-core's channel is called in Python, None where this is none of grpcio's own channels."""
+    """Return the `cygrpc` channel beneath a channel, None where this is none of grpcio's own channels."""
     while channel is not None and not hasattr(channel, "check_connectivity_state"):
         channel = getattr(channel, "_channel", None)
     return channel

@@ -1,4 +1,4 @@
-"""What both faces' health clients are given, checked; and how they open a channel of their own.
+"""The arguments of both faces' health clients, checked, and how they open a channel of their own.
 
 It imports little: `healthlb probe` starts in every container every few seconds.
 """
@@ -35,7 +35,7 @@ FORKED = "this was begun before the process forked, and its connection is the pa
 
 
 class HealthTarget:
-    """Whom a health client asks.
+    """The server that a health client asks.
 
     Args:
         target: an address, to which a channel is opened at first use, or a channel.
@@ -103,7 +103,7 @@ class HealthTarget:
 
 
 def _check_address(address: str) -> None:
-    """Raise for what C-core would misread: the rest it refuses itself, in words, with the first call."""
+    """Refuse addresses that C-core would misread; other wrong ones it refuses itself, with the first call."""
     if not address.strip() or not address.isprintable():
         raise ConfigError(f"target must be an address or a channel, not {short(address)}")
     _, _, port = address.rpartition(":")

@@ -323,7 +323,7 @@ class BalancedCall(CallRunner[LiveAttempt]):
         run_callback(partial(self._pass_on, event))
 
     def _orphans(self, attempt: LiveAttempt) -> set[int] | None:
-        """Return what grpcio was promised while no attempt was there to start it on."""
+        """Return the operations that grpcio counts as started, though there was no attempt to start them on."""
         if attempt.is_counting:
             return None if attempt.due else set(grpcio.ALL)
         found = set() if self.requests is None else self.requests.orphans(attempt)

@@ -180,7 +180,7 @@ def with_call(ended: Ended) -> tuple[Any, grpc.Call]:
 
 
 class Past:
-    """What stands beneath a call that was over when its caller got hold of it.
+    """Stands in for C-core's call beneath a call that had ended before its caller got it.
 
     Args:
         attempts: those that failed.

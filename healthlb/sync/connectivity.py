@@ -29,16 +29,16 @@ StateCallback = Callable[[grpc.ChannelConnectivity], object]
 _MOST_WAITING = 10_000
 
 
-class _Ear:
-    """What the channel calls; that nothing but the channel holds it is how its end is noticed."""
+class _ChannelCallback:
+    """The callback that the channel is given. Only the channel refers to it, so it is collected with the channel."""
 
-    __slots__ = ("__weakref__", "_hear")
+    __slots__ = ("__weakref__", "_state_is")
 
-    def __init__(self, hear: Callable[[grpc.ChannelConnectivity], None]) -> None:
-        self._hear = hear
+    def __init__(self, state_is: Callable[[grpc.ChannelConnectivity], None]) -> None:
+        self._state_is = state_is
 
     def __call__(self, state: grpc.ChannelConnectivity) -> None:
-        self._hear(state)
+        self._state_is(state)
 
 
 class StateFollower:
@@ -54,24 +54,24 @@ class StateFollower:
         self._callback = callback
         self._state: grpc.ChannelConnectivity | None = None
         self._deliverer = Deliverer(_MOST_WAITING)
-        ear = _Ear(self._hear)
-        self._ear = weakref.ref(ear)
+        registered = _ChannelCallback(self._state_is)
+        self._registered = weakref.ref(registered)
         # What is registered keeps this object for as long as the channel lives.
-        self._gone = weakref.finalize(ear, self._hear, _SHUTDOWN)
+        self._gone = weakref.finalize(registered, self._state_is, _SHUTDOWN)
         self._gone.atexit = False
         if _is_closed(channel):
             return
-        channel.subscribe(ear, try_to_connect)
+        channel.subscribe(registered, try_to_connect)
 
     def close(self) -> None:
         """Tell nothing more; a second time does nothing. From any thread, and from the callback."""
         self.is_closed = True
         self._gone.detach()
-        channel, ear = self._channel(), self._ear()
-        if channel is not None and ear is not None:
-            channel.unsubscribe(ear)
+        channel, registered = self._channel(), self._registered()
+        if channel is not None and registered is not None:
+            channel.unsubscribe(registered)
 
-    def _hear(self, state: grpc.ChannelConnectivity) -> None:
+    def _state_is(self, state: grpc.ChannelConnectivity) -> None:
         if self.is_closed or state is self._state or self._state is _SHUTDOWN:
             return
         self._state = state

@@ -1,4 +1,4 @@
-"""One call of a Watch that calls back: it is read as fast as it speaks, and the newest of what it said waits."""
+"""One call of a Watch with a callback: messages are read as they arrive, and only the newest waits to be taken."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from healthlb.sync.worker import Worker
 
 
-class Hearer(Protocol):
+class StreamListener(Protocol):
     """A Watch that calls back, as one of its calls knows it.
 
     Attributes:
@@ -31,7 +31,7 @@ class Hearer(Protocol):
     worker: Worker
 
     def heard(self, stream: Stream) -> None:
-        """Something was said that `stream` keeps."""
+        """`stream` has a message that has not been taken."""
 
     def failed_with(self, error: BaseException) -> HealthAnswer:
         """Return that a call ended with an exception."""
@@ -56,7 +56,7 @@ class Stream:
         # A HealthAwareChannel keeps what it makes for a deserializer, if that can be looked up: this one is used once.
         __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, subscription: Hearer, is_too_much: Callable[[int], bool]) -> None:
+    def __init__(self, subscription: StreamListener, is_too_much: Callable[[int], bool]) -> None:
         self.call: Any = None
         self.is_flooded: bool = False
         self._newest: deque[bytes] = deque(maxlen=1)
@@ -90,14 +90,14 @@ class Stream:
         subscription.worker.submit(partial(subscription.ended, self, subscription.failed_with(call)))
 
     def take(self) -> Iterator[bytes]:
-        """Return what has not been taken: the newest message, and what is none if that came then."""
+        """Return what has not been taken: the newest message, and the bytes after it that are none."""
         self._is_submitted = False  # before: what comes meanwhile is submitted, or taken here
         for kept in (self._newest, self._foreign):
             if kept:
                 yield kept.pop()
 
     def _keep(self, message: bytes) -> bool:
-        """Pass over what was said before; return whether to read on."""
+        """Keep a message in the place of an older one; return whether to read on."""
         is_message = _is_message(message)
         self.is_flooded = self._is_too_much(time.monotonic_ns())
         (self._newest if is_message else self._foreign).append(message)

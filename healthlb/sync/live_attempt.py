@@ -121,7 +121,7 @@ class LiveAttempt:
 
 
 class End:
-    """The event of operations that nothing will come of, as far as grpcio reads events.
+    """An event that ends operations without a result; it has what grpcio reads of events, and no more.
 
     Args:
         state: grpcio's.
@@ -145,7 +145,7 @@ def _is_status(kind: int) -> bool:
 
 
 class _Ended:
-    """One operation that nothing came of."""
+    """One operation without a result."""
 
     def __init__(self, kind: int, fail: Fail) -> None:
         self._kind = kind

@@ -102,17 +102,17 @@ class Methods:
         )
 
 
-class _Bare(Methods, grpc.Channel):  # type: ignore[misc]
-    """What `grpc.intercept_channel` takes for a channel."""
+class _BareChannel(Methods, grpc.Channel):  # type: ignore[misc]
+    """The least that `grpc.intercept_channel` needs of a channel."""
 
     def subscribe(self, callback: Any, try_to_connect: bool | None = False) -> None:
-        """Nothing: the channel in front has its own."""
+        """Do nothing: the channel in front has its own."""
 
     def unsubscribe(self, callback: Any) -> None:
-        """Nothing, likewise."""
+        """Do nothing, likewise."""
 
     def close(self) -> None:
-        """Nothing, likewise."""
+        """Do nothing, likewise."""
 
     def __enter__(self) -> Any:
         return self
@@ -125,7 +125,7 @@ def make_methods(subchannels: Subchannels, policies: Policies, interceptors: Seq
     """Return what makes multi-callables with these interceptors in front."""
     if not interceptors:
         return Methods(subchannels, policies)
-    return grpc.intercept_channel(_Bare(subchannels, policies), *interceptors)
+    return grpc.intercept_channel(_BareChannel(subchannels, policies), *interceptors)
 
 
 def check_interceptors(interceptors: object) -> tuple[Interceptor, ...]:

@@ -1,4 +1,4 @@
-"""What the caller of a call that does not block holds: grpcio's own object, with what was tried.
+"""What the caller of a call that does not block gets: grpcio's own object, with the attempts that failed.
 
 Callbacks, cancellation, iteration and the end at collection are grpcio's own code; `balanced.py` is what that code
 takes for a call of C-core.

@@ -160,7 +160,7 @@ class ReadCall(SegregatedCall):
 
 
 class _Once:
-    """Work that the first who calls it does.
+    """A function that does its work at the first call, and nothing at later ones.
 
     Args:
         work: what is done.
@@ -172,7 +172,7 @@ class _Once:
         self._work = [work]
 
     def __call__(self) -> None:
-        """Do it, if nobody has."""
+        """Do the work, unless that was done."""
         try:
             work = self._work.pop()
         except IndexError:

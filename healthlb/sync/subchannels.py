@@ -110,7 +110,7 @@ class Control:
         self._before = None
 
     def _move(self, stall: Stall) -> None:
-        """Go on on a fresh thread, since this one stands still or has ended; on the watchdog's."""
+        """Move to a fresh control thread, as this one is stuck or has ended; runs on the watchdog's thread."""
         with self._moving:
             if self._is_closed:
                 return
