@@ -1,4 +1,4 @@
-"""Which first mistakes are told of as facts: each remedy once in the life of a channel.
+"""Reports probable mistakes of configuration as facts: each remedy once in the life of a channel.
 
 A connection that was there before is lost for other reasons than a mistake, so its remedies are told in errors alone.
 """
@@ -13,13 +13,13 @@ from healthlb.core.subchannel.machine import SubchannelMachine
 
 
 class Adviser:
-    """Tells of remedies that are new to the channel."""
+    """Reports an `Advice` for each remedy that is new to the channel."""
 
     def __init__(self) -> None:
         self._told: set[str] = set()
 
     def settle(self, machines: Mapping[int, SubchannelMachine], context: EventContext) -> None:
-        """Look at the subchannels of which something is new."""
+        """Report the remedies of subchannels that have changed."""
         for sub in context.changed:
             machine = machines.get(sub)
             if machine is None or not machine.has_first_mistake or machine.remedy in self._told:

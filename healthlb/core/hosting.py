@@ -55,7 +55,7 @@ class Cancellable(Protocol):
     """A Watch that is open."""
 
     def cancel(self) -> object:
-        """Hear no more of it."""
+        """Cancel the Watch; what it still says is ignored."""
 
 
 class ConnectionWatcher(ABC):
@@ -85,18 +85,18 @@ class ConnectionWatcher(ABC):
 
     @abstractmethod
     def _follow(self) -> None:
-        """Begin to tell of the present connection."""
+        """Begin to report the states of the present connection."""
 
     @abstractmethod
     def _stop(self) -> None:
-        """Tell no more of the present connection, nor of its Watch."""
+        """Stop reporting the present connection and its Watch."""
 
     @abstractmethod
     def _race(self, rival: Any) -> None:
         """Call `_won` once this connection is READY."""
 
     def _stop_race(self) -> None:  # noqa: B027 - who looks whether it is still wanted has nothing to stop
-        """Do not."""
+        """End the race: `_won` is not called any more."""
 
     @abstractmethod
     def _open_watch(self, watch: int, service: str) -> Cancellable | None:
@@ -197,7 +197,7 @@ class BalancerHost(ABC):
 
     @abstractmethod
     def _soon(self, act: Callable[[], None]) -> None:
-        """Have something done in the loop's next turn."""
+        """Have something done in the loop's next iteration."""
 
     @abstractmethod
     def _set_timer(self, at: int | None, now: int) -> None:
@@ -205,19 +205,19 @@ class BalancerHost(ABC):
 
     @abstractmethod
     def _published(self) -> None:
-        """Tell of the new snapshot."""
+        """Publish the new snapshot."""
 
     @abstractmethod
     def _report(self, fact: Fact) -> None:
-        """Tell of a fact."""
+        """Pass a fact on to the listeners."""
 
     @abstractmethod
     def _resolve(self) -> None:
-        """Have the resolver asked."""
+        """Ask the resolver to look again."""
 
     @abstractmethod
     def _watch(self, sub: int, endpoint: Endpoint) -> ConnectionWatcher:
-        """Begin to follow a subchannel."""
+        """Return what follows a new subchannel from now on."""
 
     @abstractmethod
     def _prepare_data(self, sub: int) -> None:
@@ -262,7 +262,7 @@ class BalancerHost(ABC):
         return is_first
 
     def _note_refusal(self, cap: str) -> bool:
-        """Note a call that a cap has kept out; those that wait are told of together. True as `_note_failure`."""
+        """Note a call that a cap has refused; those that wait are reported together. True as `_note_failure`."""
         is_first = not (self._failures or self._refusals)
         self._refusals[cap] = self._refusals.get(cap, 0) + 1
         return is_first

@@ -167,7 +167,7 @@ class Load(_PerCall):
 
     @property
     def only_fails(self) -> bool:
-        """Whether so many of the last calls failed at once that it does no work: a call is none the more elsewhere."""
+        """Whether the last ten calls failed before their deadlines: it does no work, so retries elsewhere add none."""
         row, lates = self.row()
         return row - lates >= _ONLY_FAILS
 

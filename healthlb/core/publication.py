@@ -1,4 +1,4 @@
-"""What a driver does with a balancer's effects and snapshots, whatever it is that drives.
+"""Publishes snapshots with their pickers, and sorts effects around that, for the driver and for the simulator's host.
 
 The one rule: after the events that wait together come open, publish, close, report, in that order; so a picker never
 holds what is closed already, and a mass flip is one new picker.

@@ -1,4 +1,4 @@
-"""What to do about a first mistake: from the evidence to a sentence that names the argument to change.
+"""What to do about a mistake of configuration: from the evidence to a sentence that names the argument to change.
 
 Evidence is a status of the health service, or a text of C-core's (versions 1.68 to 1.85). A text is no contract, so it
 decides nothing but what is said; where nothing is known of it, nothing is said.

@@ -31,7 +31,7 @@ _FOLLOW: TimerKey = (0, "list", 0)
 
 
 class Resolution:
-    """The balancer's dealings with its resolver.
+    """Follows the resolver's lists, and says when it is asked again.
 
     Args:
         streams: where jitter, and the seed of a subset that has none, come from.
@@ -94,17 +94,17 @@ class Resolution:
         return wanted
 
     def due(self, context: EventContext) -> Mapping[str, Endpoint]:
-        """Return what to use of the list that waited; the resolver may have failed since."""
+        """Return the endpoints of a list whose time has come; the resolver may have failed since."""
         return self._follow(self._waiting, context, had_error=False)
 
     def _tell(self, given: int, context: EventContext) -> None:
-        """Report a list beyond all measure, once as long as its length stays; a subset is no news."""
+        """Report a list that is longer than a channel can use, once for each length; a subset is not reported."""
         if not self._is_subset and given != self._given:
             self._given = given
             context.effects.append(Report(TooManyAddresses(context.now, given, self._size)))
 
     def failed(self, error: str, context: EventContext) -> None:
-        """Take in that there is none, and ask again later."""
+        """Take in that the resolver gave no list, and ask again later."""
         age = None if self._heard_at is None else context.now - self._heard_at
         self.error = error
         self.list_age = age

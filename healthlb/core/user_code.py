@@ -1,4 +1,4 @@
-"""The texts about the user's code when it fails, and who is told of them."""
+"""What becomes of exceptions of the user's code: the texts about them, and the `Guard` that logs them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NAMED = (type, FunctionType, MethodType, BuiltinFunctionType)
 
 
 class Guard:
-    """What to do about exceptions of the user's code.
+    """Decides which exceptions of the user's code are raised on, and logs the others.
 
     This one knows neither threads nor logs; the driver has a subclass that does.
     """

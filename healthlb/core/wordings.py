@@ -1,4 +1,4 @@
-"""How the ways out of a first mistake are spelled where it is made: as arguments of a channel, or as flags.
+"""How remedies name what to change: arguments of a channel or a client, or flags of a command.
 
 The sentences stand in `remedies`, and hold these in their place.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wording:
-    """What to write where one asks, each as the end of a sentence.
+    """The words for one kind of caller, each as the end of a sentence.
 
     Attributes:
         plaintext: to speak no TLS.

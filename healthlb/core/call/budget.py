@@ -82,10 +82,10 @@ class RatioBudget:
             self._current += self._share
 
     def call_succeeded(self) -> None:
-        """Nothing: calls count when they begin."""
+        """Do nothing: calls count when they begin."""
 
     def attempt_failed(self) -> None:
-        """Nothing: attempts count when they are paid for."""
+        """Do nothing: attempts count when they are paid for."""
 
     def withdraw(self, now: int) -> bool:
         """Take one attempt; False where less is left."""
@@ -135,7 +135,7 @@ class Throttle:
         self._tokens = self._maximum
 
     def call_started(self, now: int) -> None:
-        """Nothing: only results count."""
+        """Do nothing: only results count."""
 
     def call_succeeded(self) -> None:
         """Give `token_ratio` back."""
@@ -153,7 +153,7 @@ class Throttle:
         return self._tokens * 2 > self._maximum
 
     def give_back(self) -> None:
-        """Nothing: only results count."""
+        """Do nothing: only results count."""
 
     def left(self, now: int) -> float:
         """Return the share of the tokens."""
@@ -167,20 +167,20 @@ class NoBudget:
     hedges: HedgeGate | None = None
 
     def call_started(self, now: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def call_succeeded(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def attempt_failed(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def withdraw(self, now: int) -> bool:
         """Always."""
         return True
 
     def give_back(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def left(self, now: int) -> float:
         """Return 1: nothing is ever taken."""

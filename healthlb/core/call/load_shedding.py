@@ -49,7 +49,7 @@ class SharingPicker:
         return str(getattr(self._picker, "name", ""))
 
     def pick(self, call: CallInfo) -> Subchannel | None:
-        """Return what the picker says, a `Refusal`, or None for a call of which nothing is said."""
+        """Return the picker's choice or a `Refusal`; None for a call without its terms, which is picked again."""
         if call is ANY_CALL or call is ANY_REPEATABLE_CALL:
             # A quick first pick, which knows no refusals; the call comes again, and then counts once.
             return None

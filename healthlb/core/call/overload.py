@@ -1,4 +1,4 @@
-"""Overload protection: which calls are kept out by a cap, what they are told, and how that becomes known.
+"""Overload protection: which calls a cap refuses, with which status, and how refusals are reported.
 
 The one rule: a cap costs calls nothing while it is not reached. A full subchannel is noticed where the call is
 counted in, and only then is another one looked for.
@@ -55,7 +55,7 @@ class Admission:
         )
 
     def refusal(self, cap: str, snapshot: Snapshot) -> Fail:
-        """Return how a call ends that this cap keeps out."""
+        """Return the status of a call that this cap refuses."""
         limit = f"{cap}={getattr(self.policy, cap):g}{_UNITS.get(cap, '')}"
         has_waited = cap in (MAX_WAIT, MAX_WAITING)
         return Fail(Code.RESOURCE_EXHAUSTED, f"{_TEXTS[cap]} ({limit}): {snapshot.describe(has_waited=has_waited)}")
@@ -85,7 +85,7 @@ class Admission:
 
 
 class Overflows:
-    """Tells of refused calls, once a second at most.
+    """Reports refused calls, once a second at most.
 
     Args:
         policy: the caps.
@@ -96,13 +96,13 @@ class Overflows:
         self._untold: dict[str, int] = {}
 
     def refused(self, event: CallsRefused, context: EventContext) -> None:
-        """Take in that a cap has kept calls out."""
+        """Take in that a cap has refused calls."""
         self._untold[event.cap] = self._untold.get(event.cap, 0) + event.calls
         if not context.timers.is_set(_TIMER):
             self.due(context)
 
     def due(self, context: EventContext) -> None:
-        """Tell of those that have not been told of."""
+        """Report those that have not been reported."""
         untold, self._untold = self._untold, {}
         for cap, calls in untold.items():
             context.effects.append(Report(Overflow(context.now, cap, getattr(self._policy, cap), calls)))
@@ -110,6 +110,6 @@ class Overflows:
             context.timers.set(_TIMER, context.now + _REPORT_INTERVAL)
 
     def stop(self, context: EventContext) -> None:
-        """Tell of the last ones: the channel is being closed."""
+        """Report the last ones: the channel is being closed."""
         self.due(context)
         context.timers.cancel(_TIMER)

@@ -42,7 +42,7 @@ class CallSubchannels(Protocol):
         """Tell the balancer of a failed call."""
 
     def refuse(self, cap: str, snapshot: Snapshot) -> Fail:
-        """Return how a call ends that this cap keeps out, and have that told."""
+        """Return the status of a call that this cap refuses, and report the refusal to the balancer."""
 
 
 class Wait:

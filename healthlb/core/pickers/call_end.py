@@ -1,4 +1,4 @@
-"""How an attempt ended, as a picker's factory may hear of it."""
+"""How an attempt ended, as a picker's factory is told."""
 
 from __future__ import annotations
 

@@ -101,13 +101,13 @@ class PickerFactory:
         """Take a random stream of one's own; called once, before the first build. Does nothing by default."""
 
     def endpoints(self, endpoints: Sequence[Endpoint]) -> None:
-        """Hear of every endpoint of the resolver, READY or not; called before a build, whenever they have changed.
+        """Take in every endpoint of the resolver, READY or not; called before a build, whenever they have changed.
 
         Does nothing by default.
         """
 
     def call_ended(self, sub: Subchannel, end: CallEnd) -> None:
-        """Hear of an attempt that failed, or of any attempt; see `needs_latency` and `needs_reports`.
+        """Take in how an attempt ended: one that failed, or any; see `needs_latency` and `needs_reports`.
 
         It is called in the thread that ran the attempt, so it must not block. What it raises goes to the log. Does
         nothing by default.

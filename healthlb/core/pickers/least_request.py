@@ -29,7 +29,7 @@ _LONGEST_PENALTY = 64
 
 
 class Candidate:
-    """A subchannel on the books.
+    """A subchannel, and the penalty for its failures.
 
     Attributes:
         sub: the subchannel.
@@ -98,7 +98,7 @@ class LeastRequest(PickerFactory):
         return LeastRequestPicker(candidates, self._rng, self._choice_count)
 
     def call_ended(self, sub: Subchannel, end: CallEnd) -> None:
-        """Hear of a failed attempt."""
+        """Take in a failed attempt."""
         candidate = self._candidates.get(sub)
         if candidate is not None and end.is_failure:
             candidate.failed(self._failure_penalty)

@@ -119,7 +119,7 @@ class PeakEwma(PickerFactory):
         return PeakEwmaPicker(tuple(self._candidates.values()), self._rng)
 
     def call_ended(self, sub: Subchannel, end: CallEnd) -> None:
-        """Hear how long an attempt took."""
+        """Take in how long an attempt took."""
         candidate = self._candidates.get(sub)
         if candidate is None:
             return

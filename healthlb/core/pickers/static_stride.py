@@ -23,7 +23,7 @@ _MOST_TRIES = 16
 
 
 class StaticStride:
-    """One choice of weights.
+    """The schedule for one set of weights.
 
     Args:
         subs: what to choose from.

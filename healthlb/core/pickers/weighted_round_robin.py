@@ -30,7 +30,7 @@ _PERIODS = ("blackoutPeriod", "weightExpirationPeriod", "weightUpdatePeriod")
 
 
 class ReportedWeight:
-    """What one backend's reports come to."""
+    """The weight that one backend's load reports come to."""
 
     __slots__ = ("_reported_at", "_since", "_weight")
 
@@ -145,7 +145,7 @@ class WeightedRoundRobin(PickerFactory):
         return self._picker
 
     def call_ended(self, sub: Subchannel, end: CallEnd) -> None:
-        """Hear of an attempt, and of the backend's load."""
+        """Take in how an attempt ended, and the backend's load."""
         if end.report is not None and sub in self._ready:
             reported = self._reported.get(sub) or self._reported.setdefault(sub, ReportedWeight())
             reported.reported(end.report, self._utilization(end.report), self._penalty, end.at)

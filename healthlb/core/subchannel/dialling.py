@@ -30,7 +30,7 @@ _TIMER: TimerKey = (0, "entry", 0)  # No subchannel has the number 0.
 
 
 class DialBudget:
-    """What the channels of a process share.
+    """Counts the first attempts under way, and the addresses that wait, over the channels of a process.
 
     Attributes:
         waiting: channels with addresses that have yet to enter.
@@ -68,12 +68,12 @@ class DialBudget:
         return max(0, _LEAST - mine, min(share - mine, AT_A_TIME - len(self._slots)))
 
     def take(self, channel: int, sub: int, now: int) -> None:
-        """A first attempt begins."""
+        """Count a first attempt in."""
         self._slots[channel, sub] = now
         self._counts[channel] += 1
 
     def give_back(self, channel: int, sub: int) -> None:
-        """It has ended, or lasts for so long that others may begin."""
+        """Count a first attempt out: it has ended, or lasted for so long that others may begin."""
         if self._slots.pop((channel, sub), None) is not None:
             self._counts[channel] -= 1
             if not self._counts[channel]:
@@ -112,7 +112,7 @@ class Entrance:
         self.queue: deque[_Waiting] = deque()
 
     def wanted(self, endpoints: Iterable[Endpoint], *, is_late: bool) -> None:
-        """Have these enter, and none of those that have waited so far."""
+        """Have these addresses enter, and none of those that have waited so far."""
         # Who waits since the list before is no later than it was.
         known = {waiting.endpoint.address: waiting.is_late for waiting in self.queue}
         queue = deque(_Waiting(one, known.get(one.address, is_late)) for one in endpoints)
@@ -136,25 +136,25 @@ class Entrance:
         return entering
 
     def _count(self, count: int) -> None:
-        """From now on so many wait."""
+        """Note how many addresses wait from now on."""
         self.budget.queued += count - len(self.queue)
         self.budget.waiting += bool(count) - bool(self.queue)
 
     def entered(self, sub: int, now: int) -> None:
-        """This one is dialled for the first time."""
+        """Note that a subchannel is dialled for the first time."""
         self.budget.take(self._channel, sub, now)
 
     def connection_is(self, sub: int, state: ConnectivityState) -> None:
-        """Its connection is in this state: others may enter once the first attempt has ended."""
+        """Note the state of a subchannel's connection: others may enter once its first attempt has ended."""
         if state is not ConnectivityState.CONNECTING:
             self.budget.give_back(self._channel, sub)
 
     def forget(self, sub: int, context: EventContext) -> None:
-        """The address is gone."""
+        """Note that a subchannel was removed."""
         self.budget.give_back(self._channel, sub)
 
     def stop(self, context: EventContext) -> None:
-        """Nothing enters any more."""
+        """Drop the addresses that wait."""
         self.wanted((), is_late=False)
         context.timers.cancel(_TIMER)
 

@@ -30,7 +30,7 @@ import enum
 
 
 class Phase(enum.Enum):
-    """Where the health of the present connection stands."""
+    """How far the present connection's health is known."""
 
     __hash__ = object.__hash__  # as ConnectivityState's
 
@@ -49,7 +49,7 @@ class Phase(enum.Enum):
 
 
 class Signal(enum.Enum):
-    """What was said."""
+    """What has happened: a status, the end of a Watch, a change of the connection, or a timer."""
 
     __hash__ = object.__hash__  # as ConnectivityState's
 

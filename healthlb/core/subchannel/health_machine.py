@@ -50,7 +50,7 @@ class Streak:
         self._count = 0
 
     def said(self, is_serving: bool, is_healthy: bool) -> Signal:
-        """Take in a status, or that it still stands; return what it amounts to.
+        """Take in a status, or that it still stands; return the signal for the table.
 
         Args:
             is_serving: whether it is SERVING.
@@ -134,12 +134,12 @@ class HealthMachine:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether health has nothing against calls."""
+        """Whether calls may go there, as far as health is concerned."""
         return self.phase in health.HEALTHY
 
     @property
     def is_unhealthy(self) -> bool:
-        """Whether health speaks against calls; while nothing is known it does neither."""
+        """Whether the server is known not to be healthy; while nothing is known, this and `is_healthy` are False."""
         return self.phase in health.UNHEALTHY
 
     @property

@@ -36,7 +36,7 @@ _SUSPICION_GAP = SECOND // 2
 
 
 class HeartbeatMachine:
-    """Asks one subchannel for a sign of life.
+    """Sends one subchannel's Checks and pings, and says when they go unanswered.
 
     Args:
         sub: the subchannel's number.

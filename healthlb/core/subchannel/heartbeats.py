@@ -71,7 +71,7 @@ class Heartbeats:
             self._suspicion.stop(context)
 
     def look(self, machines: Mapping[int, SubchannelMachine], context: EventContext) -> list[int]:
-        """It is time to see whose calls are silent: ask those, and return their ids."""
+        """Find subchannels whose calls go unanswered: send them Checks, and return their ids."""
         self._shares.look(machines, context.now)
         suspects = self._suspicion.due(machines, context)
         for sub in suspects:
@@ -129,7 +129,7 @@ class Heartbeats:
         return heartbeat.ping_ended(event.code, context) and not self._is_busy(machine, context)
 
     def _heard(self, machine: SubchannelMachine, trust: Trust, context: EventContext, *, is_news: bool) -> None:
-        """A Check or a ping was answered; that may be news, after a silence."""
+        """Take in that a Check or a ping was answered, which may end a silence."""
         machine.kept_at = 0
         machine.health.revivals += is_news
         # A subchannel whose Watch was not believed is back with its first answer to something else.
@@ -237,7 +237,7 @@ class CallShares:
         self._marks: dict[int, tuple[Load, int, int]] = {}
 
     def look(self, machines: Mapping[int, SubchannelMachine], now: int) -> None:
-        """Mark all, if the last marks are old enough."""
+        """Mark the counts of all subchannels, if the last marks are old enough."""
         if self._marked_at is not None and now - self._marked_at < _WINDOW:
             return
         self._marked_at, before, self._marks = now, self._marks, {}

@@ -42,7 +42,7 @@ _FAILURE = ConnectivityState.TRANSIENT_FAILURE
 
 
 class PastCalls:
-    """Sums up the counters of connections for calls, once those have ended: what they said of the server still holds.
+    """Sums up the counters of connections for calls that have ended: they still say something of the server.
 
     Attributes:
         counts: picks, successes and failures.
@@ -389,7 +389,7 @@ class SubchannelMachine:
 
     @property
     def has_first_mistake(self) -> bool:
-        """Whether its state may come of an argument: there is a remedy (not a past one), and no connection was lost."""
+        """Whether a mistake of configuration may keep it out: a remedy is known, and no connection was lost."""
         if not self.remedy:
             return False
         return self.remedy == self.health.remedy if self.raw_state is _READY else not self.connections
@@ -413,7 +413,7 @@ class SubchannelMachine:
             self._reports.changed(self.endpoint.address, new, reason, context)
 
     def changes_due(self, context: EventContext) -> None:
-        """Report the changes of state that were not told of one by one."""
+        """Report the changes of state that were held back, as one."""
         self._reports.due(self.endpoint.address, self.concluded_state, self.reason, context)
 
     def _changed(self, context: EventContext) -> None:

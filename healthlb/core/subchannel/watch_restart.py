@@ -105,7 +105,7 @@ class Following:
 
     @property
     def has_spoken(self) -> bool:
-        """Whether any Watch has: what fails later is no first mistake."""
+        """Whether any Watch has reported a status: what fails later is no mistake of configuration."""
         return self._status is not None
 
     def started(self, now: int) -> None:
