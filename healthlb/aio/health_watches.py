@@ -49,7 +49,7 @@ _LAST_WORDS = 0.1  # Seconds.
 _CANCELLED = "the call was cancelled on this side, as by a channel that closes"
 
 
-class Link(Protocol):
+class WatchOwner(Protocol):
     """What a Watch needs of its client.
 
     Attributes:
@@ -72,7 +72,7 @@ class Link(Protocol):
         """Raise where the client cannot be used."""
 
 
-class Reader:
+class WatchReader:
     """Reads the Watches of one caller, one after the other.
 
     Args:
@@ -87,7 +87,7 @@ class Reader:
         failure: how the last Watch ended, None where none has.
     """
 
-    def __init__(self, link: Link, service: str, request: bytes, *, follow: bool) -> None:
+    def __init__(self, link: WatchOwner, service: str, request: bytes, *, follow: bool) -> None:
         self.service = service
         self.is_wanted = True
         self.failure: HealthAnswer | None = None
@@ -221,9 +221,9 @@ class HealthWatch:
         is_closed: whether it was closed, or has ended.
     """
 
-    _reader: Reader
+    _reader: WatchReader
 
-    def __init__(self, link: Link, service: str) -> None:
+    def __init__(self, link: WatchOwner, service: str) -> None:
         self._answer: HealthAnswer | None = None
         self.is_closed: bool = False
         self._link = link
@@ -279,9 +279,9 @@ class WatchIterator(HealthWatch, AsyncIterator[ServingStatus]):
     cancelled, as by `asyncio.wait_for`, and wait again: nothing is lost.
     """
 
-    def __init__(self, link: Link, service: str, request: bytes, *, follow: bool) -> None:
+    def __init__(self, link: WatchOwner, service: str, request: bytes, *, follow: bool) -> None:
         super().__init__(link, service)
-        self._reader = Reader(link, service, request, follow=follow)
+        self._reader = WatchReader(link, service, request, follow=follow)
         self._said: asyncio.Queue[HealthAnswer | _End] = asyncio.Queue(1)
         link.iterators.add(weakref.ref(self, link.iterators.discard))
 
@@ -324,7 +324,7 @@ class WatchIterator(HealthWatch, AsyncIterator[ServingStatus]):
                 task.get_loop().call_soon_threadsafe(task.cancel)
 
 
-async def _fill(reader: Reader, said: asyncio.Queue[HealthAnswer | _End]) -> None:
+async def _fill(reader: WatchReader, said: asyncio.Queue[HealthAnswer | _End]) -> None:
     answer, error = await reader.read(said.put)
     try:
         await said.put(_End(answer, error))
@@ -357,10 +357,10 @@ class WatchSubscription(HealthWatch):
         follow: whether a Watch that ends is begun again.
     """
 
-    def __init__(self, link: Link, service: str, request: bytes, *, callback: Callback, follow: bool) -> None:
+    def __init__(self, link: WatchOwner, service: str, request: bytes, *, callback: Callback, follow: bool) -> None:
         super().__init__(link, service)
         self._callback = callback
-        self._reader = Reader(link, service, request, follow=follow)
+        self._reader = WatchReader(link, service, request, follow=follow)
 
     def start(self) -> None:
         """Begin, on the running loop."""

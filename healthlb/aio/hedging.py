@@ -12,7 +12,7 @@ from typing import Protocol
 from healthlb.core.messages import SECOND
 
 
-class Waiting(Protocol):
+class HedgedCall(Protocol):
     """A hedged call that waits for its first attempt.
 
     Attributes:
@@ -38,11 +38,11 @@ class FirstAttempts:
     """
 
     def __init__(self, delay: int) -> None:
-        self.waiting: dict[Waiting, None] = {}
+        self.waiting: dict[HedgedCall, None] = {}
         self._delay = delay / SECOND
         self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self, call: Waiting) -> None:
+    def enter(self, call: HedgedCall) -> None:
         """Add a call whose first attempt begins."""
         self.waiting[call] = None
         if self._timer is None:

@@ -29,7 +29,7 @@ class Cell:
 
 
 @dataclass(slots=True)
-class _Lane:
+class _BackendCounts:
     """What one backend has answered: calls, errors among them, and both by half second."""
 
     calls: int = 0
@@ -47,7 +47,7 @@ class Activity:
 
     def __init__(self, lanes: int, started_at: int) -> None:
         self._started_at = started_at
-        self._lanes = [_Lane() for _ in range(lanes)]
+        self._lanes = [_BackendCounts() for _ in range(lanes)]
         self._recent: deque[int] = deque(maxlen=_RECENT)
         self.calls = 0
         self.errors = 0

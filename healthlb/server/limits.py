@@ -81,7 +81,7 @@ class _Limit:
             raise WatchRefused("RESOURCE_EXHAUSTED", text)
 
 
-class Census:
+class WatchCounts:
     """Who holds how many Watches, and of which unknown names. Not thread-safe: the registry's lock guards it."""
 
     def __init__(self, limits: WatchLimits) -> None:
@@ -94,7 +94,9 @@ class Census:
         self._warned: set[str] = set()
 
     def __repr__(self) -> str:
-        return f"<Census {self._total} watchers of {len(self._watchers)} clients, {len(self._names)} unknown names>"
+        return (
+            f"<WatchCounts {self._total} watchers of {len(self._watchers)} clients, {len(self._names)} unknown names>"
+        )
 
     @property
     def watchers(self) -> int:

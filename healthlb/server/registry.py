@@ -19,7 +19,7 @@ from typing import Protocol
 
 from healthlb.core.messages import ServingStatus
 from healthlb.errors import ConfigError
-from healthlb.server.limits import Census, WatchLimits, WatchRefused
+from healthlb.server.limits import WatchCounts, WatchLimits, WatchRefused
 from healthlb.text import printable
 
 _log = logging.getLogger("healthlb.server")
@@ -113,14 +113,14 @@ class Registry:
         self._watchers: dict[str, dict[Courier, dict[Watcher, None]]] = {}
         self._announced: set[tuple[str, Courier]] = set()
         self._due: deque[tuple[str, Courier]] = deque()
-        self._census = Census(limits)
+        self._counts = WatchCounts(limits)
         self._warnings: deque[str] = deque()
         self._is_shut_down = False
         self._is_closed = False
 
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "shut down" if self._is_shut_down else "open"
-        return f"<Registry {state}, {len(self._statuses)} services, {self._census!r}>"
+        return f"<Registry {state}, {len(self._statuses)} services, {self._counts!r}>"
 
     @property
     def is_closed(self) -> bool:
@@ -232,7 +232,7 @@ class Registry:
     def watcher_count(self) -> int:
         """Return the number of open Watches."""
         with self._lock:
-            return self._census.watchers
+            return self._counts.watchers
 
     def _change(self, change: Callable[[], None]) -> None:
         """Make a change, after those that were asked for before it, and have it announced.
@@ -266,10 +266,10 @@ class Registry:
             return WatchRefused("UNAVAILABLE", "the server is shutting down")
         unknown_name = None if name in self._statuses else name
         try:
-            self._census.join(client, unknown_name)
+            self._counts.join(client, unknown_name)
         except WatchRefused as refused:
             return refused
-        self._warnings.extend(self._census.warnings())
+        self._warnings.extend(self._counts.warnings())
         watcher = Watcher(self, name, client, courier=courier, unknown_name=unknown_name)
         self._watchers.setdefault(name, {}).setdefault(courier, {})[watcher] = None
         return watcher
@@ -279,7 +279,7 @@ class Registry:
             return
         watcher._is_gone = True
         watcher.wake = _do_nothing
-        self._census.leave(watcher.client, watcher._unknown_name)
+        self._counts.leave(watcher.client, watcher._unknown_name)
         couriers = self._watchers[watcher.name]
         others = couriers[watcher.courier]
         del others[watcher]

@@ -29,7 +29,7 @@ from healthlb.server.streams import BlockingStream, Stream, response
 # headers and no more would hold threads of the server's pool for ever; of these it holds a few, for a moment.
 
 
-class WatchStarts(futures.ThreadPoolExecutor):
+class SenderPool(futures.ThreadPoolExecutor):
     """The senders, as grpcio wants to be given them (`experimental_thread_pool`).
 
     Args:
@@ -107,7 +107,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         # other (P40); so each of ours has handlers of its own, around what a subclass may have made of the methods.
         is_native = type(self).Watch is HealthServicer.Watch
         if experimental_thread_pool is None and experimental_non_blocking and is_native:
-            experimental_thread_pool = WatchStarts(self._senders)
+            experimental_thread_pool = SenderPool(self._senders)
         self.Check = self._handler(self.Check)  # type: ignore[method-assign]
         self.List = self._handler(self.List)  # type: ignore[method-assign]
         self.Watch = self._handler(  # type: ignore[method-assign]

@@ -26,7 +26,7 @@ from healthlb.core.messages import Code, Fail
 from healthlb.sync import grpcio
 from healthlb.sync.intake import Taken
 from healthlb.sync.live_attempt import End, LiveAttempt, outcome_of_batch
-from healthlb.sync.rendezvous import Reader
+from healthlb.sync.rendezvous import StreamDeserializer
 from healthlb.sync.requests import Requests
 
 _CANCELLED_NUMBER = grpcio.NUMBERS[grpc.StatusCode.CANCELLED]
@@ -70,7 +70,7 @@ class BalancedCall(CallRunner[LiveAttempt]):
         arity: str,
         state: Any,
         pass_on: Callable[[Any], object],
-        reader: Reader | None = None,
+        reader: StreamDeserializer | None = None,
     ) -> None:
         self._taken: Taken | None = taken
         self._method = taken.method

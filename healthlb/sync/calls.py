@@ -16,7 +16,7 @@ from healthlb.sync import grpcio
 from healthlb.sync.blocking import Ended, call_queued, call_unary, with_call
 from healthlb.sync.hedging import call_hedged, first_attempts
 from healthlb.sync.intake import Taken, take_metadata, take_request
-from healthlb.sync.rendezvous import MultiThreadedRendezvous, Reader, SingleThreadedRendezvous
+from healthlb.sync.rendezvous import MultiThreadedRendezvous, SingleThreadedRendezvous, StreamDeserializer
 from healthlb.sync.rescuable import RescuableCall
 from healthlb.sync.segregated import ReadCall
 
@@ -45,7 +45,9 @@ class _MultiCallable:
         """Begin a call whose events grpcio's own threads take in."""
         state = grpcio.new_state(self._arity, self._callee.name)
         deserializer = self._deserializer
-        reader = Reader(deserializer) if deserializer is not None and self._arity.endswith("stream") else None
+        reader = (
+            StreamDeserializer(deserializer) if deserializer is not None and self._arity.endswith("stream") else None
+        )
         handler = grpcio.event_handler(state, reader or deserializer)
         call = RescuableCall(taken, self._arity, state, handler, reader)
         call.begin()

@@ -41,7 +41,7 @@ DEFAULT_BACKOFF = Backoff(initial=0.2, maximum=2.0)
 Callback = Callable[[ServingStatus], object]
 
 
-class Link(Protocol):
+class WatchOwner(Protocol):
     """What a Watch needs of its client.
 
     Attributes:
@@ -75,7 +75,7 @@ class HealthWatch:
         is_closed: whether it was closed, or has ended.
     """
 
-    def __init__(self, link: Link, service: str, request: bytes, *, follow: bool) -> None:
+    def __init__(self, link: WatchOwner, service: str, request: bytes, *, follow: bool) -> None:
         self.answer: HealthAnswer | None = None
         self.is_closed = False
         self._link = link
@@ -135,7 +135,7 @@ class WatchIterator(HealthWatch, Iterator[ServingStatus]):
 
     answer: HealthAnswer | None
 
-    def __init__(self, link: Link, service: str, request: bytes, *, follow: bool) -> None:
+    def __init__(self, link: WatchOwner, service: str, request: bytes, *, follow: bool) -> None:
         super().__init__(link, service, request, follow=follow)
         self._closed = threading.Event()
         self._call: Any = None
@@ -237,7 +237,7 @@ class WatchSubscription(HealthWatch):
 
     answer: HealthAnswer | None
 
-    def __init__(self, link: Link, service: str, request: bytes, *, callback: Callback, follow: bool) -> None:
+    def __init__(self, link: WatchOwner, service: str, request: bytes, *, callback: Callback, follow: bool) -> None:
         super().__init__(link, service, request, follow=follow)
         self.service = service
         self.worker: Worker = link.worker

@@ -149,7 +149,7 @@ MultiThreadedRendezvous = _MultiThreadedRendezvous
 SingleThreadedRendezvous = _SingleThreadedRendezvous
 
 
-class Reader:
+class StreamDeserializer:
     """A deserializer of a stream's responses; one that cannot be read ends the call.
 
     grpcio ends it for its reader alone, and lets it run on (seen on 1.85.3).

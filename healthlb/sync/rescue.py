@@ -34,7 +34,7 @@ class Rescued(Protocol):
         """Go elsewhere where an attempt is under way on this backend, if the call may."""
 
 
-class Waiting(Protocol):
+class HedgedCalls(Protocol):
     """The hedged calls of one hedging delay that have made one attempt so far, and wait for it."""
 
     def rescue(self, sub: Subchannel) -> None:
@@ -54,7 +54,7 @@ class RescuableCalls:
 
     def __init__(self) -> None:
         self.calls: dict[Rescued, None] = {}
-        self.hedged: dict[int, Waiting] = {}
+        self.hedged: dict[int, HedgedCalls] = {}
         self._blocked: dict[Taken, tuple[Subchannel, Any, Start]] = {}
         # Guards the plans of calls that block, from outside and at their ends.
         self._lock = threading.Lock()

@@ -22,7 +22,7 @@ from healthlb.core.messages import (
     ResolutionFailure,
 )
 from healthlb.core.pickers import ANY_CALL
-from healthlb.core.pickers.checked import Fault
+from healthlb.core.pickers.checked import FailedPick
 from tests.control.scripted import (
     CONNECTING,
     FAILURE,
@@ -475,7 +475,7 @@ def test_a_picker_that_raised_is_built_again_though_nothing_else_changes() -> No
         factory.is_broken = True
         world = await opened("a:1", "b:1", factory=factory)
         await serve(world, "a:1")
-        assert isinstance(world.snapshot.picker.pick(ANY_CALL), Fault)
+        assert isinstance(world.snapshot.picker.pick(ANY_CALL), FailedPick)
         factory.is_broken = False
         world.of("b:1").become(FAILURE)
         await settle()
@@ -947,7 +947,7 @@ def test_a_factory_that_does_not_take_the_endpoints_hears_of_them_again() -> Non
         factory.is_broken = True
         world = await opened("a:1", "b:1", factory=factory)
         await serve(world, "a:1")
-        assert isinstance(world.snapshot.picker.pick(ANY_CALL), Fault)
+        assert isinstance(world.snapshot.picker.pick(ANY_CALL), FailedPick)
         factory.is_broken = False
         world.of("b:1").become(FAILURE)
         await settle()

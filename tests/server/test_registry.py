@@ -10,7 +10,7 @@ import pytest
 
 from healthlb.errors import ConfigError
 from healthlb.server.contexts import client_of
-from healthlb.server.limits import Census, WatchLimits, WatchRefused
+from healthlb.server.limits import WatchCounts, WatchLimits, WatchRefused
 from healthlb.server.registry import Registry
 
 UNKNOWN, SERVING, NOT_SERVING, SERVICE_UNKNOWN = range(4)
@@ -142,9 +142,9 @@ def test_leaving_leaves_nothing_behind() -> None:
         watcher.leave()
 
     assert registry.watcher_count() == 0
-    assert repr(registry) == "<Registry open, 2 services, <Census 0 watchers of 0 clients, 0 unknown names>>"
+    assert repr(registry) == "<Registry open, 2 services, <WatchCounts 0 watchers of 0 clients, 0 unknown names>>"
     assert registry._watchers == {}
-    assert registry._census._names_of == {}
+    assert registry._counts._names_of == {}
 
 
 @pytest.mark.parametrize(
@@ -315,9 +315,9 @@ def test_limits_must_be_limits() -> None:
 
 
 def test_a_refused_watch_is_not_counted() -> None:
-    census = Census(WatchLimits(unknown_names_per_client=1))
-    census.join("a", "x")
+    counts = WatchCounts(WatchLimits(unknown_names_per_client=1))
+    counts.join("a", "x")
     with pytest.raises(WatchRefused):
-        census.join("a", "y")
+        counts.join("a", "y")
 
-    assert (census.watchers, census.unknown_names) == (1, 1)
+    assert (counts.watchers, counts.unknown_names) == (1, 1)

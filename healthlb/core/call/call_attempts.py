@@ -19,7 +19,7 @@ from healthlb.core.call.waiting import CallSubchannels
 from healthlb.core.load import Subchannel, Verdict
 from healthlb.core.messages import SECOND, Code, ConnectivityState, Fail
 from healthlb.core.pickers import ANY_CALL, ANY_REPEATABLE_CALL, CallEnd, CallInfo, PickerBuilder, flag, hook
-from healthlb.core.pickers.checked import Fault
+from healthlb.core.pickers.checked import FailedPick
 from healthlb.core.snapshot import Snapshot
 
 FIRST = Start(1, frozenset(), 0)
@@ -267,7 +267,7 @@ class CallAttempts:
                 return None
             if sub.load.start():
                 break
-            if isinstance(sub, Fault):
+            if isinstance(sub, FailedPick):
                 self._found_nothing(sub)
                 return None
             if not sub.load.is_retired:
@@ -291,7 +291,7 @@ class CallAttempts:
 
     def _found_nothing(self, found: object = None) -> None:
         self.cap = found if isinstance(found, str) else ""
-        self._fault = found.reason if isinstance(found, Fault) else ""
+        self._fault = found.reason if isinstance(found, FailedPick) else ""
         if isinstance(found, Refusal):
             self.refusal = found
             self.method.subchannels.admission.limiter.refuse()

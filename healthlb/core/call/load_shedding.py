@@ -13,12 +13,12 @@ from __future__ import annotations
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Code
 from healthlb.core.pickers import ANY_CALL, ANY_REPEATABLE_CALL, CallInfo, Picker
-from healthlb.core.pickers.checked import Fault
+from healthlb.core.pickers.checked import FailedPick
 from healthlb.core.remedies import NO_SHEDDING, SHEDDING, explained
 from healthlb.core.shedding import Shedding
 
 
-class Refusal(Fault):
+class Refusal(FailedPick):
     """Stands for a backend that hangs: the call that picks it ends with UNAVAILABLE."""
 
     __slots__ = ()

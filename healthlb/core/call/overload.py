@@ -14,7 +14,7 @@ from healthlb.core.event_context import EventContext, TimerKey
 from healthlb.core.load import CallLimiter, Subchannel
 from healthlb.core.messages import SECOND, CallsRefused, Code, Fail, Overflow, Report
 from healthlb.core.pickers import CallInfo
-from healthlb.core.pickers.checked import Fault
+from healthlb.core.pickers.checked import FailedPick
 from healthlb.core.snapshot import Snapshot
 
 MAX_WAITING = "max_waiting"
@@ -64,7 +64,7 @@ class Admission:
         """Pick for a call whose first choice was full.
 
         Returns:
-            A subchannel that the call is counted in on, or a `Fault`; else the cap that keeps it out, "" where the
+            A subchannel that the call is counted in on, or a `FailedPick`; else the cap that keeps it out, "" where the
             choice was not full but gone, and the next snapshot has to say more.
         """
         for _ in range(_TRIES):
@@ -77,7 +77,7 @@ class Admission:
                 sub = snapshot.picker.pick(call._replace(exclude=full))
             if sub is None or sub.id in full:
                 return MAX_IN_FLIGHT_EACH
-            if sub.load.start() or isinstance(sub, Fault):
+            if sub.load.start() or isinstance(sub, FailedPick):
                 return sub
             if sub.load.is_retired:
                 return ""

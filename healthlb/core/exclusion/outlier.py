@@ -17,7 +17,7 @@ from healthlb.config.outliers import Outliers
 from healthlb.core.event_context import CallTimer, EventContext, TimerKey
 from healthlb.core.exclusion import outlier_rules as rules
 from healthlb.core.exclusion.ejection import Ejections
-from healthlb.core.exclusion.outlier_rules import Others, Tally
+from healthlb.core.exclusion.outlier_rules import CallCounts, Others
 from healthlb.core.exclusion.shedding import Shedder, silent_share
 from healthlb.core.exclusion.strain import Strain
 from healthlb.core.load import CallLimiter, Load
@@ -235,11 +235,11 @@ class OutlierDetector:
         else:
             self._begin(machines, context)
 
-    def _is_needed(self, tallies: list[Tally], machines: Machines) -> bool:
+    def _is_needed(self, tallies: list[CallCounts], machines: Machines) -> bool:
         has_failed = any(tally.failures for tally in tallies)
         return has_failed or bool(self._ejections or self._ejections.times) or silent_share(machines.values()) > 0
 
-    def _outliers(self, tallies: list[Tally]) -> Iterable[tuple[int, str, int]]:
+    def _outliers(self, tallies: list[CallCounts]) -> Iterable[tuple[int, str, int]]:
         policy = self._policy
         if policy.success_rate is not None:
             found = rules.by_success_rate(tallies, policy.success_rate)
@@ -281,10 +281,10 @@ class OutlierDetector:
             self._in_flight[sub] = self._in_flight.get(sub, 0) + load.in_flight
         context.timers.set(_SAMPLE, context.now + self._policy.interval_ns // _SAMPLES)
 
-    def _tallies(self, machines: Machines, marks: Mapping[int, Mark]) -> list[Tally]:
+    def _tallies(self, machines: Machines, marks: Mapping[int, Mark]) -> list[CallCounts]:
         seconds = self._policy.interval_ns / SECOND
         return [
-            Tally(sub, *counts, rules.mean_busy(self._in_flight.get(sub, 0), self._samples, seconds))
+            CallCounts(sub, *counts, rules.mean_busy(self._in_flight.get(sub, 0), self._samples, seconds))
             for sub, counts in self._counts(machines, marks)
             if counts[0]
         ]

@@ -23,7 +23,7 @@ _CHANCE = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class CallCounts:
     """What one subchannel's calls came to in an interval.
 
     Attributes:
@@ -41,7 +41,7 @@ class Tally:
     busy: float = 0.0
 
 
-def by_success_rate(tallies: Sequence[Tally], rule: SuccessRate) -> list[tuple[int, str]]:
+def by_success_rate(tallies: Sequence[CallCounts], rule: SuccessRate) -> list[tuple[int, str]]:
     """Return who succeeds much less often than the mean, and the words for it (gRFC A50)."""
     enough = [tally for tally in tallies if tally.calls >= rule.request_volume]
     if len(enough) < rule.minimum_hosts:
@@ -56,7 +56,7 @@ def by_success_rate(tallies: Sequence[Tally], rule: SuccessRate) -> list[tuple[i
     ]
 
 
-def by_failure_percentage(tallies: Sequence[Tally], rule: FailurePercentage) -> list[tuple[int, str]]:
+def by_failure_percentage(tallies: Sequence[CallCounts], rule: FailurePercentage) -> list[tuple[int, str]]:
     """Return who fails more than a fixed share of its calls, and the words for it (gRFC A50)."""
     enough = [tally for tally in tallies if tally.calls >= rule.request_volume]
     if len(enough) < rule.minimum_hosts:
@@ -68,7 +68,7 @@ def by_failure_percentage(tallies: Sequence[Tally], rule: FailurePercentage) -> 
     ]
 
 
-def by_latency(tallies: Sequence[Tally], factor: float, floor: float, volume: int = 20) -> list[tuple[int, str]]:
+def by_latency(tallies: Sequence[CallCounts], factor: float, floor: float, volume: int = 20) -> list[tuple[int, str]]:
     """Return who keeps calls much longer than the median, and the words for it.
 
     The time a call takes is by Little's law the time that calls spent there divided by their number, so that no call
@@ -134,7 +134,7 @@ def is_silence(silent_for: int) -> bool:
     return silent_for >= _SILENT_FOR
 
 
-def without_lates(tallies: Sequence[Tally]) -> list[Tally]:
+def without_lates(tallies: Sequence[CallCounts]) -> list[CallCounts]:
     """Return the tallies as they count: late calls speak against one that is mostly late where most others are in time.
 
     Late now and then is what is busy, and late like the others is the deadline's fault.
@@ -145,7 +145,7 @@ def without_lates(tallies: Sequence[Tally]) -> list[Tally]:
     return [
         tally
         if are_others_in_time and 2 * tally.lates > tally.calls
-        else Tally(tally.sub, tally.calls, tally.failures - tally.lates, 0, tally.busy)
+        else CallCounts(tally.sub, tally.calls, tally.failures - tally.lates, 0, tally.busy)
         for tally in tallies
     ]
 

@@ -16,7 +16,7 @@ from healthlb.core.user_code import Guard, shown, words
 _EXPECTED = "a picker returns one of the subchannels that build was given, or None"
 
 
-class Fault(Subchannel):
+class FailedPick(Subchannel):
     """A stand-in that is returned when a picker has failed. No call can start on it.
 
     Attributes:
@@ -49,7 +49,7 @@ class FailedPicker:
 
     def pick(self, call: CallInfo) -> Subchannel:
         """Return the fault."""
-        return Fault(self._reason)
+        return FailedPick(self._reason)
 
 
 class CheckedPicker:
@@ -90,7 +90,7 @@ class CheckedPicker:
         return self._name
 
     def pick(self, call: CallInfo) -> Subchannel | None:
-        """Return a subchannel that is READY, a `Fault`, or None."""
+        """Return a subchannel that is READY, a `FailedPick`, or None."""
         try:
             found = self._pick(call)
         except BaseException as error:
@@ -103,7 +103,7 @@ class CheckedPicker:
 
     def _pick_again(self, gone: Subchannel, call: CallInfo) -> Subchannel | None:
         """Ask once more, without a subchannel that is not READY any more; then let `spare` pick."""
-        if isinstance(gone, Fault):
+        if isinstance(gone, FailedPick):
             return gone
         try:
             found = self._pick(call._replace(exclude=frozenset((*call.exclude, gone.id))))
@@ -114,20 +114,20 @@ class CheckedPicker:
         self._tell(f"the picker {self._name} picks {gone.address}, which is not READY: what is READY is taken in turn")
         return self._spare.pick(call)
 
-    def _failed(self, error: BaseException) -> Fault:
+    def _failed(self, error: BaseException) -> FailedPick:
         if self._guard.is_interrupt(error):
             raise error
         reason = f"the picker {self._name} raised {words(error)}"
         self._tell(reason, error)
-        return Fault(reason)
+        return FailedPick(reason)
 
-    def _wrong(self, found: object) -> Fault:
+    def _wrong(self, found: object) -> FailedPick:
         close = getattr(found, "close", None) if type(found).__name__ == "coroutine" else None
         if close is not None:
             close()  # Python would warn of it.
         reason = f"the picker {self._name} returned {shown(found)} from pick: {_EXPECTED}"
         self._tell(reason)
-        return Fault(reason)
+        return FailedPick(reason)
 
     def _tell(self, text: str, error: BaseException | None = None) -> None:
         if not self._is_told:

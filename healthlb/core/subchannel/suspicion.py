@@ -29,7 +29,7 @@ _TIMER: TimerKey = (0, "suspicion", 0)
 
 
 @dataclass(slots=True)
-class _Silence:
+class _LastLook:
     """One connection for calls, as it was at the last look.
 
     Attributes:
@@ -55,7 +55,7 @@ class Suspicion:
 
     def __init__(self, *, is_on: bool) -> None:
         self._is_on = is_on
-        self._silences: dict[int, _Silence] = {}
+        self._silences: dict[int, _LastLook] = {}
         self._usual = RoundTrip(_MOST, _FLOOR)
         self._every = _LOOK
         self._looked_at = 0
@@ -81,7 +81,7 @@ class Suspicion:
         is_late = context.now - self._looked_at > self._every + _LOOK
         self._looked_at = context.now
         active = silent = 0
-        suspects: list[tuple[int, _Silence]] = []
+        suspects: list[tuple[int, _LastLook]] = []
         silences = self._silences
         for sub, machine in machines.items():
             if (handle := machine.handle) is None:
@@ -92,7 +92,7 @@ class Suspicion:
             answers = load.successes + load.failures - load.lates + load.superseded
             silence = silences.get(sub)
             if silence is None or silence.load is not load:
-                silence = silences[sub] = _Silence(load, answers)
+                silence = silences[sub] = _LastLook(load, answers)
             if silence.since is None and load.in_flight == 0 and answers == silence.answers:
                 continue
             active += self._look(silence, answers, context.now, is_late=is_late)
@@ -107,7 +107,7 @@ class Suspicion:
             silence.patience = min(2 * silence.patience, _MOST_PATIENCE)
         return [sub for sub, _ in suspects]
 
-    def _look(self, silence: _Silence, answers: int, now: int, *, is_late: bool) -> bool:
+    def _look(self, silence: _LastLook, answers: int, now: int, *, is_late: bool) -> bool:
         """Compare with the last look; return whether there were calls."""
         has_answered = answers != silence.answers
         if has_answered:

@@ -23,7 +23,7 @@ _LIVE_SECONDS = 0.1
 Clock = Callable[[], float]
 
 
-class Pace:
+class RunRate:
     """How fast it goes, and what has been found so far.
 
     Args:
@@ -63,7 +63,7 @@ class PlainView:
     def __init__(self, write: Callable[[str], object], clock: Clock = time.monotonic) -> None:
         self._write = write
         self._clock = clock
-        self._pace = Pace(clock)
+        self._pace = RunRate(clock)
         self._next = clock() + _PLAIN_SECONDS
 
     def __call__(self, progress: Progress) -> None:
@@ -79,7 +79,7 @@ class LiveView:
     def __init__(self, bar: Bar, clock: Clock = time.monotonic) -> None:
         self._bar = bar
         self._clock = clock
-        self._pace = Pace(clock)
+        self._pace = RunRate(clock)
         self._next = clock()
         self._task = bar.add_task("", total=None, says="")
 

@@ -12,7 +12,7 @@ from functools import partial
 from healthlb.config import RetryBudget, RetryThrottle
 from healthlb.config.outliers import SuccessRate
 from healthlb.core.call.budget import RatioBudget, Throttle
-from healthlb.core.exclusion.outlier_rules import Tally, by_success_rate
+from healthlb.core.exclusion.outlier_rules import CallCounts, by_success_rate
 from healthlb.core.exclusion.subset import choose
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import SECOND, Endpoint
@@ -46,7 +46,7 @@ def _wrong_verdicts(factor: float, seed: int) -> float:
     for hosts in range(5, 41):
         failures = rng.randint(20, 190)
         for bad in range(1, hosts):
-            tallies = [Tally(host, 200, failures if host < bad else 1) for host in range(hosts)]
+            tallies = [CallCounts(host, 200, failures if host < bad else 1) for host in range(hosts)]
             is_seen = {sub for sub, _ in by_success_rate(tallies, rule)} == set(range(bad))
             wrong += is_seen != (bad / hosts < theory.blind_spot(factor))
     return wrong

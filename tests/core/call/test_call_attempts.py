@@ -30,7 +30,7 @@ from healthlb.core.call.overload import MAX_IN_FLIGHT_EACH, Admission
 from healthlb.core.load import Subchannel, Verdict
 from healthlb.core.messages import SECOND, Code, ConnectivityState, Endpoint, Fail
 from healthlb.core.pickers import CallEnd, CallInfo
-from healthlb.core.pickers.checked import Fault
+from healthlb.core.pickers.checked import FailedPick
 from healthlb.core.snapshot import Snapshot
 
 READY, FAILURE, SHUTDOWN = (
@@ -156,7 +156,7 @@ def test_a_picker_that_has_failed_ends_the_call_even_with_wait_for_ready(is_full
     if is_full:
         first = Subchannel(1, 1, first.endpoint, load=pool.admission.limiter.make_load())
         assert first.load.start()
-    picks = iter([*([first] if is_full else []), Fault("it broke"), None])
+    picks = iter([*([first] if is_full else []), FailedPick("it broke"), None])
 
     class Failing:
         def pick(self, call: CallInfo) -> Subchannel | None:

@@ -12,7 +12,7 @@ from healthlb.config import HealthCheck
 from healthlb.config.outliers import FailurePercentage, Outliers, SuccessRate
 from healthlb.core.balancer import Balancer
 from healthlb.core.exclusion import outlier_rules as rules
-from healthlb.core.exclusion.outlier_rules import Others, Tally
+from healthlb.core.exclusion.outlier_rules import CallCounts, Others
 from healthlb.core.load import Subchannel, Verdict
 from healthlb.core.messages import (
     SECOND,
@@ -46,7 +46,7 @@ READY = ConnectivityState.READY
 
 @pytest.mark.parametrize(("hosts", "is_found"), [(4, False), (5, True), (20, True)])
 def test_one_bad_one_of_few_is_an_outlier_by_success_rate(hosts: int, is_found: bool) -> None:
-    tallies = [Tally(1, 100, 100), *(Tally(sub, 100, 0) for sub in range(2, hosts + 1))]
+    tallies = [CallCounts(1, 100, 100), *(CallCounts(sub, 100, 0) for sub in range(2, hosts + 1))]
 
     assert [sub for sub, _ in rules.by_success_rate(tallies, SuccessRate())] == [1] * is_found
 
@@ -54,20 +54,25 @@ def test_one_bad_one_of_few_is_an_outlier_by_success_rate(hosts: int, is_found: 
 @pytest.mark.parametrize(("bad", "hosts", "is_found"), [(1, 5, True), (2, 5, False), (2, 10, True), (3, 10, False)])
 def test_success_rate_has_a_blind_spot(bad: int, hosts: int, is_found: bool) -> None:
     """More than 1 / (1 + 1.9²) of all, 21.7 %, hide each other."""
-    tallies = [Tally(sub, 100, 100 * (sub <= bad)) for sub in range(1, hosts + 1)]
+    tallies = [CallCounts(sub, 100, 100 * (sub <= bad)) for sub in range(1, hosts + 1)]
 
     assert bool(rules.by_success_rate(tallies, SuccessRate())) is is_found
 
 
 def test_failure_percentage_is_above_not_at() -> None:
-    tallies = [Tally(1, 100, 85), Tally(2, 100, 86), *(Tally(sub, 50, 0) for sub in (3, 4, 5)), Tally(6, 49, 49)]
+    tallies = [
+        CallCounts(1, 100, 85),
+        CallCounts(2, 100, 86),
+        *(CallCounts(sub, 50, 0) for sub in (3, 4, 5)),
+        CallCounts(6, 49, 49),
+    ]
 
     assert rules.by_failure_percentage(tallies, FailurePercentage()) == [(2, "86 of 100 calls failed")]
 
 
 def test_latency_is_relative_to_the_median_and_above_the_floor() -> None:
     def found(*busy: float) -> list[int]:
-        tallies = [Tally(sub, 20, 0, busy=seconds) for sub, seconds in enumerate(busy, 1)]
+        tallies = [CallCounts(sub, 20, 0, busy=seconds) for sub, seconds in enumerate(busy, 1)]
         return [sub for sub, _ in rules.by_latency(tallies, 5.0, 0.1)]
 
     assert found(1.0, 1.0, 10.0) == [3]  # 0.05 s and 0.5 s for each call
@@ -110,11 +115,11 @@ def test_half_a_second_without_an_answer_is_silence() -> None:
 
 
 def test_late_calls_count_for_one_that_is_mostly_late_where_most_others_are_in_time() -> None:
-    mostly, partly, well = Tally(1, 10, 9, 8), Tally(2, 10, 4, 4), Tally(3, 10, 0)
+    mostly, partly, well = CallCounts(1, 10, 9, 8), CallCounts(2, 10, 4, 4), CallCounts(3, 10, 0)
 
     assert rules.without_lates([mostly, well]) == [mostly, well]
-    assert rules.without_lates([mostly, partly, well]) == [mostly, Tally(2, 10, 0), well]
-    assert rules.without_lates([mostly, partly]) == [Tally(1, 10, 1), Tally(2, 10, 0)]
+    assert rules.without_lates([mostly, partly, well]) == [mostly, CallCounts(2, 10, 0), well]
+    assert rules.without_lates([mostly, partly]) == [CallCounts(1, 10, 1), CallCounts(2, 10, 0)]
 
 
 def test_the_cap_is_rounded_up_and_leaves_one() -> None:

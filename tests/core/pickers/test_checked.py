@@ -10,7 +10,7 @@ import pytest
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import ConnectivityState, Endpoint
 from healthlb.core.pickers import ANY_CALL, CallInfo
-from healthlb.core.pickers.checked import CheckedPicker, FailedPicker, Fault
+from healthlb.core.pickers.checked import CheckedPicker, FailedPick, FailedPicker
 from healthlb.core.pickers.round_robin import RoundRobin
 from healthlb.core.publication import Publisher
 from healthlb.core.snapshot import NOTHING, Snapshot
@@ -55,7 +55,7 @@ def raises(error: BaseException) -> Callable[[CallInfo], Any]:
 
 
 def reason(found: object) -> str:
-    assert isinstance(found, Fault)
+    assert isinstance(found, FailedPick)
     assert not found.load.start()
     return found.reason
 
