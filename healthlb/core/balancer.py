@@ -18,7 +18,7 @@ from healthlb.core.exclusion.damping import Damping
 from healthlb.core.exclusion.outlier import DEFAULT, OutlierDetector
 from healthlb.core.exclusion.panic import PanicMode
 from healthlb.core.exclusion.presence import Presence
-from healthlb.core.exclusion.slow_start import WarmUp
+from healthlb.core.exclusion.slow_start import SlowStartWeights
 from healthlb.core.messages import (
     Addition,
     CallFailed,
@@ -100,7 +100,7 @@ class Balancer:
         self._damping = Damping(policy.damping, (outliers or DEFAULT).max_ejection_percent)
         self._presence = Presence()
         self._panic = PanicMode(config.panic_threshold)
-        self._warmup = WarmUp(config.slow_start)
+        self._slow_start = SlowStartWeights(config.slow_start)
         self._adviser = Adviser()
         self._admission = admission = admission or Admission(None)
         self._outliers = OutlierDetector(outliers, self._streams, self._admission.limiter)
@@ -119,7 +119,7 @@ class Balancer:
         self._is_closed = False
         self._builder = SnapshotBuilder(service, self._admission.limiter)
         self._state = self._aggregate()
-        self._stages = (self._presence, self._damping, self._outliers, self._panic, self._warmup, self._adviser)
+        self._stages = (self._presence, self._damping, self._outliers, self._panic, self._slow_start, self._adviser)
 
     @property
     def deadline(self) -> int | None:
@@ -244,7 +244,7 @@ class Balancer:
     def _remove(self, address: str, context: EventContext) -> None:
         machine = self._machines.pop(self._ids.pop(address))
         self._heartbeats.remove(machine.id, context)
-        for stage in (self._entrance, self._presence, self._damping, self._outliers, self._warmup):
+        for stage in (self._entrance, self._presence, self._damping, self._outliers, self._slow_start):
             stage.forget(machine.id, context)
         self._keeping.forget(machine.id, context)
         for news in (context.flaps, context.late):
@@ -307,8 +307,8 @@ class Balancer:
                 self._follow_list(self._resolution.due(context), context)
             elif kind == "outliers":
                 self._outliers.interval_due(number, self._machines, context)
-            elif kind == "warmup":
-                self._warmup.due(self._machines, context)
+            elif kind == "slow_start":
+                self._slow_start.due(self._machines, context)
             elif kind == "overflow":
                 self._overflows.due(context)
             elif kind == "drain":

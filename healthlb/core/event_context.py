@@ -14,7 +14,7 @@ HealthTimer = Literal["doubt", "response", "renewal", "retry", "start", "status"
 DialTimer = Literal["reconnect", "race"]
 CallTimer = Literal["ejection", "probe"]
 HeartbeatTimer = Literal["heartbeat", "check", "ping"]
-ChannelTimer = Literal["resolve", "list", "entry", "outliers", "suspicion", "warmup", "overflow"]
+ChannelTimer = Literal["resolve", "list", "entry", "outliers", "suspicion", "slow_start", "overflow"]
 SubchannelTimer = HealthTimer | DialTimer | CallTimer | HeartbeatTimer | Literal["changes", "damping", "data"]
 TimerKind = SubchannelTimer | ChannelTimer | Literal["drain", "keep"]
 # The subchannel's number, the kind, and which one of its kind.

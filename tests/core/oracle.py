@@ -670,7 +670,7 @@ class Oracle:
         assert all(by_address)
         assert set(balancer._damping._records) <= living
         assert set(balancer._damping._held_out) <= set(balancer._damping._suppressed) <= living
-        assert set(balancer._warmup._since) <= living
+        assert set(balancer._slow_start._since) <= living
         assert set(balancer._panic._connected) <= living
         assert set(balancer._presence._absent) <= living
         assert set(balancer._presence.lost_at) <= living

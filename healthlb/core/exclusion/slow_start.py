@@ -20,7 +20,7 @@ from healthlb.core.subchannel.machine import SubchannelMachine
 
 _STEPS = 20
 _SHORTEST_STEP = SECOND // 10
-_TIMER: TimerKey = (0, "warmup", 0)
+_TIMER: TimerKey = (0, "slow_start", 0)
 
 Machines = Mapping[int, SubchannelMachine]
 
@@ -33,7 +33,7 @@ def share(policy: SlowStart, age: int) -> float:
     return float(max(policy.min_weight, grown))
 
 
-class WarmUp:
+class SlowStartWeights:
     """The weights of the subchannels that came in late.
 
     Args:
