@@ -132,7 +132,7 @@ class Load(_PerCall):
             self._judge(Verdict.LATE)
 
     def _judge(self, verdict: Verdict) -> None:
-        # Successes leave the row alone, so that they cost nothing for it; here it is seen whether there were any.
+        # Successes leave this count alone, so that they cost nothing for it; here it is seen whether there were any.
         if verdict is Verdict.ANSWER or self._row_since != self.successes:
             self._row_since = self.successes
             self._failures_in_row = 0
@@ -160,7 +160,7 @@ class Load(_PerCall):
         """How many calls have said whether the backend works: those that succeeded, failed or were superseded."""
         return self.successes + self.failures + self.superseded
 
-    def row(self) -> tuple[int, int]:
+    def consecutive_failures(self) -> tuple[int, int]:
         """Return how many of the last calls in a row count against the backend, and how many of those were late."""
         with self._lock:
             return (self._failures_in_row, self._lates_in_row) if self._row_since == self.successes else (0, 0)
@@ -168,8 +168,8 @@ class Load(_PerCall):
     @property
     def only_fails(self) -> bool:
         """Whether the last ten calls failed before their deadlines: it does no work, so retries elsewhere add none."""
-        row, lates = self.row()
-        return row - lates >= _ONLY_FAILS
+        failures, lates = self.consecutive_failures()
+        return failures - lates >= _ONLY_FAILS
 
     def offer_probe(self, on_end: Callable[[], None]) -> None:
         """Let one call through to a subchannel that is ejected (see `take_probe`).

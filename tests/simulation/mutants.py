@@ -203,11 +203,11 @@ def _pick_with_replacement(self: Any, call: Any) -> Any:
 _pick = LeastRequestPicker.pick
 
 
-def _swapped_row(self: Any, rise: int, fall: int) -> None:
-    _make_row(self, fall, rise)
+def _swapped_streak(self: Any, rise: int, fall: int) -> None:
+    _make_streak(self, fall, rise)
 
 
-_make_row = Streak.__init__
+_make_streak = Streak.__init__
 
 
 def _no_backoff(self: Any, event: Any) -> int:
@@ -356,7 +356,7 @@ MUTANTS = {
     "two choices that may be the same": Mutant(
         ("U22",), (33,), ((LeastRequestPicker, "pick", _pick_with_replacement),)
     ),
-    "rise and fall swapped": Mutant(("U20", "U5", "U6"), (23,), ((Streak, "__init__", _swapped_row),)),
+    "rise and fall swapped": Mutant(("U20", "U5", "U6"), (23,), ((Streak, "__init__", _swapped_streak),)),
     "a Watch that is waited for without end": Mutant(("U21",), (13,), ((HealthMachine, "due", _no_response_is_due),)),
     "a retry without its backoff": Mutant(("U18",), (138,), ((CallPlan, "_delay", _no_backoff),)),
     "a retry after any status": Mutant(("U18",), (14,), ((CallPlan, "__init__", _every_status_is_worth_it),)),

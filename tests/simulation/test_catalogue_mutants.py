@@ -75,7 +75,7 @@ def choose_anew(endpoints: Sequence[Endpoint], size: int, seed: int) -> tuple[En
 
 def believe(self: Any, status: int, context: Any) -> None:
     """Whatever a Watch says, it is SERVING."""
-    self._signal(self._row.said(True, self.is_healthy), context)
+    self._signal(self._streak.said(True, self.is_healthy), context)
 
 
 def sick(self: Any, code: Code, details: str, context: Any) -> None:

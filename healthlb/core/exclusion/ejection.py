@@ -33,7 +33,7 @@ _TIMERS: tuple[CallTimer, ...] = ("ejection", "probe")
 # More growth than any bounds allow for; without it the power would overflow.
 _MOST_GROWTH = 60
 # Where no call comes for so long, the channel is idle: nobody is spared by a probe, and who waits for READY would wait
-# for good. The row of failures stands, so that one more ejects again.
+# for good. The count of consecutive failures stands, so that one more ejects again.
 _IDLE = 2 * SECOND
 # For so long the probe waits for a call that can be made again, so that a failed one costs nobody a call.
 _MOMENT = SECOND // 2

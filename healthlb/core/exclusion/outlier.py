@@ -101,16 +101,16 @@ class OutlierDetector:
         self._watch(machines, context)
         load = machine.handle.load
         self._suspects[machine.id] = _Suspect(machine.connections, machine.connected_at, load, has_failed=True)
-        row, lates = load.row()
+        failures, lates = load.consecutive_failures()
         limit = self._policy.consecutive_failures
-        if limit is None or row < limit or machine.concluded_state is not _READY:
+        if limit is None or failures < limit or machine.concluded_state is not _READY:
             return
-        of_late = row - lates < limit
+        of_late = failures - lates < limit
         if of_late and not rules.is_silence(context.now - self._ejections.silent_since(machine)):
             return
         others = self._others(machine.id, load, machines, context.now)
-        if rules.is_no_chance(row, others, of_late=of_late):
-            self._eject(machine, rules.words(row, lates), context, is_silence=lates == row)
+        if rules.is_no_chance(failures, others, of_late=of_late):
+            self._eject(machine, rules.words(failures, lates), context, is_silence=lates == failures)
 
     def _others(self, sub: int, load: Load, machines: Machines, now: int) -> Others:
         """Return what all others' calls came to in this interval and the one before."""

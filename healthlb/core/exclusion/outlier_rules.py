@@ -18,7 +18,7 @@ _SILENT_FOR = SECOND // 2
 # A backend is in time with up to this share of late calls, or with fewer than so many.
 _FEW_LATE = 0.02
 _SOME_LATE = 3
-# A row of failures is no chance if it is unlikelier than this, given how often the others fail.
+# Consecutive failures are no chance if they are unlikelier than this, given how often the others fail.
 _CHANCE = 0.001
 
 
@@ -107,13 +107,13 @@ def is_in_time(calls: int, lates: int, most: float = _FEW_LATE) -> bool:
     return lates < _SOME_LATE or lates <= most * calls
 
 
-def is_no_chance(row: int, others: Others, *, of_late: bool) -> bool:
-    """Whether a row of failures says more than that all fail now and then.
+def is_no_chance(failures: int, others: Others, *, of_late: bool) -> bool:
+    """Whether consecutive failures say more than that all fail now and then.
 
     Args:
-        row: how many.
+        failures: how many in a row.
         others: if none had any calls, hard failures speak for themselves and late ones do not.
-        of_late: whether the row owes its length to calls that were late. Then most others must be in time: those that
+        of_late: whether there are so many only for calls that were late. Then most others must be in time: those that
             are busy themselves could not do the work of one more that is out.
     """
     if not others.calls:
@@ -122,7 +122,7 @@ def is_no_chance(row: int, others: Others, *, of_late: bool) -> bool:
         return False
     # One more than there were, as few calls say little; a fleet that fails nothing leaves no room for chance.
     rate = (others.failures + 1) / (others.calls + 1) if others.failures else 0.0
-    return others.calls * rate**row <= _CHANCE
+    return others.calls * rate**failures <= _CHANCE
 
 
 def is_silence(silent_for: int) -> bool:
@@ -150,11 +150,11 @@ def without_lates(tallies: Sequence[CallCounts]) -> list[CallCounts]:
     ]
 
 
-def words(row: int, lates: int) -> str:
-    """Say what a row of failures was."""
+def words(failures: int, lates: int) -> str:
+    """Return the reason of an ejection for consecutive failures."""
     if not lates:
-        return f"{row} calls failed in a row"
-    return f"{row} calls failed in a row, {lates} of them without an answer in time"
+        return f"{failures} calls failed in a row"
+    return f"{failures} calls failed in a row, {lates} of them without an answer in time"
 
 
 def mean_busy(in_flight: float, samples: int, seconds: float) -> float:

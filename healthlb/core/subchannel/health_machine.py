@@ -67,12 +67,12 @@ class Streak:
 
     @property
     def needed(self) -> int:
-        """How long the row must be."""
+        """How long the streak must be."""
         return self._rise if self._is_serving else self._fall
 
     @property
     def progress(self) -> str:
-        """How far the row has come, in words."""
+        """How long the streak is, of how many, in words."""
         return f"{self._count} of {self.needed}"
 
 
@@ -125,7 +125,7 @@ class HealthMachine:
         self._backoff = WatchBackoff(policy, rng)
         self._starts = starts
         self.flow = StatusFlow(sub, policy.backoff.jitter, rng)
-        self._row = Streak(policy.rise, policy.fall)
+        self._streak = Streak(policy.rise, policy.fall)
         self._watch = 0
         self._started_at = self._stands_until = 0
         self._has_answered = False
@@ -170,7 +170,7 @@ class HealthMachine:
         """The connection is gone, and what was said on it (gRFC A17)."""
         self._signal(Signal.LOST, context)
         self.is_polling = self.is_busy = False
-        self._row.forget()
+        self._streak.forget()
         self.flow.forget(context)
         self.serving = None
         for kind in ("doubt", "response", "retry", "renewal", "start"):
@@ -209,17 +209,17 @@ class HealthMachine:
         self._catch_up(context)
         self._end = "too many statuses"
         self._signal(Signal.FLOODED, context)
-        self._row.interrupt()
+        self._streak.interrupt()
         if self.phase is Phase.RENEWING:
             self._stand_until(context.now + self._renewal, context)
         self.reason += f", and watched again: {self._end}"
 
     def _said(self, status: int, context: EventContext, reason: str = "") -> None:
-        self._signal(self._row.said(status == ServingStatus.SERVING, self.is_healthy), context)
+        self._signal(self._streak.said(status == ServingStatus.SERVING, self.is_healthy), context)
         self.reason = reason or serving_name(status)
         self.remedy = of_serving(status, self._service or "")
         if self.phase in health.PENDING:
-            self.reason += f", {self._row.progress} in a row"
+            self.reason += f", {self._streak.progress} in a row"
             if self.is_polling:
                 self.next_check = self._policy.confirm_interval_ns
                 return
@@ -229,7 +229,7 @@ class HealthMachine:
         """The Watch ended."""
         self._catch_up(context)
         context.timers.cancel((self._sub, "response", 0))
-        self._row.interrupt()
+        self._streak.interrupt()
         if self.phase in health.RENEWABLE and code not in _WORDS:
             self._interrupted(_ended("watch", code, details), context)
             return
@@ -241,7 +241,7 @@ class HealthMachine:
         elif self._policy.on_unimplemented == "check":
             self.serving = None
             self.reason, self.remedy = "waiting for the first health status", ""
-            self._row.forget()
+            self._streak.forget()
             self._poll(Signal.WATCHLESS, context)
         else:
             self._give_up(details, context)

@@ -176,7 +176,7 @@ def test_a_superseded_call_is_late_and_no_failure() -> None:
     load.supersede()
     load.abandon()
 
-    assert (load.failures, load.superseded, load.row(), load.judged) == (0, 1, (1, 1), 1)
+    assert (load.failures, load.superseded, load.consecutive_failures(), load.judged) == (0, 1, (1, 1), 1)
 
 
 # --- whatever happens ------------------------------------------------------------------------------------
