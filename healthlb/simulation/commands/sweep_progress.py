@@ -96,7 +96,7 @@ class View(Protocol):
         ...
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """End the display."""
         ...
 
 

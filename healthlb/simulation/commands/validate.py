@@ -98,7 +98,7 @@ class _PlainView:
         sys.stdout.flush()
 
     def begin(self, claim: Claim) -> None:
-        """Nothing yet."""
+        """Do nothing: lines are written at the ends."""
 
     def end(self, finding: Finding) -> None:
         """Write its line."""
@@ -139,7 +139,7 @@ class _JsonView:
     """One object per law."""
 
     def begin(self, claim: Claim) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def end(self, finding: Finding) -> None:
         """Write it."""

@@ -54,7 +54,7 @@ class AttemptOracle:
         self._longest_wait = self._backoff.maximum_ns * 2 if self._backoff is not None else 0
 
     def follow(self, client: Client) -> None:
-        """Hear how a client's attempts end."""
+        """Look at how a client's attempts end."""
         failed = client._failed
 
         def heard(attempt: Attempt, code: Code, now: int, is_refused: bool = False, is_lost: bool = False) -> None:

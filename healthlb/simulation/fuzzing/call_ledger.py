@@ -108,7 +108,7 @@ class CallLedger:
         self._subs[attempt.sub] = None
 
     def arrive(self, attempt: Attempt) -> None:
-        """It has reached a server that knows its connection."""
+        """Note that an attempt has reached a server that knows its connection."""
         self.arrived[attempt.client.id, attempt.number] += 1
 
     def serve(self, attempt: Attempt, server: str, code: Code) -> None:

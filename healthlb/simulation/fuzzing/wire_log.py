@@ -100,7 +100,7 @@ class Beliefs(Protocol):
 
 
 class Listener(Protocol):
-    """Hears what the log alone cannot judge."""
+    """Takes what the log alone cannot judge."""
 
     @property
     def context(self) -> Beliefs:

@@ -57,7 +57,7 @@ def _run(batch: Batch, cell: Cell) -> Result:
 
 
 class Observer(Protocol):
-    """Hears how a sweep goes."""
+    """Is told how a sweep goes."""
 
     def planned(self, asked: int, known: int) -> None:
         """A round begins: so many cells, of which so many have a result already."""

@@ -131,7 +131,7 @@ class Backend:
         self._admit(job)
 
     def cancel(self, job: Job) -> None:
-        """Hear that the caller of a submitted job has given up; `finish` will not be called."""
+        """Take in that the caller of a submitted job has given up; `finish` will not be called."""
         if self.is_paused and job.state != GONE:
             self._held.append((self._cancel, job, Code.OK))
         else:

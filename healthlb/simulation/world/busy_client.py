@@ -33,7 +33,7 @@ class BusyClient(Client):
         self._add((works, user, self.engine.now if arrived_at is None else arrived_at))
 
     def replied(self, attempt: Attempt, code: Code) -> None:
-        """Hear a reply once the thread has come to it."""
+        """Take in a reply once the client's thread has come to it."""
         self._add((attempt, code))
 
     def _add(self, item: _Call | _Reply) -> None:

@@ -63,7 +63,7 @@ class CallMaker(CalledMethod, Protocol):
         """End an attempt that has had all of its time."""
 
     def call_over(self, call: Call, code: Code) -> None:
-        """Take a call out that has ended."""
+        """Remove a call that has ended."""
 
     def awake(self, act: Callable[..., object], *arguments: object) -> None:
         """Do something now, or once the event loop goes on."""

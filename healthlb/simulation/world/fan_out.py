@@ -66,7 +66,7 @@ class FanOut:
             self._call(self._next_work(), number)
 
     def over(self, number: int, arrived_at: int, code: Code) -> None:
-        """One of the calls of a request has ended."""
+        """Take in that one of a request's calls has ended."""
         request = self._requests[number]
         request.left -= 1
         request.has_failed |= code is not Code.OK

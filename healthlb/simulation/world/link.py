@@ -26,16 +26,16 @@ class Caller(Protocol):
         """Return its name."""
 
     def replied(self, attempt: Attempt, code: Code) -> None:
-        """Hear a reply."""
+        """Take in a reply."""
 
     def attempt_lost(self, attempt: Attempt) -> None:
-        """Hear that the link of an attempt is gone."""
+        """Take in that the link of an attempt is gone."""
 
     def attempt_refused(self, attempt: Attempt) -> None:
-        """Hear that an attempt never left, since there is no connection."""
+        """Take in that an attempt never left, since there is no connection."""
 
     def attempt_closed(self, attempt: Attempt) -> None:
-        """Hear that the client itself has closed the connection of an attempt."""
+        """Take in that the client itself has closed the connection of an attempt."""
 
 
 class HealthPort(Protocol):
@@ -45,7 +45,7 @@ class HealthPort(Protocol):
         """Take a Watch or a Check that has arrived."""
 
     def left(self, stream: Stream) -> None:
-        """Hear that the client has cancelled a Watch."""
+        """Take in that the client has cancelled a Watch."""
 
 
 class ServerPort(Protocol):
@@ -67,16 +67,16 @@ class ServerPort(Protocol):
         """Return its health service."""
 
     def knocked(self, connection: LinkOwner, token: int) -> None:
-        """Take the wish for a connection."""
+        """Take in that a client wants to connect."""
 
     def closed(self, link: Link, attempts: Iterable[Attempt]) -> None:
-        """Hear that a client has closed a connection, and given up the attempts on it."""
+        """Take in that a client has closed a connection, and given up the attempts on it."""
 
     def arrive(self, attempt: Attempt) -> None:
         """Take a request."""
 
     def cancelled(self, attempt: Attempt) -> None:
-        """Hear that a client has given an attempt up."""
+        """Take in that a client has given an attempt up."""
 
     def report(self) -> LoadReport:
         """Return what a reply says of the load."""
@@ -96,16 +96,16 @@ class LinkOwner(Protocol):
     queue: dict[Attempt, None]
 
     def accepted(self, token: int) -> None:
-        """Hear that the server's kernel has accepted, and that a handshake follows."""
+        """Take in that the server's kernel has accepted, and that a handshake follows."""
 
     def established(self, token: int, link: Link) -> None:
-        """Hear that the connection can be used."""
+        """Take in that the connection can be used."""
 
     def refused(self, token: int) -> None:
-        """Hear that the server's host has refused."""
+        """Take in that the server's host has refused."""
 
     def lost(self, link: Link, reason: str) -> None:
-        """Hear that the link is gone, or is to be left to the attempts on it."""
+        """Take in that the link is gone, or is to be left to the attempts on it."""
 
 
 class Attempt(Job):
@@ -175,7 +175,7 @@ class Stream:
         self.said = -1
 
     def cancel(self) -> None:
-        """Hear no more of it."""
+        """Cancel the Watch; what it still says is ignored."""
         if not self.is_over:
             self.is_over = True
             self.link.streams.pop(self, None)

@@ -44,7 +44,7 @@ class Path:
         self._up_at = self._down_at = 0
 
     def up(self, act: Act, *arguments: object) -> None:
-        """Have `act(*arguments)` called at the server."""
+        """Call `act(*arguments)` at the server, when the message has arrived there."""
         if self.is_plain:
             engine = self.engine
             engine.sequence = sequence = engine.sequence + 1
@@ -53,7 +53,7 @@ class Path:
             self._send(True, act, arguments)
 
     def down(self, act: Act, *arguments: object) -> None:
-        """Have `act(*arguments)` called at the client."""
+        """Call `act(*arguments)` at the client, when the message has arrived there."""
         if self.is_plain:
             engine = self.engine
             engine.sequence = sequence = engine.sequence + 1

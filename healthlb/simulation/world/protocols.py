@@ -51,7 +51,7 @@ class Host(Protocol):
         """The client's event loop stands still from now on."""
 
     def resume(self) -> None:
-        """It goes on."""
+        """Let a client that stood still go on."""
 
 
 class Surroundings(Protocol):
@@ -77,7 +77,7 @@ class Observer(Protocol):
     """Takes picks and completions of clients."""
 
     def picked(self, now: int, client: Any, attempt: Attempt, server: ServerPort) -> None:
-        """Take the word that an attempt is sent."""
+        """Take in that an attempt is sent."""
 
     def ended(self, now: int, client: Any, number: int, code: Code) -> None:
-        """Take the word that a call is over."""
+        """Take in that a call is over."""

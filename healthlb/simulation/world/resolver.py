@@ -77,7 +77,7 @@ class Resolver:
             server.set_listed(server.name in names)
 
     def subscribe(self, told: Told, cache: int = 0, phase: int = 0) -> None:
-        """Tell someone the present answer, and each that follows.
+        """Give a subscriber the present answer, and each that follows.
 
         Args:
             told: is called with answers.
@@ -91,7 +91,7 @@ class Resolver:
         told(self._answer)
 
     def ask(self, told: Told) -> None:
-        """Tell someone again what is of no use."""
+        """Repeat the present answer to a subscriber that asks since it is of no use."""
         if not self._answer or isinstance(self._answer, str):
             self._engine.after(0, self._tell, told)
 
@@ -101,7 +101,7 @@ class Resolver:
         self._changed()
 
     def take_back(self, names: tuple[str, ...] | str) -> None:
-        """Have that answer no more."""
+        """Withdraw that answer; the last one that is left counts."""
         self._answers.remove(names)
         self._changed()
 

@@ -195,7 +195,7 @@ class Server:
             self.knows(link)  # type: ignore[arg-type]
 
     def cancelled(self, attempt: Attempt) -> None:
-        """A client's word that it has given an attempt up has arrived."""
+        """Take in that a client has given an attempt up."""
         assert attempt.link is not None
         if attempt.link.is_known:
             self.backend.cancel(attempt)
@@ -269,7 +269,7 @@ class Server:
         self._set_speed()
 
     def speed_up(self, factor: float) -> None:
-        """Take that back."""
+        """Undo `slow_down` with the same arguments."""
         self._slow.remove(factor)
         self._set_speed()
 
@@ -286,7 +286,7 @@ class Server:
         self._set_error()
 
     def mend_calls(self, rate: float, code: Code, latency: int) -> None:
-        """Take that back."""
+        """Undo `fail_calls` with the same arguments."""
         self._failing.remove((rate, code, latency))
         self._set_error()
 
@@ -301,7 +301,7 @@ class Server:
         self._settle()
 
     def recover(self, status: int) -> None:
-        """Take that back."""
+        """Undo `fall_ill` with the same arguments."""
         self._ill.remove(status)
         self.health.set_status(self._ill[-1] if self._ill else 1)
         self._settle()
@@ -313,7 +313,7 @@ class Server:
         self.health.set_mode(mode)
 
     def come_clean(self, mode: str, code: Code) -> None:
-        """Take that back."""
+        """Undo `mislead` with the same arguments."""
         self._modes.remove(mode)
         self.health.set_mode(self._modes[-1])
 
