@@ -15,6 +15,7 @@ from healthlb.config.bounds import to_ns as to_ns
 from healthlb.config.channel import DEFAULT_SERVICE as DEFAULT_SERVICE
 from healthlb.config.channel import DEFAULTS as DEFAULTS
 from healthlb.config.channel import ChannelConfig as ChannelConfig
+from healthlb.config.channel import Subset as Subset
 from healthlb.config.channel import check_failover as check_failover
 from healthlb.config.failover import Failover as Failover
 from healthlb.config.failover import Idempotent as Idempotent
@@ -33,4 +34,3 @@ from healthlb.config.overload import NO_CAPS as NO_CAPS
 from healthlb.config.overload import Overload as Overload
 from healthlb.config.stability import FlapDamping as FlapDamping
 from healthlb.config.stability import SlowStart as SlowStart
-from healthlb.config.subset import Subset as Subset

@@ -8,14 +8,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from healthlb.config.bounds import check_number
+from healthlb.config.bounds import check_count, check_number
 from healthlb.config.failover import Failover
 from healthlb.config.health import HealthCheck
 from healthlb.config.outliers import Outliers
 from healthlb.config.overload import Overload
 from healthlb.config.stability import SlowStart
-from healthlb.config.subset import Subset
 from healthlb.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subset:
+    """To how many of a target's endpoints a channel connects (gRFC A68, random subsetting).
+
+    Attributes:
+        size: at least 1. Where the resolver gives no more, all are used. The SRE book has 20 to 100 for large fleets.
+        seed: clients with equal seeds choose alike; None chooses a random one for each channel. Any whole number of
+            64 bits, signed.
+
+    Raises:
+        ConfigError: a value is out of its bounds.
+    """
+
+    size: int
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        check_count("Subset.size", self.size, low=1)
+        if self.seed is not None:
+            check_count("Subset.seed", self.seed, low=-(2**63), high=2**63 - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

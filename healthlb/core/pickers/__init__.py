@@ -16,9 +16,9 @@ from healthlb.core.pickers import (
     weighted_round_robin,
 )
 from healthlb.core.pickers.arguments import with_arguments
-from healthlb.core.pickers.call_end import CallEnd as CallEnd
 from healthlb.core.pickers.contract import ANY_CALL as ANY_CALL
 from healthlb.core.pickers.contract import ANY_REPEATABLE_CALL as ANY_REPEATABLE_CALL
+from healthlb.core.pickers.contract import CallEnd as CallEnd
 from healthlb.core.pickers.contract import CallInfo as CallInfo
 from healthlb.core.pickers.contract import Picker as Picker
 from healthlb.core.pickers.contract import PickerBuilder as PickerBuilder

@@ -15,9 +15,44 @@ from typing import Any, Literal, NamedTuple, Protocol
 from healthlb.config import check_callable
 from healthlb.core.load import Subchannel
 from healthlb.core.messages import Endpoint
-from healthlb.core.pickers.call_end import CallEnd
+from healthlb.core.pickers.orca import LoadReport
+from healthlb.core.states import Code
 from healthlb.core.user_code import name_of
 from healthlb.errors import ConfigError
+
+# Of the backend's making. NOT_FOUND and the like are answers; CANCELLED is the caller's.
+BACKEND_FAILURES = frozenset(
+    {
+        Code.UNAVAILABLE,
+        Code.INTERNAL,
+        Code.UNKNOWN,
+        Code.DEADLINE_EXCEEDED,
+        Code.RESOURCE_EXHAUSTED,
+        Code.DATA_LOSS,
+    }
+)
+
+
+class CallEnd(NamedTuple):
+    """One attempt's end.
+
+    Attributes:
+        code: its status; CANCELLED says nothing about the backend but how long it had not answered.
+        at: when, in nanoseconds on the monotonic clock.
+        seconds: how long it took, None for streams, whose length says nothing.
+        report: the backend's load report (gRFC A51), None where it sent none or the factory does not need it.
+    """
+
+    code: Code
+    at: int
+    seconds: float | None = None
+    report: LoadReport | None = None
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the backend is to blame."""
+        return self.code in BACKEND_FAILURES
+
 
 Flag = Literal["needs_call", "needs_latency", "needs_reports", "reads_weight"]
 Hook = Literal["seed", "endpoints", "call_ended"]

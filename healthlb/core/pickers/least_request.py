@@ -20,8 +20,7 @@ from itertools import accumulate
 
 from healthlb.config import check_count
 from healthlb.core.load import Load, Subchannel
-from healthlb.core.pickers.call_end import CallEnd
-from healthlb.core.pickers.contract import CallInfo, PickerFactory
+from healthlb.core.pickers.contract import CallEnd, CallInfo, PickerFactory
 from healthlb.core.random_streams import Streams
 
 _MOST_CHOICES = 10

@@ -20,8 +20,7 @@ from collections.abc import Sequence
 
 from healthlb.config import check_number
 from healthlb.core.load import Load, Subchannel
-from healthlb.core.pickers.call_end import CallEnd
-from healthlb.core.pickers.contract import CallInfo, PickerFactory
+from healthlb.core.pickers.contract import CallEnd, CallInfo, PickerFactory
 from healthlb.core.random_streams import Streams
 from healthlb.core.states import Code
 

@@ -18,8 +18,7 @@ from typing import Any, Self
 from healthlb.config import check_collection, check_number, parse_duration
 from healthlb.core.load import Subchannel
 from healthlb.core.pickers.arguments import snake_case
-from healthlb.core.pickers.call_end import CallEnd
-from healthlb.core.pickers.contract import CallInfo, PickerFactory
+from healthlb.core.pickers.contract import CallEnd, CallInfo, PickerFactory
 from healthlb.core.pickers.orca import LoadReport
 from healthlb.core.pickers.static_stride import StaticStride
 from healthlb.errors import ConfigError
