@@ -175,9 +175,9 @@ class BalancedCall(CallRunner[CoreCall]):
             self._kept = None
             kept[0].discard(kept[1])
         if self._status_waiters or self._metadata_waiters or self._callbacks:
-            self._tell_end()
+            self._notify_end()
 
-    def _tell_end(self) -> None:
+    def _notify_end(self) -> None:
         waiters = (*self._metadata_waiters, *self._status_waiters)
         callbacks, self._callbacks = self._callbacks, ()
         self._metadata_waiters = self._status_waiters = ()

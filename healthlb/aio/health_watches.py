@@ -108,10 +108,10 @@ class WatchReader:
             del outcome
             if not (self._follows and self.is_wanted) or is_final(error):
                 return answer, error
-            delay, is_told = self._following.ended(to_code(answer.code), time.monotonic_ns())
+            delay, is_reported = self._following.ended(to_code(answer.code), time.monotonic_ns())
             self.warn(answer)
             self.failure = answer
-            if is_told:
+            if is_reported:
                 await tell(answer)
             if not self.is_wanted:
                 return answer, error
@@ -369,16 +369,16 @@ class WatchSubscription(HealthWatch):
 
     async def _run(self) -> None:
         try:
-            answer, _ = await self._reader.read(self._tell)
+            answer, _ = await self._reader.read(self._deliver)
             if self._reader.is_wanted:
                 self._reader.warn(answer)
-                await self._tell(answer)
+                await self._deliver(answer)
         finally:
             self.is_closed = True
             self._task = None  # a task that was cancelled keeps the frames that hold this object
             self._link.subscriptions.discard(self)
 
-    async def _tell(self, answer: HealthAnswer) -> None:
+    async def _deliver(self, answer: HealthAnswer) -> None:
         self._answer = answer
         waiting: list[object] = []
         run_guarded("watch callback", partial(_call, self._callback, answer.status, waiting))

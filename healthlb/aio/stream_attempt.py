@@ -37,7 +37,7 @@ class StreamAttempt:
         self.sending = asyncio.Lock()
         self.is_asked = False
         self.is_left = False
-        self._told: Any = None  # the server's status, where it came before the call ended for its caller
+        self._server_status: Any = None  # the server's status, where it came before the call ended for its caller
         self._made_up: Any = None
         self._receiving = asyncio.Lock()
         self._ahead: list[Any] = []
@@ -58,7 +58,7 @@ class StreamAttempt:
     def leave(self, text: str) -> None:
         """End it with INTERNAL for its caller, who may still read its responses, or be reading the first of them."""
         self.is_left = True
-        self._told = self.real._status  # it may have come with the last response
+        self._server_status = self.real._status  # it may have come with the last response
         self.real.set_internal_error(text)  # and so it is not cancelled
         self._made_up = self.real._status
 
@@ -66,9 +66,9 @@ class StreamAttempt:
         """Return the server's status once its responses are read: C-core's word of it is there, or on its way."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + _ON_ITS_WAY
-        while self._told is None and self.real._status is self._made_up and loop.time() < give_up_at:  # noqa: ASYNC110
+        while self._server_status is None and self.real._status is self._made_up and loop.time() < give_up_at:  # noqa: ASYNC110
             await asyncio.sleep(_PAUSE)
-        return self._told or self.real._status
+        return self._server_status or self.real._status
 
     @property
     def reads(self) -> Callable[[], Awaitable[Any]]:

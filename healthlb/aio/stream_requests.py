@@ -42,7 +42,7 @@ class SendingCall(BalancedCall):
             self._changed = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._changed)
 
-    def _tell_change(self) -> None:
+    def _notify_change(self) -> None:
         changed, self._changed = self._changed, None
         if changed is not None:
             resolve(changed)
@@ -163,7 +163,7 @@ class SendingCall(BalancedCall):
         if attempt.real.done() or attempt is not self._current:
             return
         attempt.is_open = True
-        self._tell_change()
+        self._notify_change()
         log = self._log
         if log is not None and (log.count or self._is_half_closed):
             start_attempt(self._send_again(attempt))

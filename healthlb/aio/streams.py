@@ -72,7 +72,7 @@ class BalancedStream(SendingCall):
     def _take_requests(self, when_sent: Callable[[], None]) -> None:
         self._when_sent = when_sent
         self._log = RequestLog(self._method.policy.buffer_limit)
-        self._tell_change()
+        self._notify_change()
 
     async def _initiate(
         self,
@@ -158,7 +158,7 @@ class BalancedStream(SendingCall):
             self._end_unsent(error)
             return
         attempt.is_open = True
-        self._tell_change()
+        self._notify_change()
         if self._is_unary_response:
             await real.status()
             self._ended(attempt, response)
@@ -187,7 +187,7 @@ class BalancedStream(SendingCall):
         if attempt is self._current:
             self._current = None
         self.attempt_ended(attempt.number, outcome, real)
-        self._tell_change()
+        self._notify_change()
 
     def rescue(self, sub: Subchannel) -> bool:
         """Go elsewhere where the attempt under way is on this backend, which was found hung, if the call may."""
@@ -263,7 +263,7 @@ class BalancedStream(SendingCall):
             vars(self)["receive_serialized_message"] = partial(self._receive_rest, self._unsendable)
         self._current = self._log = self._unsendable = None
         self._let_send()
-        self._tell_change()
+        self._notify_change()
 
     def _let_send(self) -> None:
         """Wake those that wait until requests can be sent, as the call is over."""

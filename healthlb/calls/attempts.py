@@ -228,7 +228,7 @@ def with_remedy(code: grpc.StatusCode, details: str | None) -> str | None:
     return explained(details, [of_call(to_code(code), details)]) if details else details
 
 
-def tell_unmatched(patterns: dict[str, None]) -> None:
+def log_unmatched(patterns: dict[str, None]) -> None:
     """Log, once, the patterns of `Failover.idempotent` that have matched no method until a call was not tried again."""
     unmatched = ", ".join(map(repr, patterns))
     patterns.clear()
@@ -330,7 +330,7 @@ class Attempts(CallAttempts):
         is_refused = self._is_refused(sub, outcome)
         not_again = "" if is_refused else self.method.policy.not_again(code)
         if not_again:
-            tell_unmatched(self.method.policy.unmatched)
+            log_unmatched(self.method.policy.unmatched)
         self.history += (Attempt(sub.address, outcome.code, outcome.details, seconds, not_again),)
         is_cut_off = code is Code.DEADLINE_EXCEEDED and self._is_cut_off(seconds)
         self.is_committed |= self._commits(sub, outcome, is_cut_off=is_cut_off)
@@ -347,7 +347,7 @@ class Attempts(CallAttempts):
             is_lost=is_refused or self._is_lost(sub, outcome),
         )
 
-    def tell_failed(self, sub: Subchannel, outcome: Outcome, started_at: float) -> None:
+    def report_failed(self, sub: Subchannel, outcome: Outcome, started_at: float) -> None:
         """Tell the picker how an attempt failed; it is user code, so under no lock."""
         if self.method.end_hook.of_failures:
             code = Code.CANCELLED if self.is_cancelled else to_code(outcome.code)

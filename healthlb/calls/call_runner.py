@@ -241,7 +241,7 @@ class CallRunner(Generic[InnerT]):
         if not is_open:
             self._abandon(live)
             return
-        attempts.tell_failed(live.sub, outcome, live.started_at)
+        attempts.report_failed(live.sub, outcome, live.started_at)
         if inner is None and winner(actions):
             self._finish(None, Fail(to_code(outcome.code), outcome.details))
         else:
@@ -261,7 +261,7 @@ class CallRunner(Generic[InnerT]):
             live = found[0]
             self._take(live.start.attempt)
             actions = self._attempts.failed(live.start, sub, RESCUED, live.started_at)
-        self._attempts.tell_failed(sub, RESCUED, live.started_at)
+        self._attempts.report_failed(sub, RESCUED, live.started_at)
         if live.inner is not None:
             self._drop(live.inner)
         self._safely(partial(self._perform, actions))

@@ -111,7 +111,7 @@ def make_settings(
     ignored = list(given.ignored)
     factory = make_factory(_choose_picker(picker, given, ignored), random.Random())
     _check_slow_start(config, factory)
-    _tell_of_ignored(ignored)
+    _log_ignored(ignored)
     return Settings(
         target=parsed,
         longest_wait=_seconds(parsed.resolver, "interval", LONGEST_WAIT) or LONGEST_WAIT,
@@ -161,7 +161,7 @@ def _choose_picker(picker: PickerSource | None, given: ServiceConfig, ignored: l
     return service_config_picker(given.policies, ignored) if given.policies else "round_robin"
 
 
-def _tell_of_ignored(ignored: list[str]) -> None:
+def _log_ignored(ignored: list[str]) -> None:
     if ignored:
         names = printable(", ".join(dict.fromkeys(ignored)))
         _log.warning("service_config: fields that healthlb does not know are left out: %s", names)

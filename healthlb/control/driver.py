@@ -105,7 +105,7 @@ class Driver(BalancerHost):
         self._data = data
         self._resolver = resolver
         self._publish = publish
-        self._tell_fact = report
+        self._report_fact = report
         self._clock = clock
         self._rescue_calls = rescue
         self._end_calls_of = end_calls
@@ -234,7 +234,7 @@ class Driver(BalancerHost):
         super()._tick()
 
     def _report(self, fact: Fact) -> None:
-        self._tell_fact(fact)
+        self._report_fact(fact)
 
     def _published(self) -> None:
         if self._is_abandoned:

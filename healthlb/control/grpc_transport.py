@@ -275,7 +275,7 @@ class GrpcConnection:
         try:
             await self._channel.close()
             if leaving and (await asyncio.wait(leaving, timeout=farewell))[1] and self._suspension is not None:
-                _untold.append(self._channel)
+                _kept_channels.append(self._channel)
         finally:
             self._channel = self._watch = self._check = None
             for task in leaving:
@@ -337,7 +337,7 @@ _FAREWELL = 0.05
 # Longer: nobody's call holds the channel here. Where C-core never tells, as where a child forked without Python's hooks
 # takes its wakeups (1.85.3), grpcio blocks the thread that lets go of the last channel, so such a channel is kept.
 _SUSPENSION = 5.0
-_untold: list[grpc.aio.Channel] = []
+_kept_channels: list[grpc.aio.Channel] = []
 _LAST_WORDS = 0.1
 
 

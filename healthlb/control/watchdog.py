@@ -184,7 +184,7 @@ class StalledResolver:
     def __init__(self, resolver: Resolver, stall: Stall) -> None:
         self._resolver = resolver
         self._stall = stall
-        self._is_told = False
+        self._is_reported = False
 
     @property
     def refresh(self) -> Callable[[], object] | None:
@@ -193,8 +193,8 @@ class StalledResolver:
 
     async def resolve(self, update: Update) -> None:
         """Fail once, so that the channel says why; then wait for the resolver."""
-        if not self._is_told:
-            self._is_told = True
+        if not self._is_reported:
+            self._is_reported = True
             raise TimeoutError(self._stall.text)
         while not self._stall.is_over.is_set():  # noqa: ASYNC110 - nothing on this loop says so
             await asyncio.sleep(LOOK)

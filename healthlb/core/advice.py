@@ -16,14 +16,14 @@ class Adviser:
     """Reports an `Advice` for each remedy that is new to the channel."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def settle(self, machines: Mapping[int, SubchannelMachine], context: EventContext) -> None:
         """Report the remedies of subchannels that have changed."""
         for sub in context.changed:
             machine = machines.get(sub)
-            if machine is None or not machine.has_first_mistake or machine.remedy in self._told:
+            if machine is None or not machine.has_first_mistake or machine.remedy in self._reported:
                 continue
-            self._told.add(machine.remedy)
+            self._reported.add(machine.remedy)
             fact = Advice(context.now, sub, machine.endpoint.address, machine.reason, machine.remedy)
             context.effects.append(Report(fact))

@@ -222,11 +222,11 @@ class Load(_PerCall):
             self._has_probe = False
             if self.in_flight:
                 self._on_idle = on_idle
-                self._on_end = self._tell_if_idle
+                self._on_end = self._notify_if_idle
                 return
         on_idle()
 
-    def _tell_if_idle(self) -> None:
+    def _notify_if_idle(self) -> None:
         with self._lock:
             if self.in_flight:
                 return

@@ -92,7 +92,7 @@ class Publisher:
         self._built_from = first.ready
         self._picker = first.picker
         self._endpoints: tuple[Endpoint, ...] = ()
-        self._told = ""
+        self._reported = ""
 
     def adopt(self, before: Publisher) -> None:
         """Go on where another one of the same factory ended: its last good picker stays until there is another."""
@@ -123,7 +123,7 @@ class Publisher:
             self.error = error
             picker = self._failed(snapshot, f"the picker {self._name} could not be built: {words(error)}", error)
         else:
-            self._told = ""
+            self._reported = ""
         picker = with_share(with_probes(picker, snapshot.probes), snapshot.shedding if snapshot.ready else None)
         self.published = snapshot.picked_by(picker)
 
@@ -148,8 +148,8 @@ class Publisher:
         return CheckedPicker(picker, snapshot.ready, spare, name=self._name, guard=self._guard, is_stale=is_stale)
 
     def _failed(self, snapshot: Snapshot, reason: str, error: BaseException) -> Picker:
-        if reason != self._told:
-            self._told = reason
+        if reason != self._reported:
+            self._reported = reason
             self._guard.tell(f"{reason}; the last good picker stays" if self.builds else reason, error)
             if self.builds:
                 self._guard.tell(f"calls for which the last picker {self._name} has nothing take what is READY in turn")

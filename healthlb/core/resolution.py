@@ -80,7 +80,7 @@ class Resolution:
         for endpoint in endpoints:
             wanted.setdefault(endpoint.address, endpoint)
         if len(wanted) > self._size:
-            self._tell(len(wanted), context)
+            self._report_length(len(wanted), context)
             chosen = choose(tuple(wanted.values()), self._size, self._seed)
             wanted = {endpoint.address: endpoint for endpoint in chosen}
         if self._wanted == (listed := tuple(wanted.values())) and not had_error:
@@ -97,7 +97,7 @@ class Resolution:
         """Return the endpoints of a list whose time has come; the resolver may have failed since."""
         return self._follow(self._waiting, context, had_error=False)
 
-    def _tell(self, given: int, context: EventContext) -> None:
+    def _report_length(self, given: int, context: EventContext) -> None:
         """Report a list that is longer than a channel can use, once for each length; a subset is not reported."""
         if not self._is_subset and given != self._given:
             self._given = given

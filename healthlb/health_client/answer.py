@@ -69,7 +69,7 @@ class HealthAdviser:
         self.is_secure: bool | None = is_secure
         self._shown = shown
         self._wording = wording
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def of_failure(self, method: str, service: str, code: grpc.StatusCode, details: str) -> str:
         """Return what to do about a call that ended so, "" where that is not known; a remedy in `details` stands."""
@@ -109,9 +109,9 @@ class HealthAdviser:
             self._log_once(_IN_A_LOOP, _IN_A_LOOP)
 
     def _log_once(self, key: str, text: str) -> None:
-        if key in self._told:
+        if key in self._logged:
             return
-        self._told.add(key)
+        self._logged.add(key)
         from healthlb.control.user_code import log_guarded
 
         log_guarded(_WARNING, f"{self._shown}: {text}")

@@ -141,8 +141,8 @@ class Senders:
         self._idle = 0
         self._held: dict[_Held, None] = {}  # In the order in which they began.
         self._lane_of: dict[str, Lane] = {}
-        self._untold: Counter[str] = Counter()
-        self._tell_at = 0.0
+        self._unreported: Counter[str] = Counter()
+        self._report_at = 0.0
         self.cut_off = 0
 
     def __repr__(self) -> str:
@@ -278,7 +278,7 @@ class Senders:
             overdue = self._overdue()
         for held in overdue:
             held.work.cut_off()
-        self._tell([held.work.client for held in overdue])
+        self._report_cut_off([held.work.client for held in overdue])
 
     def _grow(self) -> None:
         """Have every work done that may be done now."""
@@ -304,11 +304,11 @@ class Senders:
                 found.append(held)
         return found
 
-    def _tell(self, clients: list[str]) -> None:
+    def _report_cut_off(self, clients: list[str]) -> None:
         self.cut_off += len(clients)
-        self._untold.update(clients)
-        if self._untold and time.monotonic() >= self._tell_at:
-            self._tell_at = time.monotonic() + _TELL
-            most = ", ".join(f"{client} ({count})" for client, count in self._untold.most_common(3))
-            _log.warning("%d calls were cut off whose clients took or sent nothing: %s", self._untold.total(), most)
-            self._untold.clear()
+        self._unreported.update(clients)
+        if self._unreported and time.monotonic() >= self._report_at:
+            self._report_at = time.monotonic() + _TELL
+            most = ", ".join(f"{client} ({count})" for client, count in self._unreported.most_common(3))
+            _log.warning("%d calls were cut off whose clients took or sent nothing: %s", self._unreported.total(), most)
+            self._unreported.clear()

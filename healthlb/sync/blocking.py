@@ -111,7 +111,7 @@ def _after(taken: Taken, start: Start, sub: Subchannel, started_at: float, state
     else:
         was_rescued = taken.method.is_rescued and rescuable_calls(taken.method).was_rescued(taken)
         outcome = RESCUED if was_rescued else outcome_of(state)
-        attempts.tell_failed(sub, outcome, started_at)
+        attempts.report_failed(sub, outcome, started_at)
         actions = attempts.failed(start, sub, outcome, started_at)
     return _next(attempts, actions), state
 

@@ -75,9 +75,9 @@ class StateFollower:
         if self.is_closed or state is self._state or self._state is _SHUTDOWN:
             return
         self._state = state
-        self._deliverer.submit(partial(self._tell, ConnectivityChange(state, time.time())))
+        self._deliverer.submit(partial(self._call_back, ConnectivityChange(state, time.time())))
 
-    def _tell(self, change: ConnectivityChange) -> None:
+    def _call_back(self, change: ConnectivityChange) -> None:
         if self.is_closed:
             return
         if change.state is _SHUTDOWN:

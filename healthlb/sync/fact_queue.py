@@ -50,7 +50,7 @@ class FactQueue:
         try:
             while (facts := self._next()) is not None:
                 for fact in facts:
-                    self._tell(fact)
+                    self._deliver(fact)
         except BaseException:  # Ctrl-C, where the main thread runs this.
             self._is_running = False
             raise
@@ -64,7 +64,7 @@ class FactQueue:
             dropped, self._dropped = self._dropped, 0
         return (DroppedFacts(fact.at, dropped), fact) if dropped else (fact,)
 
-    def _tell(self, fact: Fact) -> None:
+    def _deliver(self, fact: Fact) -> None:
         if is_logged(fact):
             run_callback(partial(log_fact, fact))
         for listener in tuple(self._listeners):

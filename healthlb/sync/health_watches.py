@@ -108,11 +108,11 @@ class HealthWatch:
 
     def _failed(self, answer: HealthAnswer) -> tuple[float, bool]:
         """Take in how a call ended; return the seconds until the next, and whether that is to be told."""
-        delay, is_told = self._following.ended(to_code(answer.code), time.monotonic_ns())
+        delay, is_reported = self._following.ended(to_code(answer.code), time.monotonic_ns())
         self._warn(answer)
         if self.answer is not None and self.answer.number is None:
             self.answer = answer  # the newest reason, also where nobody is told of it
-        return delay / SECOND, is_told
+        return delay / SECOND, is_reported
 
     def _is_news(self, answer: HealthAnswer) -> bool:
         """Take in an answer; return whether the caller is to hear of it."""
@@ -196,9 +196,9 @@ class WatchIterator(HealthWatch, Iterator[ServingStatus]):
         if self.is_closed:
             return None
         if self._follows:
-            delay, is_told = self._failed(answer)
+            delay, is_reported = self._failed(answer)
             self._begin_at = time.monotonic() + delay
-            return answer if is_told else None
+            return answer if is_reported else None
         self.answer = answer
         self.close()
         if error is None:
@@ -308,9 +308,9 @@ class WatchSubscription(HealthWatch):
         if is_last or not self._follows:
             self._finish(answer)
             return
-        delay, is_told = self._failed(answer)
-        if is_told:
-            self._tell(answer)
+        delay, is_reported = self._failed(answer)
+        if is_reported:
+            self._deliver(answer)
         self._begin_later(delay)
 
     def _begin_later(self, delay: float) -> None:
@@ -332,9 +332,9 @@ class WatchSubscription(HealthWatch):
             self.ended(stream, self.failed_with(error))
             return
         if self._is_news(answer):
-            self._tell(answer)
+            self._deliver(answer)
 
-    def _tell(self, answer: HealthAnswer) -> None:
+    def _deliver(self, answer: HealthAnswer) -> None:
         self.answer = answer
         run_guarded("watch callback", partial(self._callback, answer.status))
         self._tell_at = time.monotonic() + TELL_PAUSE
@@ -342,7 +342,7 @@ class WatchSubscription(HealthWatch):
     def _finish(self, answer: HealthAnswer) -> None:
         if not self.is_closed:
             self._warn(answer)
-            self._tell(answer)
+            self._deliver(answer)
         self.close()
 
     def _drop(self, stream: Stream | None) -> None:

@@ -23,7 +23,7 @@ class Requests:
     def __init__(self, limit: int) -> None:
         self._log: RequestLog | None = RequestLog(limit)
         self._latest: Any = None
-        self._is_sending_told = self._is_closing_told = True
+        self._is_sending_reported = self._is_closing_reported = True
         self._is_closed = False
 
     def serialize(self, serializer: Any, request: Any) -> Any:
@@ -46,9 +46,9 @@ class Requests:
     def ask(self, kind: int) -> None:
         """Take what grpcio wants sent: the latest request, or the end."""
         if kind == grpcio.SEND_CLOSE:
-            self._is_closed, self._is_closing_told = True, False
+            self._is_closed, self._is_closing_reported = True, False
             return
-        self._is_sending_told = False
+        self._is_sending_reported = False
         if self._log is not None:
             self._log.append(self._latest)
         self._latest = None
@@ -68,20 +68,20 @@ class Requests:
     def sent(self, attempt: LiveAttempt, kind: int) -> bool:
         """Take in that one was sent; return whether grpcio waits for it: it knows of none that was sent again."""
         if kind == grpcio.SEND_CLOSE:
-            was_told, self._is_closing_told = self._is_closing_told, True
-            return not was_told
+            was_reported, self._is_closing_reported = self._is_closing_reported, True
+            return not was_reported
         attempt.is_sending = False
-        was_told = self._is_sending_told or (self._log is not None and attempt.sent < self._log.count)
-        self._is_sending_told |= not was_told
+        was_reported = self._is_sending_reported or (self._log is not None and attempt.sent < self._log.count)
+        self._is_sending_reported |= not was_reported
         self.send(attempt)
-        return not was_told
+        return not was_reported
 
     def orphans(self, attempt: LiveAttempt) -> set[int]:
         """Return which operations grpcio waits for that were not started on an attempt."""
         found = set()
-        if not (self._is_sending_told or attempt.is_sending):
+        if not (self._is_sending_reported or attempt.is_sending):
             found.add(grpcio.SEND_MESSAGE)
-        if not (self._is_closing_told or attempt.is_closing):
+        if not (self._is_closing_reported or attempt.is_closing):
             found.add(grpcio.SEND_CLOSE)
         return found
 

@@ -176,7 +176,7 @@ async def test_a_follower_outlives_a_closing_that_it_is_not_told_of(
 ) -> None:
     """As where C-core is too busy to tell in time, or never does."""
     monkeypatch.setattr(grpc_transport, "_SUSPENSION", 0.0)
-    monkeypatch.setattr(grpc_transport, "_untold", untold := list[grpc.aio.Channel]())
+    monkeypatch.setattr(grpc_transport, "_kept_channels", untold := list[grpc.aio.Channel]())
     connection = await connect(backend)
     leaving = asyncio.create_task(connection.left(READY))
     # In C-core a call holds its channel: as long as somebody holds on to it, the channel's end is not told.

@@ -93,20 +93,20 @@ class Overflows:
 
     def __init__(self, policy: Overload) -> None:
         self._policy = policy
-        self._untold: dict[str, int] = {}
+        self._unreported: dict[str, int] = {}
 
     def refused(self, event: CallsRefused, context: EventContext) -> None:
         """Take in that a cap has refused calls."""
-        self._untold[event.cap] = self._untold.get(event.cap, 0) + event.calls
+        self._unreported[event.cap] = self._unreported.get(event.cap, 0) + event.calls
         if not context.timers.is_set(_TIMER):
             self.due(context)
 
     def due(self, context: EventContext) -> None:
         """Report those that have not been reported."""
-        untold, self._untold = self._untold, {}
-        for cap, calls in untold.items():
+        unreported, self._unreported = self._unreported, {}
+        for cap, calls in unreported.items():
             context.effects.append(Report(Overflow(context.now, cap, getattr(self._policy, cap), calls)))
-        if untold:
+        if unreported:
             context.timers.set(_TIMER, context.now + _REPORT_INTERVAL)
 
     def stop(self, context: EventContext) -> None:

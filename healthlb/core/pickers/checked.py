@@ -64,7 +64,7 @@ class CheckedPicker:
         is_stale: whether `picker` was built from other subchannels than `ready`. Its None then leads to `spare`.
     """
 
-    __slots__ = ("_guard", "_is_stale", "_is_told", "_name", "_pick", "_ready", "_spare")
+    __slots__ = ("_guard", "_is_logged", "_is_stale", "_name", "_pick", "_ready", "_spare")
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class CheckedPicker:
         self._name = name
         self._guard = guard
         self._is_stale = is_stale
-        self._is_told = is_stale
+        self._is_logged = is_stale
 
     @property
     def name(self) -> str:
@@ -111,14 +111,14 @@ class CheckedPicker:
             return self._failed(error)
         if isinstance(found, Subchannel) and found in self._ready:
             return found
-        self._tell(f"the picker {self._name} picks {gone.address}, which is not READY: what is READY is taken in turn")
+        self._log(f"the picker {self._name} picks {gone.address}, which is not READY: what is READY is taken in turn")
         return self._spare.pick(call)
 
     def _failed(self, error: BaseException) -> FailedPick:
         if self._guard.is_interrupt(error):
             raise error
         reason = f"the picker {self._name} raised {words(error)}"
-        self._tell(reason, error)
+        self._log(reason, error)
         return FailedPick(reason)
 
     def _wrong(self, found: object) -> FailedPick:
@@ -126,10 +126,10 @@ class CheckedPicker:
         if close is not None:
             close()  # Python would warn of it.
         reason = f"the picker {self._name} returned {shown(found)} from pick: {_EXPECTED}"
-        self._tell(reason)
+        self._log(reason)
         return FailedPick(reason)
 
-    def _tell(self, text: str, error: BaseException | None = None) -> None:
-        if not self._is_told:
-            self._is_told = True
+    def _log(self, text: str, error: BaseException | None = None) -> None:
+        if not self._is_logged:
+            self._is_logged = True
             self._guard.tell(text, error)

@@ -49,7 +49,7 @@ def is_hung(machine: SubchannelMachine) -> bool:
     return machine.is_silent or machine.kept_at > 0
 
 
-def is_told(machine: SubchannelMachine) -> bool:
+def is_reported_hung(machine: SubchannelMachine) -> bool:
     """Return whether it was kept in though it hangs, and no call has succeeded on it since."""
     return machine.kept_at > (machine.handle.load.last_success_at if machine.handle else 0)
 

@@ -28,7 +28,7 @@ from healthlb.core.messages import (
 )
 from healthlb.core.random_streams import Streams
 from healthlb.core.subchannel.dialling import Pace
-from healthlb.core.subchannel.eligibility import is_told, may_exclude
+from healthlb.core.subchannel.eligibility import is_reported_hung, may_exclude
 from healthlb.core.subchannel.heartbeat import HeartbeatMachine
 from healthlb.core.subchannel.machine import SubchannelMachine
 from healthlb.core.subchannel.silence import NO_HEARTBEAT, Trust, is_answer
@@ -194,7 +194,7 @@ class Heartbeats:
         if machine.exclusion.silence and machine.health.is_healthy:
             return False
         is_excluded = may_exclude(machine, machines)
-        if is_excluded or not is_told(machine):
+        if is_excluded or not is_reported_hung(machine):
             context.effects.append(
                 Report(HeartbeatLoss(context.now, machine.id, machine.endpoint.address, is_excluded))
             )

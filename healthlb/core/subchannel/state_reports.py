@@ -9,7 +9,7 @@ from healthlb.core.event_context import EventContext
 from healthlb.core.messages import SECOND, ConnectivityState, Report, StateChange
 from healthlb.core.rate_limit import Rate
 
-TOLD_AT_ONCE, TOLD_INTERVAL = 100, SECOND
+REPORTED_AT_ONCE, REPORT_INTERVAL = 100, SECOND
 
 
 class StateReports:
@@ -22,24 +22,24 @@ class StateReports:
 
     def __init__(self, sub: int, state: ConnectivityState) -> None:
         self._sub = sub
-        self._told = state
+        self._reported = state
         self._changes = 0
-        self._rate = Rate(TOLD_AT_ONCE, TOLD_INTERVAL)
+        self._rate = Rate(REPORTED_AT_ONCE, REPORT_INTERVAL)
 
     def changed(self, address: str, new: ConnectivityState, reason: str, context: EventContext) -> None:
         """Report a change; if too many were reported of late, leave it to the timer "changes"."""
         self._changes += 1
         if self._changes == 1 and self._rate.take(context.now):
-            self._tell(address, new, reason, context)
+            self._report(address, new, reason, context)
         else:
             context.timers.set((self._sub, "changes", 0), self._rate.next_at)
 
     def due(self, address: str, state: ConnectivityState, reason: str, context: EventContext) -> None:
         """Report the changes that wait, as one."""
         self._rate.take(context.now)
-        self._tell(address, state, reason, context)
+        self._report(address, state, reason, context)
 
-    def _tell(self, address: str, new: ConnectivityState, reason: str, context: EventContext) -> None:
-        old, changes = self._told, self._changes
-        self._told, self._changes = new, 0
+    def _report(self, address: str, new: ConnectivityState, reason: str, context: EventContext) -> None:
+        old, changes = self._reported, self._changes
+        self._reported, self._changes = new, 0
         context.effects.append(Report(StateChange(context.now, self._sub, address, old, new, reason, changes)))

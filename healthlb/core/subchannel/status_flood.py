@@ -17,7 +17,7 @@ from healthlb.core.rate_limit import Rate
 FOLLOWED_AT_ONCE, FOLLOWED_INTERVAL = 50, SECOND // 10
 READ_AT_ONCE, READ_INTERVAL = 1000, SECOND // 200
 _PAUSE = SECOND // 2
-_TOLD_INTERVAL = 10 * SECOND
+_REPORT_INTERVAL = 10 * SECOND
 
 
 class StatusFlow:
@@ -39,7 +39,7 @@ class StatusFlow:
         self._rng = rng
         self._followed = Rate(FOLLOWED_AT_ONCE, FOLLOWED_INTERVAL)
         self._read = Rate(READ_AT_ONCE, READ_INTERVAL)
-        self._told = Rate(1, _TOLD_INTERVAL)
+        self._reports = Rate(1, _REPORT_INTERVAL)
         self._passed_over = 0
         self._is_first = True
 
@@ -77,6 +77,6 @@ class StatusFlow:
 
     def tell(self, address: str, context: EventContext) -> None:
         """Report how many statuses were passed over: the first at once, later ones at most every ten seconds."""
-        if self._passed_over and self._told.take(context.now):
+        if self._passed_over and self._reports.take(context.now):
             context.effects.append(Report(StatusFlood(context.now, self._sub, address, self._passed_over)))
             self._passed_over = 0

@@ -166,7 +166,7 @@ def test_a_retired_connection_offers_no_probe() -> None:
 
     assert not sub.load.take_probe(True)
     sub.load.abandon()
-    sub.load._tell_if_idle()  # as of a call that ended at the same moment
+    sub.load._notify_if_idle()  # as of a call that ended at the same moment
     assert told == ["idle"]
 
 
