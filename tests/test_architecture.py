@@ -97,7 +97,7 @@ IMPURE = {
 WRITTEN_BY_CALLS = ("healthlb.core.load", "healthlb.core.call.budget")
 # One idea each, which is longer when it is written plainly; splitting one at a limit would make two halves of it.
 MOST_LINES = {
-    "healthlb.aio.health_watches": 420,
+    "healthlb.aio.health_watches": 450,
     "healthlb.calls.call_runner": 440,
     "healthlb.control.grpc_transport": 420,
     "healthlb.core.balancer": 350,
@@ -107,6 +107,28 @@ MOST_LINES = {
     "healthlb.simulation.world.client": 440,
     "healthlb.sync.balanced": 440,
 }
+# Of fewer lines is a module only where more than one other has a use for it,
+LEAST_MODULE_LINES = 60
+# where it is one of its kind, as a picker or a command, each in a file of its name,
+KINDS = (
+    "healthlb.cli",
+    "healthlb.core.pickers",
+    "healthlb.resolvers",
+    "healthlb.server.checks",
+    "healthlb.simulation.commands",
+)
+# or where it is an idea by itself.
+SMALL = {
+    "healthlb.control.shared_connection",  # what one connection for health and calls needs of grpcio's private names
+    "healthlb.core.advice",  # its only user composes all of the balancer's parts, and has none of their rules
+    "healthlb.core.subchannel.exclusion",  # a value that five parts of the balancer set, by way of the machine
+    "healthlb.core.subchannel.state_reports",  # a rate limit of its own, beside a machine that is long already
+    "healthlb.demo.plain",  # one of two views
+    # Public: these pass names on.
+    "healthlb.facts",
+    "healthlb.pickers",
+    "healthlb.server.aio",
+}  # fmt: skip
 MOST_MODULE_LINES = 400
 MOST_FUNCTION_LINES = 60
 # Constructors that take more than three arguments by position.
@@ -384,6 +406,22 @@ def simulation_reaches_no_grpc(modules: list[Module]) -> list[str]:
     return found
 
 
+def small_with_one_user(modules: list[Module]) -> list[str]:
+    """Return the modules of few lines that only one other imports: such a one belongs into that other."""
+    names = {module.name for module in modules}
+    users: dict[str, set[str]] = {name: set() for name in names}
+    for module in modules:
+        for imported in {_owner(name, names) for name in imports(module)} - {module.name, ""}:
+            users[imported].add(module.name)
+    return [
+        module.name
+        for module in modules
+        if len(module.text.splitlines()) < LEAST_MODULE_LINES
+        and len(users[module.name]) == 1
+        and not (module.is_package or module.is_in(*KINDS) or module.name in SMALL)
+    ]
+
+
 def circles(modules: list[Module]) -> list[list[str]]:
     """Return which of these modules import each other, be it over others, and be it for their types alone."""
     names = {module.name for module in modules}
@@ -426,6 +464,23 @@ def test_simulation_reaches_no_grpc() -> None:
 
 def test_no_modules_import_each_other() -> None:
     assert circles(MODULES) == []
+
+
+def test_small_modules_have_users_or_a_reason() -> None:
+    assert small_with_one_user(MODULES) == []
+
+
+def test_a_small_module_with_one_user_is_seen() -> None:
+    texts = {
+        "a": "from x import b",
+        "b": "import x.c",
+        "c": "",
+        "d": "import x.c",
+        "e": "x = 1\n" * 60,
+        "f": "import x.e",
+    }
+
+    assert small_with_one_user([Module(f"x.{name}", text) for name, text in texts.items()]) == ["x.b"]
 
 
 def test_every_module_is_in_a_room() -> None:

@@ -22,7 +22,6 @@ import grpc
 import grpc.aio
 
 from healthlb.aio.grpcio import retell
-from healthlb.aio.newest import Newest
 from healthlb.config import Backoff
 from healthlb.control.codes import to_code
 from healthlb.control.tasks import is_task_cancelled, start_call
@@ -47,6 +46,33 @@ Outcome = tuple[HealthAnswer, BaseException | None]
 _ERROR = 40  # logging.ERROR
 _LAST_WORDS = 0.1  # Seconds.
 _CANCELLED = "the call was cancelled on this side, as by a channel that closes"
+
+
+class Newest:
+    """Holds the newest answer between the task that reads a Watch and the one that passes it on; drops older ones."""
+
+    def __init__(self) -> None:
+        self._answer: HealthAnswer | None = None
+        self._is_over = False
+        self._changed = asyncio.Event()
+
+    def put(self, answer: HealthAnswer) -> None:
+        """Replace the answer that was not taken, if there is one."""
+        self._answer = answer
+        self._changed.set()
+
+    def end(self, _: object = None) -> None:
+        """Say that no other answer follows."""
+        self._is_over = True
+        self._changed.set()
+
+    async def take(self) -> HealthAnswer | None:
+        """Return the newest answer when there is one, None after the last."""
+        while self._answer is None and not self._is_over:
+            self._changed.clear()
+            await self._changed.wait()
+        answer, self._answer = self._answer, None
+        return answer
 
 
 class WatchOwner(Protocol):
