@@ -25,11 +25,11 @@ class BackoffDelays:
         self._initial = initial
         self._policy = policy
         self._rng = rng
-        self.reset()
+        self._delays: Iterator[float] | None = None
 
     def reset(self) -> None:
         """Start again from the initial delay."""
-        self._delays: Iterator[float] | None = None
+        self._delays = None
 
     def next(self) -> int:
         """Return the next delay in nanoseconds, jittered from the first on."""

@@ -316,9 +316,13 @@ class BalancerHost(ABC):
             self._set_timer(deadline, now)
 
     def _perform(self, effect: Effect) -> None:
-        match effect:
+        match effect:  # the most frequent ones first
             case SendCheck(sub, check, timeout):
                 self._watchers[sub].send_check(check, self._publisher.published.service or "", timeout / SECOND)
+            case StartWatch(sub, watch, service):
+                self._watchers[sub].start_watch(watch, service)
+            case PrepareData(sub):
+                self._prepare_data(sub)
             case SendPing(sub, ping, timeout):
                 self._watchers[sub].send_ping(ping, timeout / SECOND)
             case OpenSubchannel(sub, endpoint):
@@ -341,8 +345,6 @@ class BalancerHost(ABC):
             case RefreshData(sub):
                 self._forget_data(sub)
                 self._prepare_data(sub)
-            case PrepareData(sub):
-                self._prepare_data(sub)
             case Replace(sub):
                 self._forget_data(sub)
                 self._watchers[sub].replace()
@@ -352,8 +354,6 @@ class BalancerHost(ABC):
                 self._watchers[sub].disconnect()
             case RaceConnection(sub):
                 self._watchers[sub].race_connection()
-            case StartWatch(sub, watch, service):
-                self._watchers[sub].start_watch(watch, service)
             case _:
                 assert isinstance(effect, StopWatch)
                 if effect.sub in self._watchers:  # who was told of the snapshot may have closed the channel

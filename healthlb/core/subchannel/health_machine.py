@@ -99,6 +99,8 @@ class HealthMachine:
 
     Attributes:
         phase: where the health of the present connection stands.
+        is_healthy: whether calls may go there, as far as health is concerned; this follows from the phase.
+        is_unhealthy: whether the server is known not to be healthy; while nothing is known, both are False.
         reason: why, in words.
         remedy: what to do about it, "" where nothing is known.
         serving: the last status on this connection, None where none was heard.
@@ -112,6 +114,7 @@ class HealthMachine:
 
     def __init__(self, sub: int, policy: HealthCheck, service: str | None, *, rng: Draws, starts: WatchStarts) -> None:
         self.phase = Phase.DISCONNECTED
+        self.is_healthy = self.is_unhealthy = False
         self.reason = self.remedy = ""
         self.serving: int | None = None
         self.is_polling = False
@@ -131,16 +134,6 @@ class HealthMachine:
         self._has_answered = False
         self._end = ""
         self._rng = rng
-
-    @property
-    def is_healthy(self) -> bool:
-        """Whether calls may go there, as far as health is concerned."""
-        return self.phase in health.HEALTHY
-
-    @property
-    def is_unhealthy(self) -> bool:
-        """Whether the server is known not to be healthy; while nothing is known, this and `is_healthy` are False."""
-        return self.phase in health.UNHEALTHY
 
     @property
     def full_reason(self) -> str:
@@ -345,6 +338,7 @@ class HealthMachine:
         if entry is None:
             return
         self.phase, action = entry
+        self.is_healthy, self.is_unhealthy = self.phase in health.HEALTHY, self.phase in health.UNHEALTHY
         if self.phase not in health.PENDING:
             context.timers.cancel((self._sub, "confirm", 0))
         if action in health.STOPPING and not self.is_polling:

@@ -430,7 +430,7 @@ class SubchannelMachine:
     def view(self) -> SubchannelView:
         """What is published of this subchannel."""
         if self.made_view is None:
-            loads = tuple(handle.load for handle in (*self.draining.values(), self.handle) if handle)
+            loads = tuple([handle.load for handle in (*self.draining.values(), self.handle) if handle])
             self.made_view = SubchannelView(
                 self.id,
                 self.endpoint,

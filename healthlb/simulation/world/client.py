@@ -383,10 +383,11 @@ class Client:
 
     def published(self) -> None:
         """There is a new snapshot: calls that wait look at it, in the order they came."""
-        waiting, self.waiting = self.waiting, {}
-        for call in waiting:
-            if call.waiting is not None:
-                call.advance(call.waiting)
+        if self.waiting:
+            waiting, self.waiting = self.waiting, {}
+            for call in waiting:
+                if call.waiting is not None:
+                    call.advance(call.waiting)
 
     # --- stalls --------------------------------------------------------------------------------------
 
