@@ -1,6 +1,6 @@
 """The command line: parsing and printing only, behind the extra `cli`.
 
-The one rule: nothing outside this package may need click or rich, nor may `healthlb probe`.
+Nothing outside this package may need click or rich, nor may `healthlb probe`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The `healthlb` command group.
 
-The one rule: a command's module is imported here, and its work lives elsewhere.
+A command's module is imported here, and its work lives elsewhere.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Command line flags as Go's `flag` package reads them: one dash or two, `-name value` or `-name=value`.
 
-The one rule: standard library only, for the probe starts in every container every few seconds.
+It needs the standard library only, for the probe starts in every container every few seconds.
 """
 
 from __future__ import annotations

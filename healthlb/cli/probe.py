@@ -1,6 +1,6 @@
 """`healthlb probe`: one Health/Check, with the flags and exit codes of grpc_health_probe.
 
-The one rule: it imports grpc and the standard library only, so that it starts fast and needs no extra.
+It imports grpc and the standard library only, so that it starts fast and needs no extra.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How `healthlb watch` and `healthlb list` reach a server: the options they share.
 
-The one rule: nothing is decided here; an answer or a status goes to whoever asked.
+Nothing is decided here; an answer or a status goes to whoever asked.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What `-tls-no-verify` takes: grpcio always verifies, so TLS is done here and gRPC speaks plaintext to this end.
 
-The one rule: only for this one probe, over a socket in a folder that nobody else may enter.
+This is for this one probe only, over a socket in a folder that nobody else may enter.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`healthlb watch`: follows the status of a service on one or more servers until it is interrupted.
 
-The one rule: a server that is away is a line too, and is asked again.
+A server that is away is a line too, and is asked again.
 """
 
 from __future__ import annotations

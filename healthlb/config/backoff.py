@@ -1,7 +1,4 @@
-"""How long to wait before something is tried again.
-
-The one rule is that of `healthlb.config`: a value is checked where it is given.
-"""
+"""How long to wait before something is tried again."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The options of calls that fail: which are tried again, how often, and within which budget.
-
-The one rule is that of `healthlb.config`: a value is checked where it is given.
-"""
+"""The options of calls that fail: which are tried again, how often, and within which budget."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The options of health checking: the Watch, the heartbeat, and when a lost connection is dialled again.
-
-The one rule is that of `healthlb.config`: a value is checked where it is given.
-"""
+"""The options of health checking: the Watch, the heartbeat, and when a lost connection is dialled again."""
 
 from __future__ import annotations
 

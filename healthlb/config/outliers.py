@@ -1,7 +1,4 @@
-"""The options of passive health: which failures count, who is ejected, for how long, and how it returns.
-
-The one rule is that of `healthlb.config`: a value is checked where it is given.
-"""
+"""The options of passive health: which failures count, who is ejected, for how long, and how it returns."""
 
 from __future__ import annotations
 

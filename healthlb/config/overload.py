@@ -1,7 +1,4 @@
-"""The options of overload protection: how many calls may wait, for how long, and how many may be in flight.
-
-The one rule is that of `healthlb.config`: a value is checked where it is given.
-"""
+"""The options of overload protection: how many calls may wait, for how long, and how many may be in flight."""
 
 from __future__ import annotations
 

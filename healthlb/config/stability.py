@@ -1,7 +1,4 @@
-"""The options against restlessness: flap damping and slow start.
-
-The one rule is that of `healthlb.config`: a value is checked where it is given.
-"""
+"""The options against restlessness: flap damping and slow start."""
 
 from __future__ import annotations
 

@@ -10,5 +10,5 @@
     runner     puts them together
     live, plain, report     what people see
 
-The one rule: the pure modules read no clock and start nothing.
+The pure modules read no clock and start nothing.
 """

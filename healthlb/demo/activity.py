@@ -1,6 +1,6 @@
 """What the lanes show: the last half minute of calls per backend, and running totals.
 
-The one rule: fed and read by one thread, with the time as an argument.
+It is fed and read by one thread, with the time as an argument.
 """
 
 from __future__ import annotations

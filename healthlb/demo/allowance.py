@@ -1,6 +1,6 @@
 """Which failed calls a fault excuses. All leniency of the demo's verdict is in this file.
 
-The one rule: it shrinks. The demo's method is idempotent, so a backend that dies costs nothing; one that hangs
+It is to shrink. The demo's method is idempotent, so a backend that dies costs nothing; one that hangs
 costs the calls that wait for it until it is noticed.
 """
 

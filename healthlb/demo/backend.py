@@ -5,7 +5,7 @@
 Commands come as JSON lines on stdin, each answered by a line on stdout:
 `{"set": "NOT_SERVING"}` changes the serving status, `{"stop": 1.0}` stops gracefully.
 
-The one rule: end of file on stdin ends the process, so that it never outlives its parent.
+End of file on stdin ends the process, so that it never outlives its parent.
 It imports nothing of healthlb: it is the kind of server that healthlb meets elsewhere. It is an
 asyncio server because the stock servicer for threads (grpcio-health-checking 1.85.1) can lock its
 whole server up: one thread sends a status under the servicer's lock and waits for the serving

@@ -1,6 +1,6 @@
 """Puts the demo together: a fleet, a channel on it, traffic, faults, and a view.
 
-The one rule: the view, the activity and the notes are touched by the calling thread only; the
+The view, the activity and the notes are touched by the calling thread only; the
 others leave what they have to say in a queue.
 """
 

@@ -1,6 +1,6 @@
 """The backends as processes: start, flip, kill, freeze and restart them.
 
-The one rule: none of them outlives this process, however it ends. They stop at the end of file
+None of them outlives this process, however it ends. They stop at the end of file
 on their stdin; a frozen one cannot read, and is woken and hung up on by the kernel, since it is
 alone in a process group that its parent's death makes an orphan.
 """

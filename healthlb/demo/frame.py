@@ -1,6 +1,6 @@
 """What there is to see at one moment.
 
-The one rule: a frame is a value, complete in itself; the views only lay it out.
+A frame is a value, complete in itself; the views only lay it out.
 """
 
 from __future__ import annotations

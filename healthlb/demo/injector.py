@@ -1,6 +1,6 @@
 """Carries out the schedule on the fleet.
 
-The one rule: at most one backend is bad. A fault waits until the client has all backends back,
+At most one backend is bad. A fault waits until the client has all backends back,
 and is left out when that takes too long.
 """
 

@@ -1,6 +1,6 @@
 """Calls and faults in, figures and a verdict out.
 
-The one rule: `summarize` is a function of its arguments alone.
+`summarize` is a function of its arguments alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The demo as a picture that moves: a lane per backend.
 
-The one rule: nothing is said by colour alone; every state has its sign and its word.
+Nothing is said by colour alone; every state has its sign and its word.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The demo as lines of text, for logs and CI: one per second and one per event.
 
-The one rule: no escape code, no line that is written over, nothing but ASCII of our own.
+There is no escape code, no line that is written over, nothing but ASCII of our own.
 """
 
 from __future__ import annotations

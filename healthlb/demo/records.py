@@ -1,6 +1,6 @@
 """What a run leaves behind: calls, and faults as they were really injected.
 
-The one rule: immutable, and every time is in nanoseconds of `time.monotonic_ns`.
+Values are immutable, and every time is in nanoseconds of `time.monotonic_ns`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which fault hits which backend when.
 
-The one rule: at most one backend is bad at a time, each is given time to come back, and the
+At most one backend is bad at a time, each is given time to come back, and the
 last fault is over before the end. The same arguments give the same schedule.
 """
 

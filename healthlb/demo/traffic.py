@@ -1,6 +1,6 @@
 """Calls at a fixed rate, whatever becomes of them.
 
-The one rule: an open loop. A call that hangs delays no other, or a bad backend would slow the
+It is an open loop: a call that hangs delays no other, or a bad backend would slow the
 demo down and so hide what it costs.
 """
 

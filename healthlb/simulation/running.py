@@ -1,6 +1,6 @@
 """Runs a scenario under some of its policies, replication by replication.
 
-The one rule: a replication is run under every policy before the next one begins, so whenever it is interrupted, what is
+A replication is run under every policy before the next one begins, so whenever it is interrupted, what is
 there can be compared in pairs.
 """
 

@@ -1,5 +1,5 @@
 """The simulator held against reality: the same scenario on real servers, through the real channel.
 
-The one rule: what differs is told, never fitted away. The first half of a run measures what the simulator cannot know
+What differs is told, never fitted away. The first half of a run measures what the simulator cannot know
 of this machine; the second half is what it is judged by.
 """

@@ -1,6 +1,6 @@
 """Simulated against real, number by number, each with the error that is allowed.
 
-The one rule: an allowed error is never widened. A machine that is too busy to tell makes no judgement at all.
+An allowed error is never widened. A machine that is too busy to tell makes no judgement at all.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is done in both worlds: when each call is made, how much work it is, and when a backend says it is out.
 
-The one rule: both worlds get the same plan. The simulator draws none of it.
+Both worlds get the same plan. The simulator draws none of it.
 """
 
 from __future__ import annotations

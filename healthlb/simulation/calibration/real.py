@@ -1,6 +1,6 @@
 """The plan on real servers, through `healthlb.aio.HealthAwareChannel`.
 
-The one rule: a call is made at its time, whatever became of the ones before. How late that was is written down.
+A call is made at its time, whatever became of the ones before. How late that was is written down.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ A request is its work in nanoseconds: it waits for one of the slots, sleeps for 
 it was here in all, and how long in its slot. Commands come as JSON lines on stdin, each answered by a line on stdout:
 `{"slots": 4}`, `{"errors": 16}` (each sixteenth call fails at once), `{"set": "NOT_SERVING"}`, `{"stop": 1.0}`.
 
-The one rule: end of file on stdin ends the process, so that it never outlives its parent. It imports nothing of
+End of file on stdin ends the process, so that it never outlives its parent. It imports nothing of
 healthlb.
 """
 

@@ -1,6 +1,6 @@
 """What a check may ask of one run: who was picked, what failed when, what was believed of whom.
 
-The one rule: every function reads the run's record and nothing else, so a check can be made again long after the run.
+Every function reads the run's record and nothing else, so a check can be made again long after the run.
 Windows of time are whole bins of 100 ms: `since` is in it and `until` is not. Without a window it is the time from the
 end of the warm-up on.
 """

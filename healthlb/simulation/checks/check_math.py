@@ -1,6 +1,6 @@
 """What a check may calculate with: a few functions of mathematics, and the closed forms of `theory`.
 
-The one rule: no argument makes a function take long. Whole numbers are bounded, and where a form has no value it says
+No argument makes a function take long. Whole numbers are bounded, and where a form has no value it says
 so.
 """
 

@@ -1,6 +1,6 @@
 """Checks: what a scenario expects, held against the records of its runs.
 
-The one rule: a check holds for every replication and, unless it names one, for every policy. One that asks for
+A check holds for every replication and, unless it names one, for every policy. One that asks for
 something over all replications (`replications`, `mean_of`, `ci95`, `total` and their like) is asked once, and every
 other number in it is the mean over the replications.
 """

@@ -1,6 +1,6 @@
 """Means of replications, and how sure they are.
 
-The one rule: confidence comes from independent replications, never from the calls of one run, which depend on each
+Confidence comes from independent replications, never from the calls of one run, which depend on each
 other.
 """
 

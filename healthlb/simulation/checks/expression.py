@@ -1,6 +1,6 @@
 """The expressions of checks: arithmetic, comparisons and calls of given functions; nothing else, and never `eval`.
 
-The one rule: a text is hostile until it is parsed. Only nodes of a short list are walked; its length, depth, number of
+A text is hostile until it is parsed. Only nodes of a short list are walked; its length, depth, number of
 parts and exponents are bounded, and every number is a float, so that no expression takes long or much memory.
 
     error_ratio < 0.005                               comparisons, chained ones too: 0.02 < error_ratio < 0.08

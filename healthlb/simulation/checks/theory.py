@@ -1,6 +1,6 @@
 """What queues and fleets must do by theory: closed forms that simulations are checked against.
 
-The one rule: no function here knows the simulator. Times are in units of the mean service time unless an argument says
+No function here knows the simulator. Times are in units of the mean service time unless an argument says
 otherwise, and `rho` is the load of one slot: arrivals per slot times the mean service time, at least 0 and below 1.
 """
 

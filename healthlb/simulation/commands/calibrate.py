@@ -1,6 +1,6 @@
 """`healthlb simulate calibrate`: the simulator against real servers on this machine.
 
-The one rule: exit code 0 for agreement, 1 for none, and 3 where the machine is too busy to say.
+Exit code 0 for agreement, 1 for none, and 3 where the machine is too busy to say.
 """
 
 from __future__ import annotations

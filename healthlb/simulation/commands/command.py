@@ -1,6 +1,6 @@
 """The group `healthlb simulate`.
 
-The one rule: a command is imported when it is asked for, so that each starts with what it needs alone.
+A command is imported when it is asked for, so that each starts with what it needs alone.
 """
 
 from __future__ import annotations

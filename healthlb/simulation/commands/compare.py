@@ -1,6 +1,6 @@
 """`healthlb simulate compare`: two policies on the same calls and faults.
 
-The one rule: differences are taken pair by pair, of runs with the same random streams, and come with 95 % confidence.
+Differences are taken pair by pair, of runs with the same random streams, and come with 95 % confidence.
 An interval that holds 0 is no difference, however large its middle. Checks are told of and do not fail it.
 """
 

@@ -1,6 +1,6 @@
 """What a sweep has found, as text.
 
-The one rule: a number stands beside its half-width of 95 % confidence wherever there is one.
+A number stands beside its half-width of 95 % confidence wherever there is one.
 """
 
 from __future__ import annotations

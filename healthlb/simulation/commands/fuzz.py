@@ -1,6 +1,6 @@
 """`healthlb simulate fuzz`: random worlds, and what must hold in each of them.
 
-The one rule: each finding comes with the line that shows it again.
+Each finding comes with the line that shows it again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`healthlb simulate list`: the scenarios that are shipped.
 
-The one rule: it reads names, titles and tags, and runs nothing.
+It reads names, titles and tags, and runs nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`healthlb simulate run`: a scenario under all its policies, and whether its checks hold.
 
-The one rule: exit code 0 says that every check holds, 1 that one does not, 2 that there was nothing to run, and 130
+Exit code 0 says that every check holds, 1 that one does not, 2 that there was nothing to run, and 130
 that it was interrupted; what was done by then is told.
 """
 

@@ -1,6 +1,6 @@
 """Writes what came of a scenario into a folder: `run.json`, `bins.csv.gz` and `lanes.jsonl.gz`.
 
-The one rule: the same runs give the same bytes. What differs from machine to machine is in the manifest, apart.
+The same runs give the same bytes. What differs from machine to machine is in the manifest, apart.
 
     run.json        what was run, with which code; metrics, latencies and trace hash of each run; the checks
     bins.csv.gz     a row for each 100 ms: the whole fleet's where `backend` is empty, and one for each backend

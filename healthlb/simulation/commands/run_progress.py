@@ -1,6 +1,6 @@
 """How a scenario is going: a bar on a terminal, a line every ten seconds elsewhere.
 
-The one rule: it goes to stderr, and results go to stdout.
+It goes to stderr, and results go to stdout.
 """
 
 from __future__ import annotations

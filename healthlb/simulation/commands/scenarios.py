@@ -1,6 +1,6 @@
 """What the commands that run a scenario have in common: finding it, and the options that change it.
 
-The one rule: a file that is wrong ends a command with exit code 2, as wrong arguments do; 1 is for checks that fail.
+A file that is wrong ends a command with exit code 2, as wrong arguments do; 1 is for checks that fail.
 """
 
 from __future__ import annotations

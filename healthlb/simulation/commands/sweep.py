@@ -1,6 +1,6 @@
 """`healthlb simulate sweep`: one scenario under many settings.
 
-The one rule: whatever ends it, what is done stays done, and the last line says how to go on.
+Whatever ends it, what is done stays done, and the last line says how to go on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a scenario came to, as text: the numbers of each policy, the differences in pairs, and the checks.
 
-The one rule: what is shown is what is written into the files, so neither knows more than the other.
+What is shown is what is written into the files, so neither knows more than the other.
 """
 
 from __future__ import annotations

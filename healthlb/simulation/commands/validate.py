@@ -1,6 +1,6 @@
 """`healthlb simulate validate`: laws with known answers, run through the simulator and compared.
 
-The one rule: nothing is said to hold that was not measured just now.
+Nothing is said to hold that was not measured just now.
 """
 
 from __future__ import annotations

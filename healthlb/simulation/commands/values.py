@@ -1,6 +1,6 @@
 """Numbers of a simulation as people read them.
 
-The one rule: a mean stands beside the half-width of its 95 % confidence interval, in the same unit, wherever there are
+A mean stands beside the half-width of its 95 % confidence interval, in the same unit, wherever there are
 replications to have one.
 """
 

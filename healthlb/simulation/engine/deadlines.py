@@ -1,6 +1,6 @@
 """Deadlines of equal length, of things that are mostly over before them.
 
-The one rule: what is over is forgotten at once. The engine is asked for the first of those that are left, and no more;
+What is over is forgotten at once. The engine is asked for the first of those that are left, and no more;
 else a million deadlines that mean nothing would be kept, and all that hangs on them.
 """
 

@@ -1,6 +1,6 @@
 """Virtual time: a heap of things to do, in integer nanoseconds.
 
-The one rule: the order is total. What is due first is done first, and what is due at the same time in the order it was
+The order is total. What is due first is done first, and what is due at the same time in the order it was
 asked for; so the same program with the same random streams does the same to the nanosecond, everywhere.
 """
 

@@ -1,6 +1,6 @@
 """Latencies counted in logarithmic buckets: any percentile to within 1 %, in a few hundred numbers.
 
-The one rule: percentiles are never averaged. Histograms of runs, workers and machines are added, and asked afterwards.
+Percentiles are never averaged. Histograms of runs, workers and machines are added, and asked afterwards.
 
 A bucket's bounds are in the ratio (1 + 1 %) / (1 - 1 %), and what falls into it is told as the value that is 1 % off
 either bound (as DDSketch does, Masson, Rim and Lee, VLDB 2019).

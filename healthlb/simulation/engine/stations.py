@@ -1,6 +1,6 @@
 """Where calls are worked on: slots with a line before them, or one processor that all of them share.
 
-The one rule: work is conserved. A station is never idle while somebody waits, and what a job is given sums up to its
+Work is conserved. A station is never idle while somebody waits, and what a job is given sums up to its
 work however often the speed changes on the way; nothing ends twice.
 
 A job's due time is written on it, and the engine's call is stale unless it comes at that very time. So a change of

@@ -10,5 +10,5 @@
     campaign        many worlds, on one process or more
     shrinking       a smaller world in which the same does not hold
 
-The one rule: an oracle that finds something is right, or it is mended; none is ever loosened to pass.
+An oracle that finds something is right, or it is mended; none is ever loosened to pass.
 """

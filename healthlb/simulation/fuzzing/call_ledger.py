@@ -1,6 +1,6 @@
 """The books of all calls of a world, kept beside the clients' own.
 
-The one rule: an entry is made where something crosses the wire or a call begins or ends, never from a counter.
+An entry is made where something crosses the wire or a call begins or ends, never from a counter.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Many random worlds, on this process or on more, and what was found in them.
 
-The one rule: a finding is a seed and a number. Whoever has these two sees the same world do the same.
+A finding is a seed and a number. Whoever has these two sees the same world do the same.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What must hold of a whole run: sums, budgets, and that all is well again once all faults are over.
 
-The one rule: the books are compared with the record, never the record with itself.
+The books are compared with the record, never the record with itself.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is true in a world, and since when: told by the faults themselves, not by what anybody makes of them.
 
-The one rule: nothing is read from a client. What a client must know by now follows from here and from the wire's
+Nothing is read from a client. What a client must know by now follows from here and from the wire's
 delays.
 """
 

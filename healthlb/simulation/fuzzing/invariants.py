@@ -27,7 +27,7 @@
     U25 a heartbeat is lost where no answer of any kind came in its time
     U26 nobody is taken out for silence who has answered a call in that time
 
-The one rule: an oracle looks at faults, the wire, servers and calls; of the core it takes only what that publishes.
+An oracle looks at faults, the wire, servers and calls; of the core it takes only what that publishes.
 """
 
 from __future__ import annotations

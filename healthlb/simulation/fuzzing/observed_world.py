@@ -1,6 +1,6 @@
 """A world that is watched: one run of it, and what did not hold.
 
-The one rule: to be watched changes nothing. All that is added is written down beside what happens.
+To be watched changes nothing. All that is added is written down beside what happens.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the oracles look at: a world, what is true in it, and what was said and done.
 
-The one rule: it is written by what happens, and only read by the oracles.
+It is written by what happens, and only read by the oracles.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where attempts may go: what a client must know when it picks.
 
-The one rule: a pick is wrong only where the client must know better by the wire's delays alone; what arrives in the
+A pick is wrong only where the client must know better by the wire's delays alone; what arrives in the
 very instant of the pick, it need not know.
 """
 

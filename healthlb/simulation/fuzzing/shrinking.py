@@ -1,6 +1,6 @@
 """A smaller world in which the same rule does not hold.
 
-The one rule: a step is kept only where the very same rule is broken after it, so that one finding never turns into
+A step is kept only where the very same rule is broken after it, so that one finding never turns into
 another on the way.
 """
 

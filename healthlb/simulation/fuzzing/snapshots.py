@@ -1,6 +1,6 @@
 """What a client may publish: whom it takes for READY, ejects, and picks among.
 
-The one rule: who is well is what the wire has said, not what the snapshot says.
+Who is well is what the wire has said, not what the snapshot says.
 """
 
 from __future__ import annotations

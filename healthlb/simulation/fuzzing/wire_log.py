@@ -1,6 +1,6 @@
 """What the wire has said to a client: which statuses came on which link, and when Watches began and ended.
 
-The one rule: this is what arrived, not what anybody made of it. It is written down before the client hears it.
+This is what arrived, not what anybody made of it. It is written down before the client hears it.
 """
 
 from __future__ import annotations

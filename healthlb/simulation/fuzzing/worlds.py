@@ -1,6 +1,6 @@
 """Random worlds: any servers, wires, clients, settings and faults, from a seed and a number.
 
-The one rule: a world is a scenario like any other, and a function of its seed and number alone. All faults are over at
+A world is a scenario like any other, and a function of its seed and number alone. All faults are over at
 `CALM`, and every setting is so short that the time from then to the end is enough for all to be well again.
 """
 

@@ -1,6 +1,6 @@
 """Reports of simulations: one HTML file that needs nothing else, from the records of runs.
 
-The one rule: whatever is drawn is in the records. A report computes sums, shares and percentiles, and decides nothing.
+Whatever is drawn is in the records. A report computes sums, shares and percentiles, and decides nothing.
 """
 
 from __future__ import annotations

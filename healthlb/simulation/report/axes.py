@@ -1,6 +1,6 @@
 """Axes: grid lines, ticks and their labels.
 
-The one rule: an axis is drawn before what it measures, thin and grey, so that the data stands in front.
+An axis is drawn before what it measures, thin and grey, so that the data stands in front.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How evenly attempts were spread, how often connections and Watches began, and what was left of the retry budgets.
 
-The one rule: unevenness that dice would show too is no fault of a picker, so the band that dice stay in is drawn.
+Unevenness that dice would show too is no fault of a picker, so the band that dice stay in is drawn.
 """
 
 from __future__ import annotations

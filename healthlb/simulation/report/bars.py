@@ -1,6 +1,6 @@
 """Bars of states through time, box by box or, of very many, as columns of shares.
 
-The one rule: what is too short to be seen by itself is not dropped: a column shows every state that held in it, each as
+What is too short to be seen by itself is not dropped: a column shows every state that held in it, each as
 tall as its share of the column's time.
 
 Boxes are filled plainly, or hatched: a hatching is drawn once for all boxes that have it, as one ground that is cut to

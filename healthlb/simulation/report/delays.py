@@ -1,6 +1,6 @@
 """Latencies: percentiles over time, and the distributions of several runs over one another.
 
-The one rule: a percentile is asked of a merged histogram, never averaged over bins or runs.
+A percentile is asked of a merged histogram, never averaged over bins or runs.
 """
 
 from __future__ import annotations

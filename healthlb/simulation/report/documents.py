@@ -1,6 +1,6 @@
 """Whole reports: of a run, of several policies, of a sweep.
 
-The one rule: the same arguments give the same bytes. Nothing of the machine, the day or the process goes into them.
+The same arguments give the same bytes. Nothing of the machine, the day or the process goes into them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A figure: a title, a sentence on how to read it, a picture, its legend and its numbers.
 
-The one rule: a picture is as wide as the page lets it be and its letters stay as large as they are. So places across
+A picture is as wide as the page lets it be and its letters stay as large as they are. So places across
 are shares of the width, places down are pixels, and what stands beside the picture stands in its margins.
 """
 

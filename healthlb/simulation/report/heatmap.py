@@ -1,6 +1,6 @@
 """Heat maps of sweeps: one cell for each pair of parameters, with the boundary that theory predicts drawn over.
 
-The one rule: cells are of equal size whatever the parameters' steps are, so a boundary is put into the grid by
+Cells are of equal size whatever the parameters' steps are, so a boundary is put into the grid by
 interpolation between the centres of its cells.
 """
 

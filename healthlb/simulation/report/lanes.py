@@ -1,6 +1,6 @@
 """Lanes: for each backend what it was, under it what the client believed, and how many attempts it got.
 
-The one rule: well is pale above and below. So wherever the two halves of a lane differ, truth and belief did, and a
+Well is pale above and below. So wherever the two halves of a lane differ, truth and belief did, and a
 dark or grey line between them says which way.
 """
 

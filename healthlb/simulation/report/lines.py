@@ -1,6 +1,6 @@
 """Lines over time, as steps: a value holds for as long as it was measured over.
 
-The one rule: where nothing was measured there is a gap, not a zero and not a guess.
+Where nothing was measured there is a gap, not a zero and not a guess.
 """
 
 from __future__ import annotations

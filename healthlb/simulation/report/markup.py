@@ -1,6 +1,6 @@
 """Markup as a value: elements are made by functions, and text becomes markup only by being escaped.
 
-The one rule: a plain `str` is text and is escaped wherever it is put; only what `tag` made is markup. So no name,
+A plain `str` is text and is escaped wherever it is put; only what `tag` made is markup. So no name,
 whatever is in it, can be anything but a name.
 
 A `Table` has the same numbers as a figure, for whoever reads them or cannot see the figure.

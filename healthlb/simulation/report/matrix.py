@@ -1,6 +1,6 @@
 """The confusion matrix: what backends were against what clients took them for, by time.
 
-The one rule: the matrix is a table, since its numbers are the picture; shades only help the eye to the large ones.
+The matrix is a table, since its numbers are the picture; shades only help the eye to the large ones.
 """
 
 from __future__ import annotations

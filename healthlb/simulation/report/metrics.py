@@ -1,6 +1,6 @@
 """The metrics in words: what they are called, how they are written, and which way is better.
 
-The one rule: a metric nobody described here is shown all the same, under its own name and as a plain number.
+A metric nobody described here is shown all the same, under its own name and as a plain number.
 """
 
 from __future__ import annotations

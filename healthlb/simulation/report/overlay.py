@@ -1,6 +1,6 @@
 """Policies over one another in time: what each made of the same calls and the same faults.
 
-The one rule: lines of one figure are of the same replication, so that where they part, only the policies differ.
+Lines of one figure are of the same replication, so that where they part, only the policies differ.
 """
 
 from __future__ import annotations

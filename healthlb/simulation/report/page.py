@@ -1,6 +1,6 @@
 """The page around the figures: title, verdict, checks, summary, a section for each policy, the scenario's text.
 
-The one rule: a page is whole in itself. It loads nothing, runs nothing and says in words whatever it shows.
+A page is whole in itself. It loads nothing, runs nothing and says in words whatever it shows.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The colours and hatchings of everything that has a meaning, and the patterns that draw them.
 
-The one rule: no meaning rests on colour alone. The colours are Okabe and Ito's, which colour-blind readers tell apart,
+No meaning rests on colour alone. The colours are Okabe and Ito's, which colour-blind readers tell apart,
 and what could stand next to each other differs in its hatching too. What is well is pale, whatever is wrong stands out.
 """
 

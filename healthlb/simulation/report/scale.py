@@ -1,6 +1,6 @@
 """From numbers to places: linear and logarithmic scales, their ticks, and how numbers are written.
 
-The one rule: ticks are numbers a person would choose (1, 2 or 5 times a power of ten; for time what a clock shows), and
+Ticks are numbers a person would choose (1, 2 or 5 times a power of ten; for time what a clock shows), and
 every one of them is written with just the digits that tell it from its neighbours.
 """
 

@@ -1,6 +1,6 @@
 """Where the attempts went: each backend's share under each policy.
 
-The one rule: every backend is a dot of its own. A mean or a maximum would hide who it was.
+Every backend is a dot of its own. A mean or a maximum would hide who it was.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Step functions of states: what held from when to when, what disagreed, and what share of the time it did.
 
-The one rule: a state is right or wrong only against the other side. READY of a backend that does not serve is wrong; to
+A state is right or wrong only against the other side. READY of a backend that does not serve is wrong; to
 be left out while serving is missed; whoever is not in the client's list or subset is neither.
 """
 

@@ -1,6 +1,6 @@
 """The style sheets: one for what is drawn, one for the page around it.
 
-The one rule: light and dark, screen and paper differ in the few variables at the top alone.
+Light and dark, screen and paper differ in the few variables at the top alone.
 """
 
 from __future__ import annotations

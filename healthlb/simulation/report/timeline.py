@@ -1,6 +1,6 @@
 """A record's bins as a figure can draw them: at most some hundred columns, each a sum over whole bins.
 
-The one rule: bins are added, never averaged; what is drawn is computed after the adding.
+Bins are added, never averaged; what is drawn is computed after the adding.
 """
 
 from __future__ import annotations

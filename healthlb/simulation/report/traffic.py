@@ -1,6 +1,6 @@
 """Calls over time: how many ended well, and what became of the others.
 
-The one rule: calls are counted where they end. So offered and ended differ by what is under way, and errors stand where
+Calls are counted where they end. So offered and ended differ by what is under way, and errors stand where
 their callers saw them.
 """
 

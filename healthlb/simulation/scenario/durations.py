@@ -1,6 +1,6 @@
 """Durations as people write them, in nanoseconds as the simulation counts them.
 
-The one rule: a number is seconds, a text has its unit, and an error names the key and the value.
+A number is seconds, a text has its unit, and an error names the key and the value.
 """
 
 from __future__ import annotations

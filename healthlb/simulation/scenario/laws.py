@@ -1,6 +1,6 @@
 """How long things take: laws of service times, gaps and delays, drawn in nanoseconds.
 
-The one rule: a draw is one call of `random.Random.random`, turned into a value by the inverse of the law's distribution
+A draw is one call of `random.Random.random`, turned into a value by the inverse of the law's distribution
 function. So a law never takes more of its stream than another would, and the same calls come whatever the law; and
 nothing depends on a library whose streams may change (NumPy's are not promised, NEP 19).
 

@@ -1,6 +1,6 @@
 """A scenario: who serves, who calls, what goes wrong, and what must hold. Values only; files are read elsewhere.
 
-The one rule: times are whole nanoseconds here, and what a policy holds are the library's own configuration objects; so
+Times are whole nanoseconds here, and what a policy holds are the library's own configuration objects; so
 what is simulated is what a channel would be given.
 """
 

@@ -1,6 +1,6 @@
 """The library's own configuration objects, from the tables of a scenario file.
 
-The one rule: a table's keys are the fields of the class, under the same names; so that a policy that was tried can be
+A table's keys are the fields of the class, under the same names; so that a policy that was tried can be
 written down in a program without a translation. Durations may have units, and `false` stands for None.
 """
 

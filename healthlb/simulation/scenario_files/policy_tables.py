@@ -1,6 +1,6 @@
 """What the clients' channels are given: a policy of a scenario file as the library's own configuration.
 
-The one rule: what a policy does not name is off, as failover, ejection and heartbeats; a table that it names has the
+What a policy does not name is off, as failover, ejection and heartbeats; a table that it names has the
 class's defaults for what is not in it. `preset = "default"` begins with what a channel has by itself instead, and
 `preset = "resilient"` with that preset; their tables are then changed by what is named.
 

@@ -1,6 +1,6 @@
 """Scenario files: where they are, what is in them, and the scenario that they describe.
 
-The one rule: a file that is wrong in any way is refused whole, before anything runs, with the file, the key, the value
+A file that is wrong in any way is refused whole, before anything runs, with the file, the key, the value
 and the bound. What a file names besides itself (a policy's file, a trace, measured times) is read in first, so that the
 content alone says what a scenario is, wherever it is run.
 """

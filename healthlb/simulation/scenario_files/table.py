@@ -1,6 +1,6 @@
 """Reads one table of a scenario file key by key, and complains in the reader's words.
 
-The one rule: whoever reads a table takes every key out of it by name, with its type and bounds, and then says that this
+Whoever reads a table takes every key out of it by name, with its type and bounds, and then says that this
 was all; a key that nobody took is an error, and so is nothing ever silently ignored.
 """
 

@@ -1,6 +1,6 @@
 """Who serves, who calls and what goes wrong, from the tables of a scenario file.
 
-The one rule: what can only be a mistake is one. A fault that strikes nobody, a name that two backends share, or a key
+What can only be a mistake is one. A fault that strikes nobody, a name that two backends share, or a key
 that a fault of its kind does not have, is refused.
 """
 

@@ -1,6 +1,6 @@
 """Where theory sees the edge: the zeros of an expression over the axes.
 
-The one rule: an edge is found, never drawn by hand, so what is drawn over a map and what is in a table are the same.
+An edge is found, never drawn by hand, so what is drawn over a map and what is in a table are the same.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Runs a sweep: asks for cells, hands them out in batches, and writes down what comes back.
 
-The one rule: what has come back is on disk before anything else happens, so an end at any moment costs only what was
+What has come back is on disk before anything else happens, so an end at any moment costs only what was
 being worked on.
 """
 

@@ -1,6 +1,6 @@
 """A cell: one run of a scenario under one policy, with some of its numbers replaced.
 
-The one rule: a cell's key is made of everything its result depends on, the code that decides included. Equal keys mean
+A cell's key is made of everything its result depends on, the code that decides included. Equal keys mean
 equal results, on any machine.
 """
 

@@ -1,6 +1,6 @@
 """A Dask cluster, or one of processes on this machine. Everything that knows Dask is here.
 
-The one rule: Dask gets few and large tasks, one for each worker and no more. None waits behind another, and each chunk
+Dask gets few and large tasks, one for each worker and no more. None waits behind another, and each chunk
 is made by what the ones before have cost.
 """
 

@@ -1,6 +1,6 @@
 """Where to look: grids, Sobol's sequence and Latin hypercubes over the axes of a sweep.
 
-The one rule: the same file gives the same points, everywhere and in the same order.
+The same file gives the same points, everywhere and in the same order.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Who does the work: this process, a pool of processes, or a Dask cluster.
 
-The one rule: an executor knows nothing of cells. It calls a function on chunks, as many at once as it has workers, and
+An executor knows nothing of cells. It calls a function on chunks, as many at once as it has workers, and
 says which chunks were lost.
 """
 

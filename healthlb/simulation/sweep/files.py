@@ -1,6 +1,6 @@
 """Reads the files of sweeps.
 
-The one rule: what a file says is checked before the first cell is run. Nobody is to wait an hour for a misspelt name.
+What a file says is checked before the first cell is run. Nobody is to wait an hour for a misspelt name.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A sweep as heat maps: two of its axes, one map for each metric, policy and value of the others.
 
-The one rule: theory's boundary is drawn over what was measured, never instead of it.
+Theory's boundary is drawn over what was measured, never instead of it.
 """
 
 from __future__ import annotations

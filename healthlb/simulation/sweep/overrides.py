@@ -1,6 +1,6 @@
 """Replaces single values of a scenario by their dotted paths, as `client.c.load.rho` or `faults.timeline.0.period`.
 
-The one rule: a path must lead somewhere. Only its last name may be new, and only in a table.
+A path must lead somewhere. Only its last name may be new, and only in a table.
 """
 
 from __future__ import annotations

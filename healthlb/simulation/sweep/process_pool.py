@@ -1,6 +1,6 @@
 """Chunks of work, and processes on this machine to do them, each at the other end of a pipe of its own.
 
-The one rule: no worker outlives us, and none takes anything along: who works on what is known, so a worker that is
+No worker outlives us, and none takes anything along: who works on what is known, so a worker that is
 killed costs one chunk, and is replaced.
 """
 

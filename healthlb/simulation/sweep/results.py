@@ -1,6 +1,6 @@
 """What a cell came to, and how it stands in a file: one line of JSON, about 2 KB, whatever the number of calls.
 
-The one rule: a line proves itself. It carries a hash of its content, so one that was torn, cut or mixed with another is
+A line proves itself. It carries a hash of its content, so one that was torn, cut or mixed with another is
 told from a good one.
 """
 

@@ -1,6 +1,6 @@
 """Which cells a sweep runs: those of its design, and what their results call for.
 
-The one rule: every round follows from the results of the rounds before, never from the order in which they came. So a
+Every round follows from the results of the rounds before, never from the order in which they came. So a
 sweep that is resumed asks for the same cells.
 """
 

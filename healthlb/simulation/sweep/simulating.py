@@ -1,6 +1,6 @@
 """Runs one cell: the scenario with its changes, through the simulator, and what is asked of it.
 
-The one rule: a cell gets its numbers from the record of its own run. What takes several runs to say is said of results.
+A cell gets its numbers from the record of its own run. What takes several runs to say is said of results.
 """
 
 from __future__ import annotations

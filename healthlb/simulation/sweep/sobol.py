@@ -1,6 +1,6 @@
 """Sobol's sequence: points that fill a cube evenly, however many of them there are.
 
-The one rule: the first 2**k points, in each dimension, lie one in each of 2**k equal intervals, whatever the seed.
+The first 2**k points, in each dimension, lie one in each of 2**k equal intervals, whatever the seed.
 
 The direction numbers are those of Joe and Kuo (2008), `new-joe-kuo-6`, for the first eight dimensions. A digital shift
 moves all points by the same bits in each dimension; it keeps what the rule says and spares the corner at 0.

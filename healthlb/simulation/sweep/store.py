@@ -1,6 +1,6 @@
 """Results on disk: files of lines that are only ever added to, in one directory.
 
-The one rule: nothing is written over. Every run adds a file of its own, so that several may work on one directory, and
+Nothing is written over. Every run adds a file of its own, so that several may work on one directory, and
 `cat` merges what machines have done: a cell that comes twice counts once.
 """
 

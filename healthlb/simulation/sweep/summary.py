@@ -1,6 +1,6 @@
 """What a sweep has found: means by point, where checks flip, and maps.
 
-The one rule: everything here follows from stored results, so a sweep that is shown again shows the same.
+Everything here follows from stored results, so a sweep that is shown again shows the same.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A sweep: what is varied in which scenario, and what is looked for. Values only; `files` reads them.
 
-The one rule: a sweep decides which cells are run, never what a cell comes to.
+A sweep decides which cells are run, never what a cell comes to.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
     attempts timeouts, retries and hedges, in whole worlds
     worlds   crashes, drains, retry storms and flaps, in whole worlds
 
-The one rule: what is measured comes from the engine, the backends and the core's own code, what is expected from
+What is measured comes from the engine, the backends and the core's own code, what is expected from
 `healthlb.simulation.checks.theory`; neither knows the other.
 """
 

@@ -1,6 +1,6 @@
 """What is claimed, measured and judged.
 
-The one rule: a claim must be able to fail. A mean counts when its confidence interval, from independent replications,
+A claim must be able to fail. A mean counts when its confidence interval, from independent replications,
 is narrow enough; it holds when it is within 3.5 standard errors of what theory says and within the tolerance.
 """
 

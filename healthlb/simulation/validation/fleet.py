@@ -1,6 +1,6 @@
 """A fleet without faults: one stream of calls, a real picker on real load counters, and backends.
 
-The one rule: the first fifth of the calls is not counted, since the fleet begins empty; and arrivals stop before time
+The first fifth of the calls is not counted, since the fleet begins empty; and arrivals stop before time
 does, so that every call that is counted has ended. Without that, means of busy queues read too low.
 """
 

@@ -1,6 +1,6 @@
 """Laws of queues: one server, many, and how the core's own pickers deal calls to them.
 
-The one rule: each claim is one line of a table that anyone can check against a textbook.
+Each claim is one line of a table that anyone can check against a textbook.
 """
 
 from __future__ import annotations

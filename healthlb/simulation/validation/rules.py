@@ -1,6 +1,6 @@
 """The arithmetic of ejection, throttling and subsets, asked of the core itself.
 
-The one rule: nothing of the core is written down a second time here; what it does is compared with a formula.
+Nothing of the core is written down a second time here; what it does is compared with a formula.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Laws of faults: crashes, drains, retry storms and flaps, in whole worlds with the real core.
 
-The one rule: the world is what users simulate, with nothing replaced; only the fault is as simple as the law.
+The world is what users simulate, with nothing replaced; only the fault is as simple as the law.
 """
 
 from __future__ import annotations

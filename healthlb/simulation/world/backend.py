@@ -1,6 +1,6 @@
 """A server as a queue: what it works on at once, what waits, what it refuses, and how it fails.
 
-The one rule: a job that was taken ends once, in one of four ways: `finish` is called with OK, or with an error; its
+A job that was taken ends once, in one of four ways: `finish` is called with OK, or with an error; its
 caller cancels it, and hears no more; or a crash takes it, and `crash` returns it. The wire, connections and health are
 not known here.
 """

@@ -1,6 +1,6 @@
 """A client whose calls cost it processor time, on one thread, as Python's calls do (`cpu` of a client).
 
-The one rule: half of a call's cost is due before its first attempt leaves, the other half of each reply before it is
+Half of a call's cost is due before its first attempt leaves, the other half of each reply before it is
 heard. A deadline does not wait for the thread, and what nobody waits for any more costs nothing.
 """
 

@@ -1,6 +1,6 @@
 """Calls and their attempts on virtual time.
 
-The one rule: what is decided is the core's. Here is only what `healthlb.calls.call_runner` is to a real call: it does
+What is decided is the core's. Here is only what `healthlb.calls.call_runner` is to a real call: it does
 what the plan says. A call whose first attempt succeeds is that attempt and nothing else.
 """
 

@@ -1,6 +1,6 @@
 """The connections that clients keep.
 
-The one rule: who hears of a break, and when, is decided here; what is made of it, elsewhere.
+Who hears of a break, and when, is decided here; what is made of it, elsewhere.
 
 A connection does what a grpcio channel to one address does: it connects, leaves a link that the server wants to end to
 the calls on it, and comes back after a backoff.

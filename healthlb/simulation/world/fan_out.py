@@ -1,6 +1,6 @@
 """User requests that wait for many calls, which begin together (`fanout` of a load).
 
-The one rule: a user request is as slow as its slowest call, and has failed where one of its calls has.
+A user request is as slow as its slowest call, and has failed where one of its calls has.
 """
 
 from __future__ import annotations

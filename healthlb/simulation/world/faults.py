@@ -1,6 +1,6 @@
 """What goes wrong, and when: faults become events of the engine.
 
-The one rule: every fault that is over is taken back, and nothing else with it; so faults may overlap.
+Every fault that is over is taken back, and nothing else with it; so faults may overlap.
 """
 
 from __future__ import annotations

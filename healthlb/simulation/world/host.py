@@ -1,6 +1,6 @@
 """Hosts a client's core on virtual time, as `healthlb.control.driver` does on an event loop.
 
-The one rule: it does what the driver does, in the same order. The steps are the base class's, for both; here is what a
+It does what the driver does, in the same order. The steps are the base class's, for both; here is what a
 turn of the loop is on virtual time, and what a connection.
 """
 

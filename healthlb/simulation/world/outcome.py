@@ -1,6 +1,6 @@
 """What a run comes to: its metrics, and its record.
 
-The one rule: what is counted is counted after the warm-up; a call belongs to the time at which it began, an attempt to
+What is counted is counted after the warm-up; a call belongs to the time at which it began, an attempt to
 the time at which it was sent. What becomes of backends and connections counts as long as calls arrive.
 """
 

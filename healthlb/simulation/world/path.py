@@ -1,6 +1,6 @@
 """The ways between clients and servers.
 
-The one rule: what is said on a way arrives in the order in which it was said, if at all.
+What is said on a way arrives in the order in which it was said, if at all.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The protocols between a simulated client and what hosts its core.
 
-The one rule: calls, wire and servers know snapshots only. So the same world runs under the simulator's own host and
+Calls, wire and servers know snapshots only. So the same world runs under the simulator's own host and
 under the library's driver on an event loop.
 """
 

@@ -1,6 +1,6 @@
 """What one run of a scenario comes to: plain values that reports, checks and sweeps read.
 
-The one rule: sums and histograms only. A run of a million calls leaves a record of the same size as one of a thousand
+It has sums and histograms only: a run of a million calls leaves a record of the same size as one of a thousand
 in the same span of time, and what is in it can be added over runs.
 """
 

@@ -1,6 +1,6 @@
 """The resolver of a world: it has one answer for all clients, and tells them when that changes.
 
-The one rule: an answer that is of no use is given again whenever it is asked for; one that is, only when it is new.
+An answer that is of no use is given again whenever it is asked for; one that is, only when it is new.
 """
 
 from __future__ import annotations

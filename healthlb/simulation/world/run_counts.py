@@ -1,6 +1,6 @@
 """What is counted while a world runs: by bins of time, and in histograms.
 
-The one rule: nothing is kept of a call that is over but what it adds to a sum.
+Nothing is kept of a call that is over but what it adds to a sum.
 """
 
 from __future__ import annotations

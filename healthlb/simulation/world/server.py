@@ -1,6 +1,6 @@
 """A server: a queue that works on calls, its health service, and the links that clients have to it.
 
-The one rule: the truth is here, and nobody's belief. What clients make of it they have from the wire alone.
+The truth is here, and nobody's belief. What clients make of it they have from the wire alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What backends were, and what clients took them for.
 
-The one rule: beliefs are read from what the core publishes, and truth from the servers; neither is guessed from calls.
+Beliefs are read from what the core publishes, and truth from the servers; neither is guessed from calls.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Follows one subchannel's control connection, its Watch and its Checks, as the driver's `SubchannelWatcher` does.
 
-The one rule: what it hears it posts a turn later, as a task does that was waiting for it; and what an old connection or
+What it hears it posts a turn later, as a task does that was waiting for it; and what an old connection or
 an old Watch still says is not posted.
 """
 

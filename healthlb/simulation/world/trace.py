@@ -1,6 +1,6 @@
 """The trace of a run, as text and as a hash of it.
 
-The one rule: what is in it depends on the world alone: no address of an object, no order of a set, no clock. So the
+What is in it depends on the world alone: no address of an object, no order of a set, no clock. So the
 same scenario, policy and seed give the same hash, on every Python and in every process.
 """
 

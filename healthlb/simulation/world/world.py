@@ -1,6 +1,6 @@
 """A world: servers, clients, a resolver, and the faults that befall them; and one run of it.
 
-The one rule: a run is a function of scenario, policy and replication alone. Each purpose and each object has a random
+A run is a function of scenario, policy and replication alone. Each purpose and each object has a random
 stream of its own, named after it; arrivals and work never depend on the policy.
 """
 
