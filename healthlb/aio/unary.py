@@ -51,7 +51,7 @@ class BalancedUnaryCall(BalancedCall):
         except BaseException as error:
             sub.load.abandon()
             # A subchannel may be closed between the pick and the call.
-            if not is_closed_error(error) or method.subchannels.is_closed:
+            if not is_closed_error(error):
                 if isinstance(error, Exception):
                     self.not_sent(error)
                 raise

@@ -354,10 +354,12 @@ class Attempts(CallAttempts):
             self.method.tell(sub, code, started_at, outcome.trailers)
 
     def made_no_call(self, start: Start, sub: Subchannel) -> Sequence[Action]:
-        """Count out an attempt that made no call; return what is to be done if its subchannel had closed."""
+        """Count out an attempt that made no call; return what is to be done if its connection was closed before.
+
+        If that was since the whole channel closed, what is done finds no other subchannel, and ends the call so.
+        """
         sub.load.abandon()
-        subchannels = self.method.subchannels
-        if subchannels.is_closed or subchannels.channels.channel(sub) is not None:
+        if self.method.subchannels.channels.channel(sub) is not None:
             return ()
         return self.lost(start, sub, time.monotonic_ns())
 

@@ -111,6 +111,7 @@ class BalancedCall(CallRunner[LiveAttempt]):
             actions = self._attempts.made_no_call(FIRST, sub)
             if not actions or not is_closed_error(error):
                 raise
+            self._method.subchannels.start()  # raises ChannelClosed where all of it was closed
             self._perform(actions)
 
     def _make_attempts(self) -> Attempts:

@@ -94,7 +94,7 @@ def _attempt(taken: Taken, start: Start, sub: Subchannel, deadline: float | None
         grpcio.handle_event(event, state, opened.deserializer)
         return state
     except ValueError:
-        if method.subchannels.is_closed or method.subchannels.channels.channel(sub) is not None:
+        if method.subchannels.channels.channel(sub) is not None:
             sub.load.abandon()
             raise
         return None
@@ -108,6 +108,8 @@ def _after(taken: Taken, start: Start, sub: Subchannel, started_at: float, state
     attempts = taken.attempts()
     if state is None:
         actions = attempts.made_no_call(start, sub)
+        if start is FIRST:
+            taken.method.subchannels.start()  # raises ChannelClosed where all of it was closed
     else:
         was_rescued = taken.method.is_rescued and rescuable_calls(taken.method).was_rescued(taken)
         outcome = RESCUED if was_rescued else outcome_of(state)

@@ -114,19 +114,24 @@ class SyncData:
 
     def close(self, sub: int, generation: int) -> None:
         """Close one channel."""
-        current = self._current.get(sub)
-        if current is not None and current.generation == generation:
-            del self._current[sub]
-        channel = self._channels.pop((sub, generation), None)
+        channel = self._take_out(sub, generation)
         if channel is not None:
             # grpcio's close waits for the user's callbacks, and the control loop may not.
             self.deliverer.submit(channel.close)
 
+    def _take_out(self, sub: int, generation: int) -> grpc.Channel | None:
+        """Return a channel that is to be closed, and of which no call may hear any more."""
+        current = self._current.get(sub)
+        if current is not None and current.generation == generation:
+            del self._current[sub]
+        return self._channels.pop((sub, generation), None)
+
     def end_calls(self, sub: Subchannel, details: str) -> None:
         """End the calls in flight on a channel that takes no more of them, with UNAVAILABLE and this text."""
-        channel = self.channel(sub)
+        channel = self._take_out(sub.id, sub.generation)
         if channel is not None:
             self.deliverer.submit(partial(close_with, channel, grpc.StatusCode.UNAVAILABLE, details))
+            self.deliverer.submit(channel.close)
 
     def start_afresh(self) -> None:
         """Prepare connections on another loop from now on; those that calls use stay until they are closed."""

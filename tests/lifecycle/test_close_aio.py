@@ -247,8 +247,8 @@ async def test_calls_that_start_while_closing(targets: list[str]) -> None:
                     outcomes.add(error.code())
                 except asyncio.CancelledError:
                     outcomes.add(grpc.StatusCode.CANCELLED)
-                except grpc.aio.UsageError as error:
-                    assert str(error) in (CLOSED, "Channel is closed.")
+                except healthlb.ChannelClosed as error:
+                    assert str(error) == "Channel is closed."
                     return outcomes
 
         users = [asyncio.ensure_future(use(unary)) for _ in range(8)]
