@@ -6,6 +6,7 @@ The one rule: nothing here is taken from the balancer's insides, but for `check_
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ from healthlb.core.messages import (
     Disconnect,
     Drain,
     Effect,
+    Endpoint,
     Event,
     Fact,
     HealthReported,
@@ -71,6 +73,8 @@ class Sub:
     """What was told and asked of one subchannel."""
 
     address: str
+    is_late: bool = False  # others served as it came into the list
+    connections: int = 0
     link: ConnectivityState = CONNECTING
     watch: int | None = None
     last_watch: int = 0
@@ -176,13 +180,16 @@ class Sub:
     def connected(self, service: str | None, policy: HealthCheck, now: int) -> None:
         """It is up, and has yet to serve.
 
-        After one that served nothing, all waits for 20 ms, and for twice as long after each further one, up to 500 ms.
+        After one that served nothing, and where an address is new to a channel that serves, all waits for 20 ms, and for
+        twice as long after each further one, up to 500 ms.
         """
         self.lose(READY)
         self.begun_at, self.has_served = self.dialled_at, False
         self.is_checked = service is not None
-        self.begins_at = now + min(SECOND // 2, SECOND // 50 * 2 ** max(0, self.doubts - 1))
-        if not self.doubts:
+        self.connections += 1
+        doubts = max(self.doubts, int(self.is_late and self.connections == 1))
+        self.begins_at = now + min(SECOND // 2, SECOND // 50 * 2 ** max(0, doubts - 1))
+        if not doubts:
             self.begin(policy)
 
     def begin(self, policy: HealthCheck) -> None:
@@ -290,6 +297,7 @@ class Oracle:
     is_held: bool = False
     held_until: int = 0
     calls: list[Subchannel] = field(default_factory=list)
+    late: dict[str, bool] = field(default_factory=dict)  # addresses that have yet to enter
     trace: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -309,6 +317,8 @@ class Oracle:
         """Hand over an event and check everything that is promised then."""
         if isinstance(event, Tick):
             self._hold()
+        if isinstance(event, Resolved) and event.endpoints:
+            self._list(event.endpoints)
         effects = self.balancer.handle(event, self.now)
         self.trace.append((event, [plain(effect) for effect in effects], self.balancer.deadline))
         if not self.is_closed:
@@ -359,6 +369,12 @@ class Oracle:
         handle.load.succeed(self.now)
         if handle.id in self.subs:
             self.subs[handle.id].succeeded_at = self.now
+
+    def _list(self, endpoints: Iterable[Endpoint]) -> None:
+        is_late = any(sub.state is READY for sub in self.subs.values())
+        known = {sub.address for sub in self.subs.values()}
+        new = [one.address for one in endpoints if one.address not in known]
+        self.late = {address: self.late.get(address, is_late) for address in new}
 
     def _hold(self) -> None:
         """Timers that are seen so late that the loop must have stood still wait for 50 ms, once."""
@@ -487,7 +503,7 @@ class Oracle:
             case OpenSubchannel(number, endpoint):
                 assert number not in self.subs
                 assert number not in self.gone
-                self.subs[number] = Sub(endpoint.address)
+                self.subs[number] = Sub(endpoint.address, is_late=self.late.pop(endpoint.address))
             case CloseSubchannel(number):
                 self.gone[number] = self.now
                 assert self.subs.pop(number).watch is None

@@ -202,6 +202,9 @@ class World:
             self._fresh += 1
             effects += self._tell("ConnectivityChanged", [sub, "READY"])
             effects += self._tell("DataReady", [sub, self._fresh])
+            # The Watch on an address that is new to a channel that serves waits a moment.
+            if not any(isinstance(effect, StartWatch) and effect.sub == sub for effect in effects):
+                effects += self._run_to(self._now + _ns(0.02), stalls=False)
             effects += self._tell("status", [sub, "SERVING"])
         return effects
 

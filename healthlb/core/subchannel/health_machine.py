@@ -78,7 +78,7 @@ class Streak:
 
 _RENEWAL = 2 * SECOND
 _SPREAD = SECOND // 2
-# By then it is known that a GOAWAY came with a connection's first bytes. C-core (1.85.3) tries a call that begins
+# By then it is known whether a GOAWAY came with a connection's first bytes. C-core (1.85.3) tries a call that begins
 # before that again and again, for as long as the call lasts, and takes 200 MB a second. A client that gets no processor
 # knows it later; so the time doubles with each connection in a row that served nothing.
 _DOUBT = SECOND // 50

@@ -178,8 +178,13 @@ class SubchannelMachine:
         self.connected_at = context.now
         self.dials.alive(context)
         self._data.begin(context)
-        self.health.connected(context, doubts=self.dials.doubts)
+        self.health.connected(context, doubts=self._doubts)
         self._conclude(context)
+
+    @property
+    def _doubts(self) -> int:
+        """How many connections in a row have served nothing. Where others serve, an unknown address counts as one."""
+        return max(self.dials.doubts, int(self._is_late and self.connections == 1))
 
     def _disconnected(self, context: EventContext) -> None:
         self.health.disconnected(context)
