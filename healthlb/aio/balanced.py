@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 
-from healthlb.aio.grpcio import CoreCall, Status, turns
+from healthlb.aio.grpcio import CoreCall, Status, yield_to_core
 from healthlb.calls.attempts import Attempts, Method, Outcome
 from healthlb.calls.call_runner import CallRunner
 from healthlb.control.codes import code_of
@@ -205,7 +205,7 @@ class BalancedCall(CallRunner[CoreCall]):
 
     async def _end_unsent_later(self, error: Exception) -> None:
         # Who waits is to hear of the error itself, as from grpcio, and not that the call is over.
-        await turns()
+        await yield_to_core()
         self._end_unsent(error)
 
     def _refuse(self, fail: Fail) -> None:
@@ -214,7 +214,7 @@ class BalancedCall(CallRunner[CoreCall]):
 
     async def _over_later(self, fail: Fail) -> None:
         # C-core's calls do not end before they are made, either; with eager tasks this one is still being made.
-        await turns()
+        await yield_to_core()
         self._over(None, fail)
 
     # --- attempts ----------------------------------------------------------------------------------------

@@ -50,8 +50,8 @@ make_error: Any = _CALL._create_rpc_error
 serialize: Any = _COMMON.serialize
 deserialize: Any = _COMMON.deserialize
 
-# How often the loop turns until it has what C-core says of a batch of operations: the least that was seen.
-_TURNS = 3
+# Iterations of the loop until it has what C-core says of a batch of operations: the least that was seen.
+_ITERATIONS = 3
 
 
 class CoreCall(Protocol):
@@ -134,16 +134,16 @@ async def check_metadata(metadata: tuple[tuple[str, str | bytes], ...]) -> None:
     check_types(metadata)
     illegal = illegal_keys(metadata)
     if illegal:
-        await turns()
+        await yield_to_core()
         raise ExecuteBatchError(f"Metadata key or value is invalid: {illegal[0]!r}")
 
 
-async def turns() -> None:
+async def yield_to_core() -> None:
     """Wait for as long as C-core takes at least to tell how operations have ended: it does on a thread of its own.
 
     So much may lie between an attempt's headers and the status that came with them, too.
     """
-    for _ in range(_TURNS):
+    for _ in range(_ITERATIONS):
         await asyncio.sleep(0)
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from healthlb.aio.balanced import start_attempt
-from healthlb.aio.grpcio import EOF, CoreCall, check_message, turns
+from healthlb.aio.grpcio import EOF, CoreCall, check_message, yield_to_core
 from healthlb.aio.stream_attempt import StreamAttempt
 from healthlb.aio.stream_requests import SendingCall
 from healthlb.calls.attempts import Attempts, Live, Outcome
@@ -226,7 +226,7 @@ class BalancedStream(SendingCall):
                 await self._change()
                 continue
             await attempt.real.initial_metadata()
-            await turns()
+            await yield_to_core()
             if not attempt.real.done():
                 self._commit(attempt)
             elif attempt is self._current:

@@ -2,7 +2,7 @@
 
 The one rule: after the events that wait together come open, publish, close, report, in that order; so a picker never
 holds what is closed already, and a mass flip is one new picker. The driver of an event loop and the simulator's host
-differ in what a turn of the loop is, what a connection is, and who hears of snapshots; they share the steps.
+differ in what an iteration of the loop is, what a connection is, and who hears of snapshots; they share the steps.
 """
 
 from __future__ import annotations

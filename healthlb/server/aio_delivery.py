@@ -1,6 +1,6 @@
 """How changes reach the Watches of an event loop.
 
-One rule: a turn of the loop wakes a few Watches only, however many there are, so that other work comes in between.
+One rule: an iteration of the loop wakes a few Watches only, however many there are, so other work comes in between.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import deque
 
 from healthlb.server.registry import Registry, Watcher
 
-_SLICE = 25  # Watches woken in one turn: some milliseconds of the loop (each message of grpcio 1.85 takes 0.1).
+_SLICE = 25  # Watches woken in one iteration: some milliseconds of the loop (each message of grpcio 1.85 takes 0.1).
 
 
 class LoopCourier:

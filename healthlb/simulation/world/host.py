@@ -1,7 +1,7 @@
 """Hosts a client's core on virtual time, as `healthlb.control.driver` does on an event loop.
 
-It does what the driver does, in the same order. The steps are the base class's, for both; here is what a
-turn of the loop is on virtual time, and what a connection.
+It does what the driver does, in the same order. The steps are the base class's, for both; here is what an
+iteration of the loop is on virtual time, and what a connection.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class CoreHost(BalancerHost):
     # --- events in -----------------------------------------------------------------------------------
 
     def soon(self, act: Callable[..., object], *arguments: object) -> None:
-        """Have something done in the next turn, as by a task of the driver that was waiting for it."""
+        """Have something done in the next iteration, as by a task of the driver that was waiting for it."""
         if self._is_stalled:
             self._deferred.append((act, arguments))
         else:
@@ -123,7 +123,7 @@ class CoreHost(BalancerHost):
             self.soon(self._take_failures)
 
     def refuse(self, cap: str, snapshot: Snapshot) -> Fail:
-        """Return how a call ends that this cap keeps out, and have that told."""
+        """Return the status of a call that this cap refuses, and report the refusal to the core."""
         if self._note_refusal(cap):
             self.soon(self._take_failures)
         return Fail(Code.RESOURCE_EXHAUSTED, cap)

@@ -56,8 +56,8 @@ class RunCounts:
         self.again = self.hedges = self.unsent = 0
         self.facts: dict[str, int] = {}
 
-    def turn(self, now: int) -> None:
-        """The next bin begins."""
+    def next_bin(self, now: int) -> None:
+        """Begin the next bin, at `now`."""
         second = self.bin * BIN // SECOND
         self.counted[second].extend(self._latencies)
         self.early[second].extend(self._early_latencies)

@@ -1,7 +1,7 @@
 """Follows one subchannel's control connection, its Watch and its Checks, as the driver's `SubchannelWatcher` does.
 
-What it hears it posts a turn later, as a task does that was waiting for it; and what an old connection or
-an old Watch still says is not posted.
+What it hears it posts in the next iteration of the loop, as a task does that was waiting for it. What an old connection
+or an old Watch still says is not posted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SubchannelWatcher(ConnectionWatcher):
 
     Args:
         around: the world.
-        soon: has something done in the next turn.
+        soon: has something done in the next iteration of the loop.
         post: takes in events.
         sub: its number.
         endpoint: where to connect.

@@ -171,7 +171,7 @@ class World:
         self.resolver = Resolver(self.engine, self.servers, scenario.addresses)
         self.clients = self._make_clients(make_host)
         self.before = _NO_WARMUP
-        self.engine.first(BIN, self._turn)
+        self.engine.first(BIN, self._next_bin)
         self.builds: int | None = None
         Faults(self).schedule()
         if scenario.warmup:
@@ -262,9 +262,9 @@ class World:
         if self.trace is not None:
             self.trace.fault(self.engine.now, what)
 
-    def _turn(self) -> None:
-        self.tally.turn(self.engine.now)
-        self.engine.first(self.engine.now + BIN, self._turn)
+    def _next_bin(self) -> None:
+        self.tally.next_bin(self.engine.now)
+        self.engine.first(self.engine.now + BIN, self._next_bin)
 
     def _warmed_up(self) -> None:
         self.before = self.sums()
@@ -312,7 +312,7 @@ class World:
                     self.engine.run(self.end * step // _STEPS)
                     each(self)
             self.engine.run(self.end)
-            self.tally.turn(self.end)
+            self.tally.next_bin(self.end)
         return make_record(self, time.process_time() - started_at)
 
 

@@ -16,9 +16,9 @@ def test_calls_count_at_their_end_and_belong_to_their_beginning() -> None:
     tally.succeeded(SECOND, SECOND + 20)
     tally.failed(SECOND - 1, Code.UNAVAILABLE)
     tally.failed(SECOND, Code.INTERNAL)
-    tally.turn(BIN)
+    tally.next_bin(BIN)
     tally.succeeded(SECOND, SECOND + 40)
-    tally.turn(2 * BIN)
+    tally.next_bin(2 * BIN)
 
     assert tally.ok[:3] == [2, 1, 0]
     assert tally.latency().count == 2
@@ -30,9 +30,9 @@ def test_calls_count_at_their_end_and_belong_to_their_beginning() -> None:
 
 def test_a_latency_counts_in_the_second_in_which_it_ended() -> None:
     tally = RunCounts(0, 5 * SECOND)
-    tally.turn(SECOND + 3 * BIN)
+    tally.next_bin(SECOND + 3 * BIN)
     tally.succeeded(0, SECOND + 3 * BIN + 5)
-    tally.turn(SECOND + 4 * BIN)
+    tally.next_bin(SECOND + 4 * BIN)
 
     assert [one.count for one in tally.latencies()] == [0, 1, 0, 0, 0, 0, 0]
 
@@ -44,11 +44,11 @@ def test_a_budget_is_followed_from_its_first_failure_until_it_is_whole() -> None
     throttle.attempt_failed()
     tally.attempt_failed(throttle, 0)
     throttle.call_succeeded()
-    tally.turn(BIN)
+    tally.next_bin(BIN)
     for _ in range(3):
         throttle.call_succeeded()
-    tally.turn(2 * BIN)
+    tally.next_bin(2 * BIN)
     throttle.attempt_failed()
-    tally.turn(3 * BIN)
+    tally.next_bin(3 * BIN)
 
     assert tally.tokens[:4] == [0.8, 0.85, 1.0, 1.0]
