@@ -80,11 +80,13 @@ class ResolutionFailure:
     Attributes:
         error: the exception's type and text.
         list_age: how old that list is, in nanoseconds; None if there was none so far.
+        failures: how many failures this stands for; more than 1 if there were too many to report each.
     """
 
     at: int
     error: str
     list_age: int | None = None
+    failures: int = 1
 
 
 @dataclass(frozen=True, slots=True)

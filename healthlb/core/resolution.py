@@ -25,6 +25,7 @@ LONGEST_WAIT = 30.0
 
 MOST_ADDRESSES = 10_000
 LISTS_AT_ONCE, LIST_INTERVAL = 10, SECOND // 2
+FAILURES_AT_ONCE, FAILURE_INTERVAL = 10, SECOND
 
 _RETRY: TimerKey = (0, "resolve", 0)  # No subchannel has the number 0.
 _FOLLOW: TimerKey = (0, "list", 0)
@@ -51,6 +52,8 @@ class Resolution:
         self._waiting: Sequence[Endpoint] = ()
         self._followed = Rate(LISTS_AT_ONCE, LIST_INTERVAL)
         self._given = 0
+        self._failures = 0
+        self._reported = Rate(FAILURES_AT_ONCE, FAILURE_INTERVAL)
         self._size = MOST_ADDRESSES if subset is None else min(subset.size, MOST_ADDRESSES)
         self._is_subset = subset is not None
         seed = None if subset is None else subset.seed
@@ -79,8 +82,8 @@ class Resolution:
         wanted: dict[str, Endpoint] = {}
         for endpoint in endpoints:
             wanted.setdefault(endpoint.address, endpoint)
-        if len(wanted) > self._size:
-            self._report_length(len(wanted), context)
+        given = len(wanted)
+        if given > self._size:
             chosen = choose(tuple(wanted.values()), self._size, self._seed)
             wanted = {endpoint.address: endpoint for endpoint in chosen}
         if self._wanted == (listed := tuple(wanted.values())) and not had_error:
@@ -91,6 +94,8 @@ class Resolution:
             context.timers.set(_FOLLOW, self._followed.next_at)
             return {}
         self._wanted = listed
+        if given > self._size:
+            self._report_length(given, context)
         return wanted
 
     def due(self, context: EventContext) -> Mapping[str, Endpoint]:
@@ -98,18 +103,27 @@ class Resolution:
         return self._follow(self._waiting, context, had_error=False)
 
     def _report_length(self, given: int, context: EventContext) -> None:
-        """Report a list that is longer than a channel can use, once for each length; a subset is not reported."""
+        """Report a list, as it is followed, that is longer than a channel can use, once for each length.
+
+        A subset is not reported.
+        """
         if not self._is_subset and given != self._given:
             self._given = given
             context.effects.append(Report(TooManyAddresses(context.now, given, self._size)))
 
     def failed(self, error: str, context: EventContext) -> None:
-        """Take in that the resolver gave no list, and ask again later."""
+        """Take in that the resolver gave no list, and ask again later.
+
+        A report that comes too soon after others is left out; the next one counts it.
+        """
         age = None if self._heard_at is None else context.now - self._heard_at
         self.error = error
         self.list_age = age
         context.is_changed = True
-        context.effects.append(Report(ResolutionFailure(context.now, error, age)))
+        self._failures += 1
+        if self._reported.take(context.now):
+            context.effects.append(Report(ResolutionFailure(context.now, error, age, self._failures)))
+            self._failures = 0
         context.timers.set(_RETRY, context.now + self._backoff.next())
 
     def ask_soon(self, context: EventContext) -> None:

@@ -84,9 +84,10 @@ def describe(fact: Fact) -> str:
             return f"{address}: removed, its calls in flight go on"
         case Advice(_, _, address, reason, remedy):
             return explained(f"{address}: {reason}", [remedy])
-        case ResolutionFailure(_, error, list_age):
+        case ResolutionFailure(_, error, list_age, failures):
             kept = "there is no list so far" if list_age is None else f"the list of {list_age / SECOND:.0f} s ago stays"
-            return explained(f"resolver: {error}; {kept}", [of_connection(error, is_secure=False)])
+            times = f" ({failures} failures)" if failures > 1 else ""
+            return explained(f"resolver: {error}{times}; {kept}", [of_connection(error, is_secure=False)])
         case HealthCheckingUnavailable(_, _, address, details):
             return f"{address}: no health service ({details})"
         case WatchUnavailable(_, _, address, details):

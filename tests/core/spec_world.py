@@ -268,8 +268,9 @@ class World:
         if "list_age" in fields:
             age = fields.pop("list_age")
             fields |= {} if age is None else {"list_age": age / SECOND}
-        if fields.get("changes") == 1:
-            del fields["changes"]
+        for count in ("changes", "failures"):
+            if fields.get(count) == 1:
+                del fields[count]
         if "duration" in fields:
             fields["duration"] = round(fields["duration"] / SECOND, 3)
         if "penalty" in fields:
