@@ -166,6 +166,8 @@ def test_tls_files_that_fit_are_taken(certificates: Certificates) -> None:
 
 
 SWEEP = 'schema = 1\nname = "s"\nscenario = "f1-crash-flap"\n[[axis]]\nname = "x"\npath = "seed"\nvalues = [1]\n'
+PLACES = ("", "x", "x:99999999", "x:0", "[::1", "[::1]", "[::1:1", "::1]:1", "::1:1", "[x]:1", "[]:1", "x y:1", "u@x:1")
+EXECUTORS = ("", *(f"dask://{place}" for place in PLACES))
 
 
 def test_sweeps_that_cannot_be_run_or_kept(files: dict[str, str], tmp_path: Path) -> None:
@@ -173,7 +175,7 @@ def test_sweeps_that_cannot_be_run_or_kept(files: dict[str, str], tmp_path: Path
     (tmp_path / "file").touch()
     odd = [[value.format(**files)] for value in FILES]
     odd += [[str(tmp_path / "s.toml"), f"--out={tmp_path}/file/x", "--executor=inline"]]
-    odd += [[str(tmp_path / "s.toml"), f"--executor={url}"] for url in ("", "dask://", "dask://x:99999999", "é")]
+    odd += [[str(tmp_path / "s.toml"), f"--executor={url}"] for url in (*EXECUTORS, "é")]
     odd += [[str(tmp_path / "s.toml"), f"--out={tmp_path}/out", "--cell=é"]]
     for arguments in odd:
         check(run(["simulate", "sweep", *arguments]), refused=True)

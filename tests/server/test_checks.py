@@ -239,6 +239,9 @@ async def _connect() -> None:
     [
         (lambda: tcp_connect("x", 0), "port must be"),
         (lambda: http_get("ftp://x"), "url must begin with"),
+        (lambda: http_get("http://"), "url must have a host"),
+        (lambda: http_get("http://[::1/live"), "url must have a host"),
+        (lambda: http_get("https://x:99999/live"), "url must have a host"),
         (lambda: disk_space("/", 0), "min_free must be"),
         (lambda: memory(2), "max_used must be"),
         (lambda: HeartbeatCheck(0), "within must be"),

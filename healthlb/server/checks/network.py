@@ -57,7 +57,8 @@ def http_get(
         client: an `httpx.Client`, which keeps its connections; None for the standard library.
 
     Raises:
-        ConfigError: a value is out of its bounds or of a wrong type, or the URL has another scheme.
+        ConfigError: a value is out of its bounds or of a wrong type, or the URL has another scheme, no host or a port
+            that is none.
     """
     check_number("timeout", timeout, above=0)
     check_text("url", url)
@@ -66,8 +67,7 @@ def http_get(
             raise ConfigError(f"{option} must be a {kind.__name__.lower()}, not {value!r}")
     if client is not None and (not hasattr(client, "get") or inspect.iscoroutinefunction(client.get)):
         raise ConfigError(f"client must be an httpx.Client, not {client!r}")
-    if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"url must begin with http:// or https://, not {url!r}")
+    _check_url(url)
 
     def check() -> None:
         given = dict(headers or {})
@@ -79,6 +79,18 @@ def http_get(
             raise Unhealthy(f"{url} answers {status}")
 
     return check
+
+
+def _check_url(url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"url must begin with http:// or https://, not {url!r}")
+    try:
+        address = urllib.parse.urlsplit(url)
+        is_whole = bool(address.hostname) and address.port != 0
+    except ValueError:  # brackets without their like, or a port that is none
+        is_whole = False
+    if not is_whole:
+        raise ConfigError(f"url must have a host, and a port from 1 to 65535 where it has one, not {url!r}")
 
 
 def _get(url: str, timeout: float, headers: dict[str, str]) -> int:

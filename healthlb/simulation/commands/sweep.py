@@ -46,7 +46,7 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
     default="pool",
     show_default=True,
     metavar="URL",
-    help="inline, pool, dask://local, or dask://host:port for a cluster's scheduler.",
+    help="inline, pool, dask://local, or dask://host:port for a cluster's scheduler, which has 10 s to answer.",
 )
 @click.option(
     "-o",

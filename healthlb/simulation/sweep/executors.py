@@ -7,11 +7,15 @@ says which chunks were lost.
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from healthlb.errors import ConfigError
 from healthlb.simulation.sweep.process_pool import Done, Work
+
+_ADDRESS = re.compile(r"([A-Za-z0-9_.-]+|\[(?P<ipv6>[^]]+)\]):(?P<port>[0-9]{1,5})")
 
 
 class Executor(Protocol):
@@ -59,7 +63,8 @@ def open_executor(url: str, jobs: int) -> Executor:
         jobs: workers of "pool" and "dask://local"; at least 1.
 
     Raises:
-        ConfigError: there is no such executor, or it needs a package that is not installed.
+        ConfigError: there is no such executor, or it needs a package that is not installed; or a scheduler did not
+            answer within 10 s.
     """
     if url == "inline":
         return Inline()
@@ -78,5 +83,10 @@ def open_executor(url: str, jobs: int) -> Executor:
 
 
 def _is_address(place: str) -> bool:
-    host, _, port = place.rpartition(":")
-    return bool(host) and port.isdecimal() and 0 < int(port) < 65_536
+    match = _ADDRESS.fullmatch(place)
+    if match is None or not 0 < int(match["port"]) < 65_536:
+        return False
+    try:
+        return match["ipv6"] is None or bool(ipaddress.IPv6Address(match["ipv6"]))
+    except ValueError:
+        return False
