@@ -6,7 +6,8 @@ Comments in a page steer how its blocks are tested. None of them shows when the 
 - `<!-- output -->` before a text block: what was printed since the last one.
 - `<!-- file: NAME -->` before a block: it becomes this file instead of running here.
 - `<!-- append: NAME -->` before a block: it is added to the end of this file.
-- `<!-- session -->` before a console block: what stands after each `$` is typed, and must print what follows it.
+- `<!-- session -->` before a console block: what stands after each `$` is typed, and must print what follows it,
+  up to numbers; `<!-- session: to the digit -->`, with its numbers, but for those of CPU time.
 - `<!-- start -->` before a shell block: each line is a command that runs until `stage.stop()` ends it.
 - `<!-- syntax only: REASON -->` before a Python block: it is compiled, not run.
 - `<!-- run: NAME -->` before a shell block: a command that CI extracts.
