@@ -101,8 +101,3 @@ def read_line(text: str) -> Line:
     if fingerprint(sealed) != given or cell.key != key:
         raise ValueError("its content is not what was written")
     return Line(key, given, result, text)
-
-
-def latency_of(line: Line) -> dict[str, Any]:
-    """Return the histogram that a line holds, as `Histogram.from_json` takes it; empty for a failure."""
-    return dict(json.loads(line.text).get("latency", {}))

@@ -6,7 +6,6 @@ Nothing is written over. Every run adds a file of its own, so that several may w
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import socket
@@ -125,15 +124,3 @@ def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
         for number, line in enumerate(file, 1):
             if line.strip():
                 yield number, line.decode(errors="replace"), line.endswith(b"\n")
-
-
-def lines_of(directory: Path, keys: Iterable[str]) -> Iterator[Line]:
-    """Read the lines of these keys, histograms and all, one at a time and each once."""
-    wanted = set(keys)
-    for path in sorted(directory.glob(f"*{SUFFIX}")):
-        for _, text, _ in _lines(path):
-            with contextlib.suppress(ValueError):
-                line = read_line(text)
-                if line.key in wanted and not line.result.is_passing:
-                    wanted.discard(line.key)
-                    yield line

@@ -17,7 +17,6 @@ from healthlb.core.states import Code
 from healthlb.errors import ConfigError
 from healthlb.simulation.scenario.scenario import SECOND, Load
 from healthlb.simulation.world.client import Client
-from healthlb.simulation.world.fan_out import FanOut
 from healthlb.simulation.world.work import Work, Works, WorkSource
 
 _PATIENCE = 1_000_000
@@ -56,14 +55,7 @@ class Arrivals:
         self._call: Callable[[Works, int | None], object] = client.call
         self._on_user: Callable[[int, int, Code], object] = self._user_done
         if load.fanout > 1:
-            fan_out = FanOut(
-                load.fanout,
-                client.call,
-                self._next_work,
-                tally=client.tally,
-                on_user=self._user_done,
-                engine=client.engine,
-            )
+            fan_out = FanOut(client, load.fanout, self._next_work, on_user=self._user_done)
             self._call, self._on_user = fan_out.call, fan_out.over
         self._again = self._arrive
         self._is_poisson = load.kind == "poisson"
@@ -150,3 +142,62 @@ class Arrivals:
         # Who thinks of nothing and whose calls fail at once would stop the time.
         least = _PATIENCE if self._engine.now == arrived_at else 1
         self._engine.after(max(least, self._think(user)), self._user_calls, user)
+
+
+class _Request:
+    """One user request: who made it, in a closed loop, and how many of its calls are not over."""
+
+    __slots__ = ("has_failed", "left", "user")
+
+    def __init__(self, left: int, user: int | None) -> None:
+        self.left = left
+        self.user = user
+        self.has_failed = False
+
+
+class FanOut:
+    """Makes user requests, each of several calls that begin together (`fanout` of a load).
+
+    A user request is as slow as its slowest call, and has failed where one of its calls has.
+
+    Args:
+        client: makes the calls.
+        count: how many there are to a request.
+        next_work: draws the work of one.
+        on_user: called with the user of a closed loop, when the request began and its last status, once it is over.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        count: int,
+        next_work: Callable[[], Works],
+        *,
+        on_user: Callable[[int, int, Code], object],
+    ) -> None:
+        self._client = client
+        self._count = count
+        self._next_work = next_work
+        self._on_user = on_user
+        self._made = 0
+        self._requests: dict[int, _Request] = {}
+
+    def call(self, works: Works, user: int | None = None) -> None:
+        """Make a request; `works` is of its first call."""
+        self._made = number = self._made + 1
+        self._requests[number] = _Request(self._count, user)
+        self._client.call(works, number)
+        for _ in range(self._count - 1):
+            self._client.call(self._next_work(), number)
+
+    def over(self, number: int, arrived_at: int, code: Code) -> None:
+        """Take in that one of a request's calls has ended."""
+        request = self._requests[number]
+        request.left -= 1
+        request.has_failed |= code is not Code.OK
+        if request.left == 0:
+            del self._requests[number]
+            now = self._client.engine.now
+            self._client.tally.user_over(arrived_at, now, has_failed=request.has_failed)
+            if request.user is not None:
+                self._on_user(request.user, arrived_at, code)
