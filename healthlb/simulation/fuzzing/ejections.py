@@ -17,8 +17,11 @@ from healthlb.simulation.fuzzing.oracle_context import OracleContext
 from healthlb.simulation.scenario.scenario import SECOND
 
 if TYPE_CHECKING:
-    from healthlb.simulation.fuzzing.wire_log import HeardConnection
     from healthlb.simulation.world.client import Client
+    from healthlb.simulation.world.link import Attempt
+
+_SILENT_FOR = SECOND // 2
+_LATE_ROW = re.compile(r"(\d+) calls failed in a row, (\d+) of them without an answer in time")
 
 
 @dataclass(slots=True)
@@ -86,7 +89,7 @@ class EjectionOracle:
         if last is None:
             self._context.fail("U19", f"{client.id} takes {fact.address} back, which it has not ejected")
         last.back_at = fact.at
-        links = self._links(client, fact.address)
+        links = self._context.links(client, fact.address)
         is_fresh = any(one.linked_at >= last.at for one in links)
         # What a Check or a ping shows of a silence counts for nothing else.
         has_answered = any(max(one.answered_at, one.ponged_at) >= last.at for one in links)
@@ -101,17 +104,6 @@ class EjectionOracle:
             last = self._last.get((client.id, view.id))
             if last is not None and last.back_at < 0 and view.state is ConnectivityState.READY:
                 self._context.fail("U19", f"{client.id} takes {view.endpoint.address} for READY, and not for back")
-
-    def _links(self, client: Client, address: str) -> list[HeardConnection]:
-        return self._context.links(client, address)
-
-
-if TYPE_CHECKING:
-    from healthlb.simulation.world.client import Client
-    from healthlb.simulation.world.link import Attempt
-
-_SILENT_FOR = SECOND // 2
-_LATE_ROW = re.compile(r"(\d+) calls failed in a row, (\d+) of them without an answer in time")
 
 
 class SilenceOracle:
