@@ -392,11 +392,15 @@ MUTANTS = {
         (
             (Balancer, "handle", _handle_and_look_at_the_clock),
             (Timers, "postpone", _held),
-            (HealthMachine, "is_healthy", property(_well_after_a_stall)),
-            (HealthMachine, "is_unhealthy", property(_ill_but_after_a_stall)),
+            (HealthMachine, "is_healthy", property(_well_after_a_stall, _nothing)),
+            (HealthMachine, "is_unhealthy", property(_ill_but_after_a_stall, _nothing)),
         ),
     ),
 }
+
+
+# What a class has in its instances alone: a property with a setter stands in for it.
+_OF_INSTANCES = ("is_healthy", "is_unhealthy")
 
 
 @contextmanager
@@ -405,5 +409,5 @@ def mutated(name: str) -> Iterator[Mutant]:
     mutant = MUTANTS[name]
     with ExitStack() as stack:
         for target, attribute, mistake in mutant.patches:
-            stack.enter_context(patch.object(target, attribute, mistake))
+            stack.enter_context(patch.object(target, attribute, mistake, create=attribute in _OF_INSTANCES))
         yield mutant
