@@ -133,7 +133,8 @@ def _parse_ip(scheme: str, rest: str) -> Target:
     if rest.startswith("//") and not rest.startswith("///"):
         raise Malformed(f"{scheme} takes no authority: {scheme}:{rest.removeprefix('//')}")
     addresses = []
-    for part in unquote(rest.removeprefix("//").removeprefix("/")).split(","):
+    parts = unquote(rest.removeprefix("//").removeprefix("/")).split(",")
+    for part in filter(None, parts) if any(parts) else parts:  # C-core passes over what is empty, too
         host, port = split_port(part)
         check_ip(host, int(scheme[-1]))
         if port is None:

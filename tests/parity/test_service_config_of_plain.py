@@ -109,6 +109,10 @@ ALIKE: list[Any] = [
     {"loadBalancingConfig": [{}]},
     policy("outlier_detection_experimental", childPolicy=[]),
     policy("outlier_detection_experimental", childPolicy=7),
+    policy("grpclb"),
+    *(policy("grpclb", childPolicy=children) for children in ([{"pick_first": {}}], [{"no_such": {}}], [], 7)),
+    {"loadBalancingPolicy": "grpclb"},
+    {"loadBalancingConfig": [{"grpclb": {"childPolicy": [{"pick_first": {}}]}}, {"round_robin": {}}]},
     *(retrying(retryableStatusCodes=codes) for codes in (["OK"], [], ["GONE"], ["UNAVAILABLE", "UNAVAILABLE"])),
     # JSON.
     *('{"a": 1, "a": 2}', '{"methodConfig": [{"name": [{}], "timeout": "10s", "timeout": "20s"}]}'),
@@ -119,6 +123,8 @@ ALIKE: list[Any] = [
 TAKEN_HERE_ALONE: list[Any] = [
     retrying(retryableStatusCodes=[14]),
     retrying(retryableStatusCodes=["unavailable"]),
+    *(retrying(**{key: "0.000000001s"}) for key in ("initialBackoff", "maxBackoff")),
+    {"loadBalancingConfig": [{"rls_experimental": {}}, {"round_robin": {}}]},
     throttling(10, "1e0"),
     policy("outlier_detection_experimental"),
     policy("weighted_round_robin", enableOobLoadReport="x"),

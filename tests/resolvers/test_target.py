@@ -150,6 +150,11 @@ def test_endpoint_keeps_all_it_says() -> None:
     assert said == [Endpoint("unix:/run/s", weight=2.5, locality="a", attributes={"k": 1})]
 
 
+@pytest.mark.parametrize("target", ["ipv4:10.0.0.1:1,", "ipv4:,10.0.0.1:1,,", "ipv4:10.0.0.1%3A1,"])
+def test_commas_beside_addresses_say_nothing(target: str) -> None:
+    assert parse_target(target).text == parse_target("ipv4:10.0.0.1:1").text
+
+
 def test_long_list_has_a_short_text() -> None:
     parsed = parse_target([f"backend-{number}.prod:50051" for number in range(1000)])
 
@@ -245,7 +250,7 @@ def test_malformed_address_is_refused_alone_and_in_a_list(address: str, reason: 
         ("ipv4:", "must not be empty"),
         ("ipv4:10.0.0.1", "has no port"),
         ("ipv4:10.0.0.1:5, 10.0.0.2:5", "white space"),
-        ("ipv4:10.0.0.1:5,", "must not be empty"),
+        ("ipv4:,", "must not be empty"),
         ("ipv4:localhost:5", "no IPv4 address"),
         ("ipv4:[::1]:5", "no IPv4 address"),
         ("ipv4://10.0.0.1:5", "no authority"),

@@ -43,6 +43,7 @@ _registry: dict[str, Callable[..., PickerBuilder]] = {
 # C-core's names that are not those of gRPC's specification.
 _GRPC_NAMES = {"ring_hash_experimental": "ring_hash"}
 _OUTLIERS = "outlier_detection_experimental"
+_BALANCERS = "grpclb"
 
 _SHIPPED = frozenset(_registry.values())
 
@@ -129,18 +130,23 @@ def service_config_picker(entries: Sequence[Mapping[str, Any]], ignored: list[st
             return known if arguments == {} else with_arguments(known, _registry[known], arguments, ignored)
         if name == _OUTLIERS and isinstance(arguments, Mapping) and ignored is not None:
             ignored += (f"{name}.{key} (pass outliers=)" for key in arguments if key != "childPolicy")
-            return service_config_picker(_children(arguments), ignored)
+            return service_config_picker(_children(name, arguments), ignored)
+    for name, arguments in choices:
+        if name == _BALANCERS and isinstance(arguments, Mapping) and ignored is not None:
+            # As in C-core where no balancer answers. There it is known, and precedes what comes behind it.
+            ignored.append(f"{name} (no balancer is asked, only its childPolicy is taken)")
+            return service_config_picker(_children(name, arguments), ignored)
     names = [name for name, _ in choices]
     raise ConfigError(
         f"loadBalancingConfig or loadBalancingPolicy must name one of {', '.join(picker_names())}, not {names!r}"
     )
 
 
-def _children(arguments: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the `childPolicy` of an outlier detection: a list of objects, `round_robin` where there is none."""
+def _children(name: str, arguments: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the `childPolicy` of a policy: a list of objects, `round_robin` where there is none."""
     children = arguments.get("childPolicy")
     if children is None:
         return [{"round_robin": {}}]
     if not isinstance(children, list | tuple) or not all(isinstance(child, Mapping) for child in children):
-        raise ConfigError(f"{_OUTLIERS}.childPolicy must hold objects with one policy each, not {children!r}")
+        raise ConfigError(f"{name}.childPolicy must hold objects with one policy each, not {children!r}")
     return list(children)

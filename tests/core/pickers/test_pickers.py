@@ -408,6 +408,16 @@ def test_a113_who_has_twice_the_weight_comes_first_twice_as_often() -> None:
     assert 1900 < firsts.count(1) < 2100
 
 
+def test_grpclb_is_its_children_where_nothing_else_is_known() -> None:
+    ignored = list[str]()
+    grpclb = {"grpclb": {"serviceName": "x", "childPolicy": [{"pick_first": {}}]}}
+
+    assert service_config_picker([{"no_such": {}}, grpclb], ignored) == "pick_first"
+    assert ignored == ["grpclb (no balancer is asked, only its childPolicy is taken)"]
+    assert service_config_picker([grpclb, {"random": {}}], []) == "random"
+    assert service_config_picker([{"grpclb": {}}], []) == "round_robin"
+
+
 @pytest.mark.parametrize("children", [7, "x", [7], [None]])
 def test_the_children_of_an_outlier_detection_are_objects(children: Any) -> None:
     entry = {"outlier_detection_experimental": {"childPolicy": children}}
