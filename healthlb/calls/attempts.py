@@ -345,6 +345,7 @@ class Attempts(CallAttempts):
             pushback=outcome.pushback,
             is_rescued=outcome is RESCUED,
             is_lost=is_refused or self._is_lost(sub, outcome),
+            began_at=round(started_at * SECOND),
         )
 
     def report_failed(self, sub: Subchannel, outcome: Outcome, started_at: float) -> None:

@@ -60,6 +60,7 @@ class Load(_PerCall):
         "_has_probe",
         "_is_probe_for_all",
         "_lates_in_row",
+        "_lost_at",
         "_on_idle",
         "_row_since",
         "abandoned",
@@ -76,6 +77,7 @@ class Load(_PerCall):
         self._has_probe = False
         self._is_probe_for_all = False
         self._row_since = 0
+        self._lost_at = -1
         self._failures_in_row = 0
         self._lates_in_row = 0
         self.is_retired: bool = False
@@ -112,6 +114,21 @@ class Load(_PerCall):
             self.in_flight -= 1
             self.failures += 1
             self._judge(verdict)
+            on_end = self._on_end
+        if on_end:
+            on_end()
+
+    def lose(self, began_at: int, now: int) -> None:
+        """Count out a call whose connection was lost; all that were on it count as one failure of the backend.
+
+        It lasted from `began_at` to `now`, in nanoseconds on the monotonic clock.
+        """
+        with self._lock:
+            self.in_flight -= 1
+            self.failures += 1
+            if began_at > self._lost_at:
+                self._lost_at = now
+                self._judge(Verdict.FAILURE)
             on_end = self._on_end
         if on_end:
             on_end()
@@ -349,6 +366,11 @@ class CappedLoad(Load):
     def fail(self, verdict: Verdict = Verdict.ANSWER) -> None:
         """Count a call out that ended with another status."""
         super().fail(verdict)
+        self._count_out()
+
+    def lose(self, began_at: int, now: int) -> None:
+        """Count a call out whose connection was lost."""
+        super().lose(began_at, now)
         self._count_out()
 
     def abandon(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from healthlb.core.load import Load, Subchannel
+from healthlb.core.load import Load, Subchannel, Verdict
 from healthlb.core.messages import Endpoint
 
 
@@ -64,6 +64,26 @@ def test_counts_are_exact_under_many_threads() -> None:
     assert counts(load) == (0, 24_000, 8_000, 8_000)
 
 
+def test_a_lost_connection_is_one_failure_however_many_calls_were_on_it() -> None:
+    load = Load()
+    for _ in range(6):
+        assert load.start()
+    load.lose(began_at=10, now=50)
+    load.lose(began_at=10, now=51)
+    load.lose(began_at=49, now=60)
+
+    assert (*counts(load), load.backend_failures, load.consecutive_failures()) == (3, 6, 0, 3, 1, (1, 0))
+
+    load.lose(began_at=55, now=70)  # On the connection after it.
+    load.fail(Verdict.FAILURE)
+
+    assert load.consecutive_failures() == (3, 0)
+
+    load.succeed(80)
+
+    assert (load.consecutive_failures(), load.in_flight) == ((0, 0), 0)
+
+
 def test_an_idle_connection_is_retired_at_once() -> None:
     load = Load()
     calls = []
@@ -72,7 +92,7 @@ def test_an_idle_connection_is_retired_at_once() -> None:
     assert (calls, load.is_retired, load.start(), counts(load)) == (["idle"], True, False, (0, 0, 0, 0))
 
 
-@pytest.mark.parametrize("end", [lambda load: load.succeed(1), Load.fail, Load.abandon])
+@pytest.mark.parametrize("end", [lambda load: load.succeed(1), Load.fail, Load.abandon, lambda load: load.lose(1, 2)])
 def test_a_busy_connection_is_idle_with_its_last_call(end: Callable[[Load], None]) -> None:
     load = Load()
     calls = []

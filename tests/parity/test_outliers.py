@@ -15,7 +15,8 @@ import pytest
 from healthlb import Failover, HealthCheck, Heartbeat, Outliers
 from healthlb.core.messages import Ejection, Return
 from tests.backends.clients import eventually
-from tests.parity.face import Client, Face, becomes
+from tests.backends.proxy import ChaosProxy
+from tests.parity.face import Asked, Client, Face, becomes, steering
 from tests.parity.fleet import Fleet, addresses, executed
 from tests.parity.tally import Tally
 
@@ -103,6 +104,27 @@ def test_the_applications_codes_eject_nobody(face: Face, fleet: Fleet, code: str
 
     assert call(client, 40) == {code: 20, "b1": 20}
     assert client.facts.of(Ejection) == []
+
+
+@pytest.mark.parametrize("failover", [Failover(), ANY], ids=["once", "repeated"])
+def test_a_lost_connection_is_one_failure_however_many_calls_were_on_it(
+    face: Face, fleet: Fleet, failover: Failover
+) -> None:
+    backends = fleet.lend(3)
+    with ChaosProxy(backends[0].address) as proxy:
+        client = face.ready([proxy.address, *addresses(backends[1:])], outliers=LONG, failover=failover)
+        calls = [client.begin("unary_unary", Asked(metadata=steering({"sleep": 0.5}))) for _ in range(60)]
+        eventually(lambda: client.subchannel(proxy.address).in_flight == 20)
+        proxy.set_mode("reset")
+        proxy.set_mode("pass")
+        for one in calls:
+            with contextlib.suppress(grpc.RpcError):
+                one.result()
+        eventually(lambda: client.states() == ["READY"] * 3)
+        seen = call(client, 30)
+
+    assert client.facts.of(Ejection) == []
+    assert seen == {backend.name: 10 for backend in backends}
 
 
 def test_the_last_one_stays(face: Face, fleet: Fleet) -> None:

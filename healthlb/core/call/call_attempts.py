@@ -77,8 +77,17 @@ class FailureClassifier:
     def __init__(self, outliers: Outliers | None) -> None:
         self._counted = frozenset() if outliers is None else frozenset(Code[code] for code in outliers.codes)
 
-    def failed(self, sub: Subchannel, code: Code, *, is_refused: bool) -> bool:
+    def failed(
+        self, sub: Subchannel, code: Code, *, is_refused: bool, lost_from: int | None = None, now: int = 0
+    ) -> bool:
         """Count out an attempt that ended with another status than OK.
+
+        Args:
+            sub: its subchannel.
+            code: its status.
+            is_refused: whether the connection was down, so that nothing was sent.
+            lost_from: when it began, if its connection was lost; None if not.
+            now: nanoseconds, for that.
 
         Returns:
             Whether the balancer must hear of it: it counts against the backend, or the connection may be dead.
@@ -87,7 +96,10 @@ class FailureClassifier:
         # A refusal is the connection's affair: nothing reached the backend, and it is out of rotation by that.
         if code in self._counted and not is_refused:
             verdict = Verdict.LATE if code is Code.DEADLINE_EXCEEDED else Verdict.FAILURE
-        sub.load.fail(verdict)
+        if verdict is Verdict.FAILURE and lost_from is not None:
+            sub.load.lose(lost_from, now)
+        else:
+            sub.load.fail(verdict)
         return verdict is not Verdict.ANSWER or code in _TELLING
 
     def superseded(self, sub: Subchannel) -> None:
@@ -342,6 +354,7 @@ class CallAttempts:
         pushback: int | None = None,
         is_rescued: bool = False,
         is_lost: bool = False,
+        began_at: int = 0,
     ) -> Sequence[Action]:
         """Count out an attempt that failed, and return what to do next.
 
@@ -356,11 +369,13 @@ class CallAttempts:
             pushback: when the server wants the next attempt, in nanoseconds; see `parse_pushback`.
             is_rescued: whether it was given up after `rescue` returned True, because its backend hangs.
             is_lost: whether its connection was lost, so that the backend does no more work on it.
+            began_at: when it began, in nanoseconds.
         """
         method = self.method
+        lost_from = began_at if is_lost else None
         if self.is_cancelled or is_local or is_rescued:
             sub.load.abandon()
-        elif method.classifier.failed(sub, code, is_refused=is_refused):
+        elif method.classifier.failed(sub, code, is_refused=is_refused, lost_from=lost_from, now=now):
             method.subchannels.call_failed(sub, code, is_refused=is_refused)
         if self.is_committed or self.is_cancelled or method.subchannels.is_closed:
             return (Finish(start.attempt),)

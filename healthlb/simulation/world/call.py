@@ -243,6 +243,7 @@ class Call(CallAttempts):
             is_cut_off=is_cut_off,
             is_rescued=attempt is self.rescued,
             is_lost=is_lost,
+            began_at=attempt.started_at,
         )
         self._take(attempt, actions, code)
 

@@ -114,7 +114,7 @@ def test_a_full_one_takes_no_call_until_one_ends() -> None:
     assert second.start()
 
 
-@pytest.mark.parametrize("end", ["succeed", "fail", "failure", "abandon"])
+@pytest.mark.parametrize("end", ["succeed", "fail", "failure", "lose", "abandon"])
 def test_p18_every_end_makes_room_again(end: str) -> None:
     channel = Channel(max_in_flight=2, max_in_flight_per_subchannel=1, count=2)
     channel.fill(1, 1)
@@ -126,6 +126,8 @@ def test_p18_every_end_makes_room_again(end: str) -> None:
             load.fail()
         case "failure":
             load.fail(Verdict.FAILURE)
+        case "lose":
+            load.lose(began_at=1, now=7)
         case _:
             load.abandon()
 
