@@ -79,8 +79,8 @@ class PickOracle:
         heartbeat = self._context.world.policy.health.heartbeat
         if heartbeat is None or last_word_at > now:
             return
-        # Twenty a second for all of a client's subchannels: where there are many, each has its turn the less often.
-        interval = max(heartbeat.interval_ns, len(client.subchannels.holder.snapshot.views) * SECOND // 19)
+        # Ten a second for all of a client's subchannels: where there are many, each has its turn the less often.
+        interval = max(heartbeat.interval_ns, len(client.subchannels.holder.snapshot.views) * SECOND // 9)
         by = last_word_at + interval + heartbeat.timeout_ns
         # It is told of once in an outage, however often the client itself stands still in it.
         is_kept = self._context.kept_at.get((client.id, server.name), -1) >= min(dead_at, last_word_at) - 2 * SECOND
