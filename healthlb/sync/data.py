@@ -8,6 +8,7 @@ call during an outage would leave the channel in C-core's backoff long after the
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, cast
@@ -56,6 +57,8 @@ class SyncData:
 
     Attributes:
         deliverer: runs what may have to wait for the user's code.
+        opening: held while a method is opened on a channel, which is not closed meanwhile. C-core ends the process
+            where a method is registered on a closed one (1.85.3). Reentrant, as the garbage collector may close some.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class SyncData:
         self._warmer: asyncio.Task[None] | None = None
         self._last_generation = 0
         self.deliverer = Deliverer()
+        self.opening = threading.RLock()
 
     def channel(self, sub: Subchannel) -> grpc.Channel | None:
         """Return the channel of what was picked, None where it is closed already. Any thread."""
@@ -124,7 +128,8 @@ class SyncData:
         current = self._current.get(sub)
         if current is not None and current.generation == generation:
             del self._current[sub]
-        return self._channels.pop((sub, generation), None)
+        with self.opening:
+            return self._channels.pop((sub, generation), None)
 
     def end_calls(self, sub: Subchannel, details: str) -> None:
         """End the calls in flight on a channel that takes no more of them, with UNAVAILABLE and this text."""

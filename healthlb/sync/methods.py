@@ -10,6 +10,7 @@ import grpc
 from healthlb.calls.attempts import Method
 from healthlb.calls.policy import Policies
 from healthlb.config import check_collection
+from healthlb.core.load import Subchannel
 from healthlb.errors import ConfigError
 from healthlb.sync import grpcio
 from healthlb.sync.calls import StreamStream, StreamUnary, UnaryStream, UnaryUnary
@@ -34,6 +35,13 @@ _MOST_KEPT = 256
 
 class SyncMethod(Method):
     """A method whose attempts are calls of C-core, without what grpcio does before each of its own."""
+
+    subchannels: Subchannels
+
+    def open(self, sub: Subchannel) -> Any:
+        """Return grpcio's multi-callable on this subchannel, whose channel is not closed meanwhile."""
+        with self.subchannels.channels.opening:
+            return super().open(sub)
 
     def _entry(self, multi_callable: Any) -> grpcio.Opened:
         return grpcio.Opened(multi_callable)

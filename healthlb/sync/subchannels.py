@@ -240,6 +240,8 @@ class Subchannels(SubchannelsBase):
         rescuable: the calls that are sent elsewhere where their backend is found hung.
     """
 
+    channels: SyncData
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.channels = SyncData(settings.credentials, settings.options, settings.compression)

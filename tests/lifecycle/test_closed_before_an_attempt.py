@@ -13,7 +13,7 @@ import healthlb
 from healthlb.core.load import Subchannel
 from healthlb.sync.methods import SyncMethod
 from healthlb.sync.subchannels import Subchannels
-from tests.lifecycle.support import PATIENCE, UNARY, eventually
+from tests.lifecycle.support import PATIENCE, UNARY, Nursery, eventually
 
 ANY = healthlb.Failover(idempotent=True)
 HEDGED = healthlb.Failover(idempotent=True, hedging_delay=0.01)
@@ -124,3 +124,28 @@ def test_a_hedged_call_whose_first_attempt_cannot_begin(
     ClosedBefore(1, monkeypatch, is_opened=is_opened)
 
     assert outcome(targets, form, HEDGED, ()) == (ENDED if form == "unary future" else RAISED)
+
+
+def test_a_method_is_not_opened_on_a_channel_that_is_closed(targets: list[str], nursery: Nursery) -> None:
+    """grpcio 1.85.3 ends the process where a method of a generated stub is registered on a closed channel."""
+    program = """
+    import sys, threading
+    import healthlb
+    from healthlb.sync.data import SyncData
+    channel = healthlb.HealthAwareChannel(sys.argv[1].split(","), "svc")
+    channel.wait_until_ready(10)
+    find = SyncData.channel
+    def find_and_wait(data, sub):
+        found = find(data, sub)
+        closing = threading.Thread(target=channel.close)
+        closing.start()
+        closing.join(1)
+        return found
+    SyncData.channel = find_and_wait
+    try:
+        channel.unary_unary("/test.Echo/Unary", _registered_method=True)(b"", timeout=10)
+    except Exception as error:
+        print(type(error).__name__)
+    """
+
+    assert nursery.run(program, ",".join(targets)) in (["ChannelClosed"], ["_InactiveRpcError"])
