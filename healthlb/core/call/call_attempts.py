@@ -421,8 +421,5 @@ class CallAttempts:
         late = plan.late_on(now)
         if late is None:
             return plan.step(Woke(), now)
-        if gate is None:
-            return plan.step(Woke(may_hedge=not subchannels.admission.limiter.is_strained), now)
-        ready = subchannels.holder.snapshot.ready
-        may_hedge = gate.allows(late, ready, now) and not subchannels.admission.limiter.is_strained
-        return plan.step(Woke(may_hedge, gate.no_better(late, ready)), now)
+        may_hedge = gate is None or gate.allows(late, subchannels.holder.snapshot.ready, now)
+        return plan.step(Woke(may_hedge=may_hedge and not subchannels.admission.limiter.is_strained), now)

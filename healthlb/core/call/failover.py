@@ -108,11 +108,9 @@ class Woke:
 
     Attributes:
         may_hedge: whether a hedge can help; where it cannot, the call asks again later.
-        avoid: subchannels on which it cannot.
     """
 
     may_hedge: bool = True
-    avoid: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +212,8 @@ class CallPlan:
         match event:
             case Skipped(attempt):
                 return self._skipped(attempt)
-            case Woke(may_hedge, avoid):
-                return self._woke(now, avoid, may_hedge=may_hedge)
+            case Woke(may_hedge):
+                return self._woke(now, may_hedge=may_hedge)
             case _:
                 return self._ended(event, now)
 
@@ -304,7 +302,7 @@ class CallPlan:
         is_due = self._is_hedged and not self._is_over and not self._is_waiting and now >= self._wakes_at
         return self._latest if is_due else None
 
-    def _woke(self, now: int, avoid: frozenset[int], *, may_hedge: bool) -> list[Action]:
+    def _woke(self, now: int, *, may_hedge: bool) -> list[Action]:
         if now < self._wakes_at:
             return [WakeAt(self._wakes_at)]
         if self._is_waiting:
@@ -316,7 +314,7 @@ class CallPlan:
         if not self._is_hedged or is_enough or not self._budget.withdraw(now):
             return []
         self._counted += 1
-        return [self._start(avoid), *self._next_hedge(now)]
+        return [self._start(), *self._next_hedge(now)]
 
     @property
     def _has_hedged_enough(self) -> bool:
@@ -328,10 +326,10 @@ class CallPlan:
         assert self._policy.hedging_delay is not None
         return [self._wake_at(now + self._policy.hedging_delay)]
 
-    def _start(self, avoid: frozenset[int] = frozenset()) -> Start:
+    def _start(self) -> Start:
         self._last += 1
         self._live.add(self._last)
-        return Start(self._last, self._tried | avoid, self._counted - 1)
+        return Start(self._last, self._tried, self._counted - 1)
 
     def _finish(self, attempt: int) -> list[Action]:
         self._is_over = True

@@ -1,13 +1,10 @@
-"""Decides whether a hedge can help. It cannot if more than half of the backends are slow.
+"""Decides whether a hedge can help. It cannot if most backends are slow.
 
 Theory: a hedge helps when one backend is slow. When all are slow, it adds work to backends that have too much already,
 makes them slower, and so causes more hedges: an outage that feeds itself. A channel can tell the two apart: it counts
 on which subchannels calls take longer than the hedging delay.
 
-For the same reason a hedge does not go to a backend whose calls are late as often as those of the one that it is to
-stand in for: a backend that is slow itself would be late with that one, too, and with more of its own.
-
-The one rule: a hedge is sent only while half of the backends answer in time, and to one that is late less often.
+The one rule: a hedge is sent only while most other backends answer in time.
 """
 
 from __future__ import annotations
@@ -60,27 +57,14 @@ class HedgeGate:
                 self._closed_until = now + _CLOSED
             return now >= self._closed_until
 
-    def no_better(self, late: int, ready: Collection[Subchannel]) -> frozenset[int]:
-        """Return those that are late with as large a part of their calls as the one that a call is late on.
-
-        Args:
-            late: the number of that one.
-            ready: those that can be picked.
-        """
-        with self._lock:
-            known = [sub for sub in ready if sub.id in self._late or sub.id in self._late_before]
-            shares = {sub.id: share for sub, (share, *_) in zip(known, self._tallies(known), strict=True)}
-            most = shares.get(late, 1.0)
-            return frozenset(sub for sub, share in shares.items() if share >= most)
-
     def _are_most_late(self, ready: Collection[Subchannel]) -> bool:
         # With thousands of subchannels most have no late call, and need no look.
         if 2 * (len(self._late) + len(self._late_before)) <= len(ready):
             return False
-        # The half that is least late, together: each alone would show it later, after more hedges.
-        least = sorted(self._tallies(ready))[: (len(ready) + 1) // 2]
-        lates, calls = sum(lates for _, lates, _, _ in least), sum(calls for _, _, _, calls in least)
-        return not is_in_time(calls, lates, self._most)
+        # Those that are least late, together: each alone would show it later, after more hedges.
+        least = sorted(self._tallies(ready))[: len(ready) // 2 + 1]
+        late, calls = sum(late for _, late, _, _ in least), sum(calls for _, _, _, calls in least)
+        return not is_in_time(calls, late, self._most)
 
     def _turn(self, ready: Collection[Subchannel], now: int) -> None:
         if self._began_at is not None and now < self._began_at + _WINDOW:

@@ -227,14 +227,6 @@ def test_hedges_start_one_after_another() -> None:
     assert plan.step(Woke(), T + 3 * DELAY) == []
 
 
-def test_a_hedge_avoids_where_it_cannot_help() -> None:
-    plan = hedged()
-    plan.picked(4)
-
-    assert plan.step(Woke(avoid=subs(4, 6)), T + DELAY) == [Start(2, subs(4, 6), 1), WakeAt(T + 2 * DELAY)]
-    assert plan.step(Woke(), T + 2 * DELAY) == [Start(3, subs(4), 2)]
-
-
 @pytest.mark.parametrize(("delay", "pause"), [(0, SECOND // 10), (SECOND // 10, SECOND // 10), (SECOND, SECOND)])
 def test_where_a_hedge_cannot_help_the_call_asks_again_later(delay: int, pause: int) -> None:
     plan = make_plan(policy(hedging_delay=delay))

@@ -1,4 +1,4 @@
-"""A late call goes elsewhere as well only while half of the backends answer in time."""
+"""A late call goes elsewhere as well only while most backends answer in time."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_where_most_are_late_nothing_is_sent_twice() -> None:
 def test_two_late_calls_are_chance() -> None:
     gate, subs = gate_of(0.05), fleet(2)
 
-    assert late(gate, subs[0], subs, 3)
-    assert late(gate, subs[1], subs, 2)
+    assert late(gate, subs[0], subs, 1)
+    assert late(gate, subs[1], subs, 1)
     assert not late(gate, subs[1], subs, 1)
 
 
@@ -62,8 +62,7 @@ def test_a_few_late_ones_among_many_calls_are_in_time() -> None:
 
     assert late(gate, subs[0], subs, 4)
     assert late(gate, subs[1], subs, 5)
-    assert late(gate, subs[0], subs, 1)
-    assert not late(gate, subs[1], subs, 1)
+    assert not late(gate, subs[0], subs, 1)
 
 
 def test_most_are_looked_at_together() -> None:
@@ -81,36 +80,6 @@ def test_two_of_five_that_are_slow_shut_nothing() -> None:
     assert late(gate, subs[0], subs, 200)
     assert late(gate, subs[1], subs, 200)
     assert [late(gate, sub, subs, 2) for sub in subs[2:]] == [True] * 3
-
-
-def test_half_of_the_fleet_may_be_slow() -> None:
-    """The other half has room for hedges, and takes them."""
-    gate, subs = gate_of(0.05), fleet(6)
-    answered(subs[3:], 40)
-
-    assert [late(gate, sub, subs, 20) for sub in subs[:3]] == [True] * 3
-
-
-def test_a_hedge_does_not_go_to_one_that_is_late_as_often() -> None:
-    gate, subs = gate_of(0.05), fleet(4)
-    late(gate, subs[0], subs, 1)
-    answered(subs[:3], 4)
-    late(gate, subs[1], subs, 2)
-    late(gate, subs[2], subs, 1)
-
-    assert gate.no_better(1, subs) == {1, 2, 3}
-    assert gate.no_better(2, subs) == {2}
-
-
-def test_a_hedge_goes_to_one_that_is_late_less_often() -> None:
-    gate, subs = gate_of(0.05), fleet(3)
-    late(gate, subs[0], subs, 1)
-    answered(subs[1:], 20)
-    late(gate, subs[0], subs, 4)
-    late(gate, subs[1], subs, 1)
-
-    assert gate.no_better(1, subs) == {1}
-    assert gate.no_better(2, subs) == {1, 2}
 
 
 def test_the_gate_stays_shut_for_ten_seconds_after_the_last_look_at_a_slow_fleet() -> None:
