@@ -375,6 +375,7 @@ class ResolutionMachine(RuleBasedStateMachine):
         self.timers: Timers[TimerKey] = Timers()
         self.now = START
         self.failures = 0
+        self.reports, self.reported_at = 10 * SECOND, START
         self.due: tuple[int, int] | None = None
         self.chosen: dict[frozenset[str], frozenset[str]] = {}
         self.wanted: dict[str, Endpoint] = {}
@@ -420,8 +421,16 @@ class ResolutionMachine(RuleBasedStateMachine):
         self.failures += 1
 
         assert self.resolution.error
-        assert len(context.effects) == 1
+        assert len(context.effects) == self.is_reported()
         assert context.is_changed
+
+    def is_reported(self) -> bool:
+        """Ten reports are made at once, and one more for each second since."""
+        self.reports = min(10 * SECOND, self.reports + self.now - self.reported_at)
+        self.reported_at = self.now
+        is_reported = self.reports >= SECOND
+        self.reports -= SECOND * is_reported
+        return is_reported
 
     @rule()
     def a_connection_is_lost(self) -> None:

@@ -309,6 +309,7 @@ class Closed:
         self._channels = channels
         self._address = address
         self.methods = getattr(channels, "methods", None)
+        self.opening = getattr(channels, "opening", None)
         self.asked = itertools.count()
 
     def channel(self, sub: Any) -> Any:

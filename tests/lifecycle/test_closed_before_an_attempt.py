@@ -143,7 +143,8 @@ def test_a_method_is_not_opened_on_a_channel_that_is_closed(targets: list[str], 
         return found
     SyncData.channel = find_and_wait
     try:
-        channel.unary_unary("/test.Echo/Unary", _registered_method=True)(b"", timeout=10)
+        call = channel.unary_unary("/test.Echo/Unary", _registered_method=True)
+        call(b"", timeout=10, metadata=(("x-sleep", "8"),))
     except Exception as error:
         print(type(error).__name__)
     """

@@ -287,7 +287,8 @@ def test_addresses_come_and_go() -> None:
     )
 
     assert truths(record) == [(0, "up"), (1000, "absent"), (3000, "up")]
-    assert beliefs(record)[2:] == [(1000, "absent"), (3000, "CONNECTING"), (3004, "READY")]
+    # Who joins a channel that serves is asked 20 ms after it has connected.
+    assert beliefs(record)[2:] == [(1000, "absent"), (3000, "CONNECTING"), (3024, "READY")]
     assert beliefs(record, 1) == [(0, "CONNECTING"), (pytest.approx(4.032), "READY")]
     assert record.bins.picks["b0"][11:30] == (0,) * 19
     assert errors(record) == {}
