@@ -56,6 +56,8 @@ class Reconnecting:
         self._rng = rng
         self._backoff = BackoffDelays(policy, rng)
         self._rate = Rate(AT_ONCE, AT_ONCE_INTERVAL)
+        # The backoff counts from the last dial. A success counts for the connection that is judged next from its own
+        # dial on, or from that of the one before, where calls were under way on it as it was lost.
         self._dialled_at = self._begun_at = self._retried_at = now
         self._has_served = False
         self._unjudged_since = 0
