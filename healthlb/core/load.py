@@ -119,16 +119,15 @@ class Load(_PerCall):
             on_end()
 
     def lose(self, began_at: int, now: int) -> None:
-        """Count out a call whose connection was lost; all that were on it count as one failure of the backend.
-
-        It lasted from `began_at` to `now`, in nanoseconds on the monotonic clock.
-        """
+        """Count out a call (from, to in ns) that was lost with its connection; in a row, all on it are one failure."""
         with self._lock:
             self.in_flight -= 1
             self.failures += 1
             if began_at > self._lost_at:
                 self._lost_at = now
                 self._judge(Verdict.FAILURE)
+            else:  # no answer either
+                self.backend_failures += 1
             on_end = self._on_end
         if on_end:
             on_end()

@@ -72,7 +72,8 @@ def test_a_lost_connection_is_one_failure_however_many_calls_were_on_it() -> Non
     load.lose(began_at=10, now=51)
     load.lose(began_at=49, now=60)
 
-    assert (*counts(load), load.backend_failures, load.consecutive_failures()) == (3, 6, 0, 3, 1, (1, 0))
+    assert (*counts(load), load.backend_failures, load.consecutive_failures()) == (3, 6, 0, 3, 3, (1, 0))
+    assert load.judged == load.backend_failures, "what was lost is no answer, as that of a probe would be"
 
     load.lose(began_at=55, now=70)  # On the connection after it.
     load.fail(Verdict.FAILURE)
